@@ -1,0 +1,62 @@
+# Everything runs in .venv, which the first target that needs it makes. Python 3.11 or 3.12; PYTHON=/path/to/python3.12 chooses one.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed.stamp
+LOCKS := requirements/lock-py311.txt requirements/lock-py312.txt
+PYTHON ?=
+
+.PHONY: demo test test-all test-slow lint format lock clean env
+
+demo: env
+	$(BIN)/python -m jigclu_jax --config=configs/demo.py --workdir=runs/demo
+
+test: env
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: env
+	$(BIN)/python -m pytest -m slow
+
+test-all: env
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+env: $(STAMP)
+
+# The stamp is written last: an interrupted installation leaves none, and the next `make` starts from an empty environment.
+$(STAMP): $(LOCKS) pyproject.toml requirements.txt
+	@set -eu; \
+	python=; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",python3.12 python3.11 python3 python); do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "make: no Python 3.11 or 3.12 found$(if $(PYTHON), at PYTHON=$(PYTHON)); install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; \
+	fi; \
+	tag=$$("$$python" -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
+	echo "Making $(VENV) with $$python ($$tag)"; \
+	rm -rf $(VENV); \
+	"$$python" -m venv $(VENV) || { echo "make: $$python cannot make an environment; its venv module is missing (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }; \
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r "requirements/lock-$$tag.txt"; \
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -e .; \
+	touch $@
+
+# Needs uv (https://docs.astral.sh/uv/). Anything that pins a new version goes through the whole of `make test-all` on both Pythons.
+lock:
+	for version in 3.11 3.12; do \
+	  uv pip compile requirements.txt requirements/dev.in --python-version $$version --python-platform linux --generate-hashes --upgrade \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -q -o requirements/lock-py$${version/./}.txt || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	find jigclu_jax tests -name __pycache__ -type d -prune -exec rm -rf {} +

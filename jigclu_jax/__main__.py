@@ -1,0 +1,42 @@
+"""`python -m jigclu_jax`: reads the command line and runs the job that the config selects."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from jigclu_jax import cli
+from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.train.stop import STOP
+
+DONE, FAILED, USER_ERROR, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job; returns the exit code: 0 done, 1 failed, 2 the user's mistake, 75 stopped after a completed save."""
+    try:
+        STOP.install()
+        config, workdir = cli.parse(sys.argv[1:] if arguments is None else arguments)
+        from jigclu_jax.jobs import find_job  # only now: a mistake in the command line is answered at once
+
+        find_job(config.job).run(config, workdir)
+    except UserError as error:
+        return _say(f"error: {error}", USER_ERROR)
+    except Preempted as error:
+        return _say(f"stopped: {error}", STOPPED)
+    except NonFiniteError as error:
+        return _say(f"failed: {error}", FAILED)
+    except KeyboardInterrupt:
+        return _say("interrupted: what was saved stays, start the same command again to go on", INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    return DONE
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

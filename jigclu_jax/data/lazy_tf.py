@@ -1,0 +1,23 @@
+"""TensorFlow, imported when the first pipeline is built and kept off the accelerator, which belongs to JAX."""
+
+import functools
+import os
+from types import ModuleType
+from typing import Any
+
+from jigclu_jax.errors import UserError
+
+# TensorFlow ships no annotations that a type checker could follow
+Tensor = Any
+
+
+@functools.cache
+def tensorflow() -> ModuleType:
+    """The tensorflow module, quiet and without GPUs; UserError where it is not installed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError("this data source needs TensorFlow, which is not installed: pip install tensorflow-cpu") from error
+    tf.config.set_visible_devices([], "GPU")
+    return tf

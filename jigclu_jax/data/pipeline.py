@@ -1,0 +1,226 @@
+"""From a source to batches of montages or of single crops, on the host: tf.data around Pillow, one index law for every run.
+
+Each example is read and cut in one Python call (Pillow frees the interpreter lock), colour and blur run in TensorFlow on a few
+images at a time, then patches are shuffled within groups and pasted. Nothing depends on threads, hosts or where a run began.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from ml_collections import ConfigDict
+
+from jigclu_jax.data import montage, tf_ops
+from jigclu_jax.data.crops import crop_patches, resize_and_centre_crop
+from jigclu_jax.data.draws import PACKED, check_augment, draw
+from jigclu_jax.data.geometry import check_overlap, patch_boxes, patch_side
+from jigclu_jax.data.lazy_tf import Tensor, tensorflow
+from jigclu_jax.data.order import EpochOrders, host_positions
+from jigclu_jax.data.sources import Source
+from jigclu_jax.data.stream import BatchStream, ErrorBox, ImageReader
+from jigclu_jax.errors import UserError
+
+_FOREVER = 1 << 40
+_CHUNK_PIXELS = 1 << 18  # colour operations run on about that many pixels at once: what stays in a core's cache
+
+
+def train_batches(
+    source: Source,
+    data_config: ConfigDict,
+    augment_config: ConfigDict,
+    *,
+    view: str,
+    seed: int,
+    batch_size: int,
+    steps_per_epoch: int,
+    start_step: int = 0,
+    stop_step: int | None = None,
+    host: int = 0,
+    hosts: int = 1,
+) -> BatchStream:
+    """Batches of steps start_step..stop_step of this host, as dicts of numpy arrays with b = batch_size / hosts.
+
+    view "montage": image uint8[b, S, S, 3], cluster int32[b, m, m] (the image's position in the global batch), location
+    int32[b, m, m]; an epoch's incomplete last batch is dropped. view "crop": image uint8[b, S, S, 3], one random resized crop an
+    image, label int32[b] (-1: none), mask bool[b] (False: padding of an epoch's last batch). Raises UserError for a configuration
+    that cannot work; the iterator raises ImageError for an image that cannot be used (data.on_error=stop).
+    """
+    plan = _plan(source, data_config, augment_config, view, batch_size, steps_per_epoch, host, hosts)
+    tf = tensorflow()
+    errors = ErrorBox()
+    reader = ImageReader(source, plan.min_side, data_config.on_error)
+    orders = EpochOrders(seed, len(source))
+    cut = _cutter(reader, augment_config, plan, seed)
+    columns = plan.grid * plan.grid
+
+    def indices(step: int) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
+        epoch, positions = host_positions(int(step), steps_per_epoch, batch_size, host, hosts)
+        order = orders(epoch)
+        inside = positions < len(order)
+        examples = np.where(inside, order[np.minimum(positions, len(order) - 1)], -1)
+        return np.full_like(examples, epoch), examples
+
+    def elements(step: Tensor) -> Any:
+        pair = tf.numpy_function(errors.guard(indices), [step], [tf.int64, tf.int64], stateful=False)
+        return tf.data.Dataset.from_tensor_slices(tuple(tf.ensure_shape(x, [plan.share]) for x in pair))
+
+    def load(epoch: Tensor, example: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        patches, packed, label = tf.numpy_function(
+            errors.guard(cut), [epoch, example], [tf.uint8, tf.float32, tf.int32], stateful=False
+        )
+        side = plan.side
+        return (
+            tf.ensure_shape(patches, [columns, side, side, 3]),
+            tf.ensure_shape(packed, [columns, PACKED]),
+            tf.ensure_shape(label, []),
+        )
+
+    def augment(patches: Tensor, packed: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        flat = tf.reshape(patches, [-1, plan.side, plan.side, 3])
+        return tf_ops.augment(flat, tf.reshape(packed, [-1, PACKED]), augment_config), label
+
+    def paste(group: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        order, cluster, location = tf.numpy_function(
+            errors.guard(labels), [group], [tf.int32, tf.int32, tf.int32], stateful=False
+        )
+        images = montage.assemble_tf(tf.reshape(batch[0], [-1, plan.side, plan.side, 3]), order, plan.grid)
+        size, m = plan.side * plan.grid, plan.grid
+        return (
+            tf.ensure_shape(images, [plan.group, size, size, 3]),
+            tf.ensure_shape(cluster, [plan.group, m, m]),
+            tf.ensure_shape(location, [plan.group, m, m]),
+        )
+
+    groups_a_share = plan.share // plan.group
+
+    def labels(count: int) -> tuple[Int32[np.ndarray, " gk"], Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
+        step, number = divmod(int(count), groups_a_share)
+        number += host * groups_a_share
+        order = montage.permutation(seed, start_step + step, number, plan.group * columns)
+        return (order, *montage.label_grids(order, plan.grid, number * plan.group))
+
+    def merge_groups(*parts: Tensor) -> dict[str, Tensor]:
+        merged = (tf.reshape(part, [plan.share, *part.shape[2:]]) for part in parts)
+        return dict(zip(("image", "cluster", "location"), merged, strict=True))
+
+    def merge_chunks(images: Tensor, label: Tensor) -> dict[str, Tensor]:
+        return _labelled(tf.reshape(images, [plan.share, plan.side, plan.side, 3]), tf.reshape(label, [plan.share]))
+
+    # autograph would try to read the functions' source, and has nothing to convert in them
+    plain = tf.autograph.experimental.do_not_convert
+    parallel = {"num_parallel_calls": data_config.threads or tf.data.AUTOTUNE, "deterministic": True}
+    dataset = tf.data.Dataset.range(start_step, _FOREVER if stop_step is None else stop_step)
+    dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel)
+    dataset = dataset.batch(plan.chunk).map(plain(augment), **parallel)
+    if view == "montage":
+        dataset = dataset.batch(plan.group // plan.chunk).enumerate().map(plain(paste), **parallel)
+        dataset = dataset.batch(groups_a_share).map(plain(merge_groups))
+    else:
+        dataset = dataset.batch(plan.share // plan.chunk).map(plain(merge_chunks))
+    return BatchStream(dataset, reader, errors, data_config.threads)
+
+
+def eval_batches(source: Source, eval_config: ConfigDict, *, batch_size: int, host: int = 0, hosts: int = 1) -> BatchStream:
+    """One pass in order over the source: short side to eval_config.resize, centre crop of eval_config.crop (torchvision's transforms).
+
+    Yields image uint8[b, crop, crop, 3], label int32[b] (-1: none), mask bool[b] (False: padding of the last batch), the same
+    number of batches on every host, b = batch_size / hosts.
+    """
+    _check_hosts(batch_size, host, hosts)
+    for name in ("resize", "crop"):
+        if eval_config[name] < 1:
+            raise UserError(f"eval_data.{name}={eval_config[name]} is not a size in pixels: set it to 1 or more")
+    tf = tensorflow()
+    errors = ErrorBox()
+    reader = ImageReader(source, max(eval_config.min_side, 1), eval_config.on_error)
+    side, share, n = eval_config.crop, batch_size // hosts, len(source)
+
+    def cut(example: int) -> tuple[UInt8[np.ndarray, "s s 3"], Int32[np.ndarray, ""]]:
+        if example >= n:
+            return np.zeros((side, side, 3), np.uint8), np.int32(_PADDING)
+        image, used = reader(int(example))
+        return resize_and_centre_crop(image, eval_config.resize, side), _label(source, used)
+
+    def load(example: Tensor) -> tuple[Tensor, Tensor]:
+        image, label = tf.numpy_function(errors.guard(cut), [example], [tf.uint8, tf.int32], stateful=False)
+        return tf.ensure_shape(image, [side, side, 3]), tf.ensure_shape(label, [])
+
+    batches = -(-n // batch_size)
+    positions = np.arange(batches * batch_size).reshape(batches, hosts, share)[:, host].reshape(-1)
+    dataset = tf.data.Dataset.from_tensor_slices(positions)
+    plain = tf.autograph.experimental.do_not_convert
+    dataset = dataset.map(plain(load), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(share, drop_remainder=True).map(plain(_labelled))
+    return BatchStream(dataset, reader, errors, 0)
+
+
+_PADDING = -2  # instead of a label, until the mask is made
+
+
+class _Plan:
+    """Sizes that follow from a configuration: patches a side, side of a patch, images a group, a chunk and a host."""
+
+    def __init__(self, grid: int, side: int, overlap: float, min_side: int, group: int, share: int) -> None:
+        self.grid, self.side, self.overlap, self.min_side, self.group, self.share = grid, side, overlap, min_side, group, share
+        images = max(_CHUNK_PIXELS // (grid * side) ** 2, 1)
+        self.chunk = max(d for d in range(1, min(group, images) + 1) if group % d == 0)
+
+
+def _plan(
+    source: Source, data: ConfigDict, augment: ConfigDict, view: str, batch_size: int, steps_per_epoch: int, host: int, hosts: int
+) -> _Plan:
+    _check_hosts(batch_size, host, hosts)
+    check_augment(augment)
+    if data.threads < 0:
+        raise UserError(f"data.threads={data.threads} is negative: set it to 0 (chosen by tf.data) or to a number of threads")
+    n, share = len(source), batch_size // hosts
+    most = n // batch_size if view == "montage" else -(-n // batch_size)
+    if not 1 <= steps_per_epoch <= most:
+        raise UserError(f"{steps_per_epoch} steps of {batch_size} images an epoch do not fit a data set of {n} images")
+    if view == "montage":
+        if data.grid < 2:
+            raise UserError(f"data.grid={data.grid} makes no montage: set it to 2 or more")
+        check_overlap(data.grid, data.overlap)
+        side = patch_side(data.image_size, data.grid)
+        group = montage.shuffle_group(data.shuffle_group, batch_size, hosts)
+        return _Plan(data.grid, side, data.overlap, side if data.min_side < 0 else max(data.min_side, 1), group, share)
+    if view == "crop":
+        side = patch_side(data.image_size, 1)
+        return _Plan(1, side, 0.0, max(data.min_side, 1), share, share)
+    raise ValueError(f"view is {view!r}, not 'montage' or 'crop'")
+
+
+def _check_hosts(batch_size: int, host: int, hosts: int) -> None:
+    if batch_size < 1 or batch_size % hosts:
+        raise UserError(f"batch_size={batch_size} does not divide among {hosts} hosts: set it to a multiple of {hosts}")
+    if not 0 <= host < hosts:
+        raise ValueError(f"host {host} of {hosts}")
+
+
+def _cutter(
+    reader: ImageReader, augment: ConfigDict, plan: _Plan, seed: int
+) -> Callable[[int, int], tuple[UInt8[np.ndarray, "k p p 3"], Float32[np.ndarray, "k c"], Int32[np.ndarray, ""]]]:
+    """The Python call of one example: read, draw, cut."""
+    k, side = plan.grid * plan.grid, plan.side
+
+    def cut(epoch: int, example: int) -> tuple[UInt8[np.ndarray, "k p p 3"], Float32[np.ndarray, "k c"], Int32[np.ndarray, ""]]:
+        if example < 0:
+            return np.zeros((k, side, side, 3), np.uint8), np.zeros((k, PACKED), np.float32), np.int32(_PADDING)
+        image, used = reader(int(example))
+        height, width = image.shape[:2]
+        # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
+        draws = draw(augment, seed, int(epoch), int(example), patch_boxes(width, height, plan.grid, plan.overlap))
+        return crop_patches(image, draws, side), draws.pack(), _label(reader.source, used)
+
+    return cut
+
+
+def _label(source: Source, index: int) -> np.int32:
+    return np.int32(-1 if source.labels is None else source.labels[index])
+
+
+def _labelled(images: Tensor, label: Tensor) -> dict[str, Tensor]:
+    tf = tensorflow()
+    mask = tf.not_equal(label, _PADDING)
+    return {"image": images, "label": tf.where(mask, label, -1), "mask": mask}

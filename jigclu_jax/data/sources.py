@@ -1,0 +1,186 @@
+"""One interface over all places that images come from, and the one function that opens them."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt8
+from ml_collections import ConfigDict
+
+from jigclu_jax.errors import UserError
+
+SOURCES = ("folder", "tfds", "arrays", "embedded")
+# Second word of the Philox key of the subset, out of reach of the epoch numbers that the order of examples uses there.
+_LIMIT_STREAM = 0x6C696D6974
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Images with random access, and their labels where there are any. `classes` is None exactly where `labels` is."""
+
+    name: str
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the labels, in their order."""
+
+    @property
+    def labels(self) -> Int32[np.ndarray, " n"] | None:
+        """Labels of all images, int32[n]; may be read from storage at the first call."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the file or record. Safe with threads."""
+
+    def describe(self, index: int) -> str:
+        """The file or record of image `index`, for messages."""
+
+
+def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | None = None) -> Source:
+    """Opens the source that `config` describes (the fields of `config.source_config()`).
+
+    seed: draws the subset of `config.limit`. classes: the class list of a checkpoint; labels are numbered by it. Raises
+    UserError (one line) for everything that is wrong with the source, also for classes that are not in `classes`.
+    """
+    source = _open(config)
+    if classes is not None:
+        source = with_classes(source, classes)
+    if config.limit < 0:
+        raise UserError(f"limit={config.limit}: it must be 0 (all images) or a number of images")
+    if config.limit == 0:
+        return source
+    if config.limit > len(source):
+        raise UserError(f"limit={config.limit}: {source.name} has only {len(source)} images: set limit to 0 for all of them, or to fewer")
+    return Subset(source, subset_indices(len(source), source.labels, config.limit, seed))
+
+
+def with_classes(source: Source, classes: Sequence[str]) -> Source:
+    """The same images with labels numbered by `classes` (a checkpoint's list), matched by name.
+
+    Labels without names ("0", "1", ...) keep their numbers. Raises UserError for a source without labels and for images
+    whose class is not in `classes`, which it names.
+    """
+    wanted, own = tuple(classes), source.classes
+    if own is None:
+        raise UserError(f"{source.name}: no labels here: use a source that has them (a folder split/class/file, an .npz file with label)")
+    if own == wanted:
+        return source
+    labels = source.labels
+    assert labels is not None
+    number = {name: label for label, name in enumerate(wanted)}
+    if own == tuple(str(label) for label in range(len(own))) and not number.keys() & set(own):
+        number = {str(label): label for label in range(len(wanted))}
+    unknown = [own[label] for label in np.unique(labels) if own[label] not in number]
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (f", ... ({len(unknown)} in all)" if len(unknown) > 5 else "")
+        listed = ", ".join(wanted[:5]) + (f", ... ({len(wanted)} in all)" if len(wanted) > 5 else "")
+        raise UserError(f"{source.name}: classes that the checkpoint's list does not have: {shown}; it has {listed}")
+    table = np.array([number.get(name, -1) for name in own], np.int32)
+    return Relabelled(source, table[labels], wanted)
+
+
+def subset_indices(count: int, labels: Int32[np.ndarray, " n"] | None, limit: int, seed: int) -> Int64[np.ndarray, " k"]:
+    """Draws `limit` of `count` examples, class by class where labelled; sorted indices, int64[limit].
+
+    Classes get the same number of examples as far as they have them, within one. A larger limit with the same seed
+    contains the smaller one.
+    """
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, _LIMIT_STREAM], np.uint64)))
+    order = generator.permutation(count)
+    if labels is None:
+        return np.sort(order[:limit]).astype(np.int64)
+    drawn = labels[order]
+    turn = generator.permutation(int(labels.max()) + 1)  # which class comes first when there are examples left over
+    by_class = np.argsort(drawn, kind="stable")
+    counts = np.bincount(drawn)
+    rank = np.empty(count, np.int64)
+    rank[by_class] = np.arange(count) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.lexsort((turn[drawn], rank))[:limit]
+    return np.sort(order[first]).astype(np.int64)
+
+
+class Subset:
+    """Some images of a source: example `i` is example `indices[i]` of it."""
+
+    def __init__(self, source: Source, indices: Int64[np.ndarray, " k"]) -> None:
+        self.name = f"{source.name} ({len(indices)} of {len(source)})"
+        self.indices = indices
+        self._source = source
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the labels: those of the whole source."""
+        return self._source.classes
+
+    @property
+    def labels(self) -> Int32[np.ndarray, " k"] | None:
+        """Labels of the chosen images, int32[k]."""
+        labels = self._source.labels
+        return None if labels is None else labels[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Image `index` as RGB, uint8[h, w, 3]; raises ImageError."""
+        return self._source.read(int(self.indices[index]))
+
+    def describe(self, index: int) -> str:
+        """The file or record of image `index`."""
+        return self._source.describe(int(self.indices[index]))
+
+
+class Relabelled:
+    """A source with other label numbers and class names."""
+
+    def __init__(self, source: Source, labels: Int32[np.ndarray, " n"], classes: tuple[str, ...]) -> None:
+        self.name = source.name
+        self.labels: Int32[np.ndarray, " n"] | None = labels
+        self.classes: tuple[str, ...] | None = classes
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Image `index` as RGB, uint8[h, w, 3]; raises ImageError."""
+        return self._source.read(index)
+
+    def describe(self, index: int) -> str:
+        """The file or record of image `index`."""
+        return self._source.describe(index)
+
+
+def _open(config: ConfigDict) -> Source:
+    # imported here: what a source needs (Pillow, TFDS, ...) is loaded when it is opened
+    if config.source == "folder":
+        from jigclu_jax.data.folder import FolderSource
+
+        return FolderSource(config.path, config.split)
+    if config.source == "arrays":
+        from jigclu_jax.data.arrays import load_npz
+
+        return load_npz(config.path, config.split)
+    if config.source == "tfds":
+        from jigclu_jax.data.tfds_source import open_tfds
+
+        return open_tfds(config.name, config.split, config.data_dir)
+    if config.source == "embedded":
+        return _open_embedded(config.split)
+    near = difflib.get_close_matches(str(config.source), SOURCES, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(f"source={config.source!r}: no such source: {hint}there are {', '.join(SOURCES)}")
+
+
+def _open_embedded(split: str) -> Source:
+    from jigclu_jax.data.arrays import ArraySource
+    from jigclu_jax.data.embedded import load_embedded
+
+    images, labels, classes = load_embedded(split)
+    return ArraySource(images, labels, classes, name=f"embedded/{split}")
+
+
+__all__ = ["SOURCES", "Relabelled", "Source", "Subset", "open_source", "subset_indices", "with_classes"]

@@ -1,0 +1,117 @@
+"""The iterator over batches that the rest of the program sees, and how errors of a pipeline's Python calls reach it."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jigclu_jax.data.lazy_tf import tensorflow
+from jigclu_jax.data.sources import Source
+from jigclu_jax.errors import ImageError, UserError
+
+_MARK = re.compile(r"jigclu-error-(\d+)-")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class ErrorBox:
+    """Keeps the exceptions of calls made by TensorFlow, which itself would pass on no more than their text."""
+
+    def __init__(self) -> None:
+        self._raised: list[Exception] = []
+        self._lock = threading.Lock()
+
+    def guard(self, function: _F) -> _F:
+        """The function, keeping what it raises; TensorFlow gets a numbered stand-in."""
+
+        def guarded(*arguments: Any) -> Any:
+            try:
+                return function(*arguments)
+            except Exception as error:
+                with self._lock:
+                    self._raised.append(error)
+                    number = len(self._raised) - 1
+                raise RuntimeError(f"jigclu-error-{number}-") from None
+
+        return cast(_F, guarded)
+
+    def find(self, text: str) -> Exception | None:
+        """The exception whose number TensorFlow's message carries."""
+        match = _MARK.search(text)
+        return self._raised[int(match.group(1))] if match else None
+
+
+class ImageReader:
+    """Reads images of a source; one that cannot be used stops the run or, with on_error "skip", gives way to the next usable one."""
+
+    def __init__(self, source: Source, min_side: int, on_error: str) -> None:
+        if on_error not in ("stop", "skip"):
+            raise UserError(f"data.on_error={on_error} is unknown: it is stop or skip")
+        self.source, self.min_side, self._skip = source, min_side, on_error == "skip"
+        self.skipped: dict[int, str] = {}
+
+    def __call__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+        """(image, index it was read from); ImageError, or UserError where no image of the source can be used."""
+        n = len(self.source)
+        for ahead in range(n):
+            candidate = (index + ahead) % n
+            if candidate in self.skipped:
+                continue
+            try:
+                return self._read(candidate), candidate
+            except ImageError as error:
+                if not self._skip:
+                    raise
+                self.skipped[candidate] = str(error)
+        example = next(iter(self.skipped.values()))
+        raise UserError(f"none of the {n} images of {self.source.name} can be used; one of them: {example}")
+
+    def _read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        image = self.source.read(index)
+        height, width = image.shape[:2]
+        if min(height, width) < self.min_side:
+            raise ImageError(
+                f"{self.source.describe(index)} is {width} x {height} pixels, smaller than data.min_side={self.min_side}:"
+                " set data.min_side=1 to enlarge small images or data.on_error=skip to leave them out"
+            )
+        return image
+
+
+class BatchStream(Iterator[dict[str, np.ndarray]]):
+    """Iterator over batches, dicts of numpy arrays (read-only views); raises UserError and ImageError as themselves."""
+
+    def __init__(self, dataset: Any, reader: ImageReader, errors: ErrorBox, threads: int) -> None:
+        tf = tensorflow()
+        options = tf.data.Options()
+        options.deterministic = True
+        if threads:
+            options.threading.private_threadpool_size = threads
+        self._errors, self._reader = errors, reader
+        self._operation_errors = tf.errors.OpError
+        self._iterator: Iterator[dict[str, np.ndarray]] | None = iter(dataset.prefetch(2).with_options(options).as_numpy_iterator())
+
+    def __iter__(self) -> "BatchStream":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if self._iterator is None:
+            raise StopIteration
+        try:
+            return next(self._iterator)
+        except self._operation_errors as error:
+            self.close()
+            cause = self._errors.find(str(error))
+            if cause is None:
+                raise
+            raise cause from None
+
+    @property
+    def skipped(self) -> dict[int, str]:
+        """Examples met so far that could not be used, index -> message (on_error=skip)."""
+        return dict(self._reader.skipped)
+
+    def close(self) -> None:
+        """Stop reading ahead and free the buffers."""
+        self._iterator = None

@@ -1,0 +1,1 @@
+"""Mesh, shardings and the way of a host batch into global device arrays."""

@@ -1,0 +1,58 @@
+"""The data-parallel mesh and what lies on it: batches sharded over devices, parameters replicated."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jigclu_jax.errors import UserError
+
+DATA_AXIS = "data"
+
+
+def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A one-dimensional mesh over all devices of all processes.
+
+    `Mesh` rather than `jax.make_mesh`: its axes are Auto, so that the compiler places the collectives.
+    """
+    return Mesh(np.array(devices if devices is not None else jax.devices()), (DATA_AXIS,))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of an array whose first axis is the batch."""
+    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Sharding of an array that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:
+    """Refuse a global batch that the devices cannot share evenly.
+
+    Raises:
+      UserError: naming the nearest sizes that fit.
+    """
+    count = mesh.size
+    if batch_size % count:
+        below = batch_size // count * count
+        fits = f"{below} or {below + count}" if below else f"{count}"
+        raise UserError(f"config.{field}={batch_size} cannot be shared by {count} devices: use {fits}")
+
+
+def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This host's part of a batch -> global arrays sharded over the mesh's data axis."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+
+def device_batches(batches: Iterator[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+    """Keep `ahead` batches on their way to the devices, so that the transfer overlaps the step before."""
+    waiting: list[dict[str, jax.Array]] = []
+    for batch in batches:
+        waiting.append(to_device(batch, mesh))
+        if len(waiting) > ahead:
+            yield waiting.pop(0)
+    yield from waiting

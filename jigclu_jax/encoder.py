@@ -1,0 +1,81 @@
+"""A pretrained trunk as a plain function of images, for notebooks and other programs."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jaxtyping import Float32, UInt8
+from ml_collections import ConfigDict
+
+from jigclu_jax.errors import UserError
+from jigclu_jax.models import create_trunk
+from jigclu_jax.ops.normalize import normalize
+from jigclu_jax.ops.pool import global_average_pool
+from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.workdir import config_from_dict
+
+
+class Encoder:
+    """Maps `uint8[b, h, w, 3]` RGB to pooled features `float32[b, D]`, BatchNorm in eval mode.
+
+    Attributes:
+      dim: D.
+      config: config of the run that trained it.
+      step: the checkpoint's step.
+      classes: the training set's classes, None where it had no labels.
+      params: the trunk's parameters, nested dicts.
+      stats: the trunk's BatchNorm statistics.
+    """
+
+    def __init__(self, params: Any, stats: Any, config: ConfigDict, step: int, classes: tuple[str, ...] | None) -> None:
+        model = config.model
+        trunk = create_trunk(model.arch, stem=model.stem, width=model.width, dtype=model.dtype)
+        self.dim, self.config, self.step, self.classes = trunk.dim, config, step, classes
+        self.params, self.stats = params, stats
+
+        def forward(params: Any, stats: Any, images: jax.Array) -> jax.Array:
+            features, _ = trunk.apply(params, stats, normalize(images, model.dtype), False)
+            return global_average_pool(features).astype(jnp.float32)
+
+        self._forward = jax.jit(forward)
+
+    def __call__(self, images: UInt8[np.ndarray, "b h w 3"], batch_size: int = 256) -> Float32[np.ndarray, "b d"]:
+        """Features of a batch of any length, computed `batch_size` images at a time.
+
+        Raises:
+          TypeError: images are not uint8; ValueError: not of shape [b, h, w, 3].
+        """
+        images = np.asarray(images)
+        if images.dtype != np.uint8:
+            raise TypeError(f"images are {images.dtype}: give uint8, 0 to 255, as they are decoded (normalising happens inside)")
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"images have shape {images.shape}: give [batch, height, width, 3]; one image is image[None]")
+        if not len(images):
+            return np.zeros((0, self.dim), np.float32)
+        parts = []
+        for begin in range(0, len(images), batch_size):
+            chunk = images[begin : begin + batch_size]
+            missing = batch_size - len(chunk) if len(images) > batch_size else 0
+            # the last chunk is padded to the others' length: one compilation serves all
+            padded = np.pad(chunk, ((0, missing), (0, 0), (0, 0), (0, 0)))
+            parts.append(np.asarray(self._forward(self.params, self.stats, padded))[: len(chunk)])
+        return np.concatenate(parts)
+
+
+def load_encoder(workdir: epath.PathLike, which: str = "last") -> Encoder:
+    """The trunk that a training job left in its workdir.
+
+    Args:
+      workdir: workdir of a pretraining (or supervised) job; `gs://` works.
+      which: "last", "best" or a step's number.
+
+    Raises:
+      UserError: no such workdir or checkpoint, or one without a trunk.
+    """
+    step, meta, tree = read_checkpoint(workdir, which)
+    if "trunk" not in tree.get("params", {}):
+        raise UserError(f"{workdir} holds a {meta['config'].get('job', 'run')} without a trunk of its own: give the pretraining run's workdir")
+    classes = tuple(meta["classes"]) if meta.get("classes") else None
+    return Encoder(tree["params"]["trunk"], tree["stats"]["trunk"], config_from_dict(meta["config"]), step, classes)

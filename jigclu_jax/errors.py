@@ -1,0 +1,17 @@
+"""The errors that a person caused and can mend: one clear line each, no traceback (`__main__` prints them)."""
+
+
+class UserError(Exception):
+    """Something the user can mend: the text says in one line what is wrong, where, and what to do. Exit code 2."""
+
+
+class ImageError(UserError):
+    """One image that cannot be used (damaged, too small): named in the text. Skipped when `data.on_error=skip`."""
+
+
+class NonFiniteError(Exception):
+    """The loss or a gradient is no longer a finite number: the run stops, the last good checkpoint stays. Exit code 1."""
+
+
+class Preempted(Exception):
+    """The run was asked to stop (SIGTERM or a preemption notice) and has completed its save. Exit code 75."""

@@ -1,0 +1,1 @@
+"""How good features are: linear classifiers and baselines."""

@@ -1,0 +1,136 @@
+"""Job `probe`: how good a linear classifier on the frozen trunk of a pretraining run is."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax.config_check import check_best_metric
+from jigclu_jax.data.pipeline import eval_batches
+from jigclu_jax.data.sources import Source, open_source
+from jigclu_jax.device import distributed
+from jigclu_jax.device.mesh import check_batch, replicated
+from jigclu_jax.errors import UserError
+from jigclu_jax.evals.classification import compile_counts, evaluate
+from jigclu_jax.evals.frozen import digest
+from jigclu_jax.jobs.reporting import report_probe
+from jigclu_jax.jobs.training import Training, prepare_training, run_training, training_result
+from jigclu_jax.methods import Tree, create_method
+from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.loop import EpochHook, Trained
+from jigclu_jax.train.state import TrainState
+from jigclu_jax.train.workdir import write_result
+from jigclu_jax.train.writers import read_metrics
+
+
+def run(config: ConfigDict, workdir: epath.PathLike) -> None:
+    """Probe the checkpoint in `config.checkpoint`; leaves the files of a training job and the accuracies in result.json."""
+    distributed.start()
+    if not config.checkpoint:
+        raise UserError("config.checkpoint is empty: give the workdir of a pretraining run, --config.checkpoint=DIR")
+    step, meta, tree = read_checkpoint(config.checkpoint, config.checkpoint_which)
+    if "trunk" not in tree.get("params", {}):
+        raise UserError(f"config.checkpoint={config.checkpoint} is the workdir of a {meta['config']['job']} job: give a pretraining run's")
+    config = _with_trunk(config, meta["config"]["model"])
+    source = open_source(config.data, seed=config.seed)
+    if source.classes is None:
+        raise UserError(f"{source.name} has no labels, and a probe needs them: give folders split/class/file, or a label array")
+    eval_source = open_source(_eval_source(config), seed=config.seed, classes=source.classes)
+    method = create_method(config, len(source.classes))
+    check_best_metric(config, ("probe_top1", "probe_top5", *method.metric_names))
+    training = prepare_training(config, method, source)
+    check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
+    hook = _evaluation(training, eval_source)
+    trained = _probe(training, workdir, {"params": tree["params"]["trunk"], "stats": tree["stats"]["trunk"]}, hook)
+    figures = _figures(workdir, "")
+    if config.random_init:
+        control = epath.Path(workdir) / "random_init"
+        _probe(training, control, None, hook)
+        figures |= _figures(control, "_random_init")
+    if distributed.is_main():
+        result = training_result(training, workdir, trained) | figures
+        write_result(workdir, result | {"checkpoint": str(config.checkpoint), "checkpoint_step": step, "trunk_unchanged": True})
+        report_probe(config, workdir)
+
+
+def _probe(training: Training, workdir: epath.PathLike, trunk: Tree | None, hook: EpochHook) -> Trained:
+    """Train the linear layer on one trunk (None: random weights), and make sure that the trunk did not move."""
+    start = training.initial_state()
+    if trunk is not None:
+        _check_shapes(start.extra["trunk"], trunk, training.config)
+        start = dataclasses.replace(start, extra={"trunk": jax.device_put(trunk, replicated(training.mesh))})
+    before = digest(start.extra["trunk"])
+    trained = run_training(training, workdir, start=start, identity={"trunk": before}, epoch_hooks=(hook,))
+    if digest(trained.state.extra["trunk"]) != before:
+        raise RuntimeError("the frozen trunk has changed during the probe: its figures are void; this is a fault of the program")
+    return trained
+
+
+def _evaluation(training: Training, eval_source: Source) -> EpochHook:
+    """After an epoch: top-1 and top-5 on the evaluation images."""
+    config, mesh = training.config, training.mesh
+    counts_fn = compile_counts(training.method.predict, mesh)  # type: ignore[attr-defined]
+
+    def hook(step: int, state: TrainState) -> Mapping[str, float]:
+        epoch = step // training.plan.steps_per_epoch
+        if epoch % config.eval_every_epochs and step != training.plan.total_steps:
+            return {}
+        batches = eval_batches(
+            eval_source, config.eval_data, batch_size=config.eval_batch_size, host=jax.process_index(), hosts=jax.process_count()
+        )
+        try:
+            found = evaluate(counts_fn, state.params, state.stats, state.extra, batches, mesh)
+        finally:
+            batches.close()
+        return {"probe_top1": found["top1"], "probe_top5": found["top5"]}
+
+    return hook
+
+
+def _figures(workdir: epath.PathLike, suffix: str) -> dict[str, Any]:
+    """Last and best accuracies from the rows of metrics.jsonl, which a resumed run shares with its earlier parts."""
+    rows = [row for row in read_metrics(workdir) if row.get("probe_top1") is not None]
+    best = max(rows, key=lambda row: row["probe_top1"])
+    if suffix:
+        return {f"probe_top1{suffix}": rows[-1]["probe_top1"], f"probe_top1_best{suffix}": best["probe_top1"]}
+    return {
+        "probe_top1_last": rows[-1]["probe_top1"],
+        "probe_top1_best": best["probe_top1"],
+        "probe_top5_last": rows[-1]["probe_top5"],
+        "probe_top5_best": max(row["probe_top5"] for row in rows),
+        "probe_best_epoch": best["epoch"],
+    }
+
+
+def _with_trunk(config: ConfigDict, trained: Mapping[str, Any]) -> ConfigDict:
+    """The config with the checkpoint's trunk filled in where it leaves it open."""
+    config = config.copy_and_resolve_references()
+    for name in ("arch", "stem", "width"):
+        wanted = config.model[name]
+        if wanted and wanted != trained[name]:
+            raise UserError(
+                f"config.checkpoint={config.checkpoint} belongs to another trunk: its model.{name} is {trained[name]!r}, "
+                f"config.model.{name} is {wanted!r}; leave that field out to take the checkpoint's"
+            )
+        config.model[name] = trained[name]
+    return config
+
+
+def _eval_source(config: ConfigDict) -> ConfigDict:
+    """Where the evaluation images lie: fields left empty are those of the training images."""
+    source = config.eval_data.copy_and_resolve_references()
+    for name in ("source", "path", "name", "data_dir"):
+        source[name] = source[name] or config.data[name]
+    return source
+
+
+def _check_shapes(expected: Tree, trunk: Tree, config: ConfigDict) -> None:
+    want, found = (
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)} for tree in (expected, trunk)
+    )
+    if want != found:
+        names = sorted(want.items() ^ found.items())
+        raise UserError(f"config.checkpoint={config.checkpoint} belongs to another trunk than {config.model.arch}: {names[0][0]} differs")

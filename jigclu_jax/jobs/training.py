@@ -1,0 +1,195 @@
+"""What every training job does around the loop: workdir, state or checkpoint, step, writers."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jigclu_jax.config_check import check_run
+from jigclu_jax.data.order import steps_per_epoch
+from jigclu_jax.data.pipeline import train_batches
+from jigclu_jax.data.sources import Source
+from jigclu_jax.data.stream import BatchStream
+from jigclu_jax.device import distributed
+from jigclu_jax.device.mesh import check_batch, create_mesh
+from jigclu_jax.errors import UserError
+from jigclu_jax.methods import Method
+from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.loop import EpochHook, Plan, Trained, fit
+from jigclu_jax.train.optimizer import create_optimizer
+from jigclu_jax.train.progress import Progress
+from jigclu_jax.train.schedule import create_schedule
+from jigclu_jax.train.state import TrainState, abstract_state, create_state
+from jigclu_jax.train.step import Step, compile_step
+from jigclu_jax.train.stop import STOP
+from jigclu_jax.train.workdir import config_as_dict, open_workdir, read_result
+from jigclu_jax.train.writers import create_writer
+
+
+@dataclasses.dataclass
+class Training:
+    """A training run made ready: everything checked, nothing written yet.
+
+    Attributes:
+      config: resolved config.
+      method: from `methods/`.
+      source: training images.
+      mesh: all devices.
+      plan: lengths and intervals in steps.
+      step_fn: the compiled step.
+      skipped: damaged images met so far, index -> message.
+    """
+
+    config: ConfigDict
+    method: Method
+    source: Source
+    mesh: Mesh
+    plan: Plan
+    step_fn: Step
+    skipped: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def initial_state(self) -> TrainState:
+        """The state at step 0, from `config.seed`."""
+        return create_state(self.method, create_optimizer(self.config.optimizer), self.config.seed, self.mesh)
+
+    def batches(self, start_step: int, stop_step: int) -> BatchStream:
+        """Host batches of this process."""
+        config = self.config
+        return train_batches(
+            self.source,
+            config.data,
+            config.augment,
+            view=self.method.view,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            steps_per_epoch=self.plan.steps_per_epoch,
+            start_step=start_step,
+            stop_step=stop_step,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+
+
+def prepare_training(config: ConfigDict, method: Method, source: Source) -> Training:
+    """Check that the run can work, and build its step.
+
+    Raises:
+      UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
+    """
+    check_run(config)
+    mesh = create_mesh()
+    check_batch(config.batch_size, mesh)
+    drop_last = method.view == "montage"
+    if drop_last and len(source) < config.batch_size:
+        raise UserError(
+            f"{source.name} holds {len(source)} images, fewer than one batch of config.batch_size={config.batch_size}: "
+            "lower it, or give more images"
+        )
+    per_epoch = steps_per_epoch(len(source), config.batch_size, drop_last)
+    saving = config.saving if "saving" in config else config.checkpoint
+    plan = Plan(
+        total_steps=max(round(config.epochs * per_epoch), 1),
+        steps_per_epoch=per_epoch,
+        log_every=config.log_every_steps,
+        save_every=max(round(saving.every_epochs * per_epoch), 1),
+    )
+    schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
+    step_fn = compile_step(method, create_optimizer(config.optimizer), schedule, per_epoch, mesh)
+    training = Training(config, method, source, mesh, plan, step_fn)
+    training.batches(0, 0).close()  # the pipeline checks its own fields: before anything is written
+    return training
+
+
+def training_result(training: Training, workdir: epath.PathLike, trained: Trained) -> dict[str, Any]:
+    """The fields of result.json that every training job has."""
+    rate = trained.images_per_second
+    if rate is None:  # the run was complete already: its rate was measured then
+        rate = (read_result(workdir) or {}).get("images_per_second")
+    return {
+        "job": training.config.job,
+        "seed": training.config.seed,
+        "seconds": trained.seconds,
+        "images_per_second": rate,
+        "images_skipped": len(training.skipped),
+    }
+
+
+def run_training(
+    training: Training,
+    workdir: epath.PathLike,
+    *,
+    start: TrainState | None = None,
+    identity: Mapping[str, str] | None = None,
+    epoch_hooks: tuple[EpochHook, ...] = (),
+) -> Trained:
+    """Train to the end, from the newest checkpoint of the workdir where there is one.
+
+    Resume policy: a checkpoint counts once it is complete; the run goes on from the newest that can be read, with rows of
+    `metrics.jsonl` after it dropped. Batches are a function of the step, so that the position is all that is needed. A config
+    that differs, another number of images, or another class list is refused.
+
+    Args:
+      training: from `prepare_training`.
+      workdir: where config.json, metrics.jsonl, tensorboard/ and checkpoints/ go.
+      start: state at step 0; default is random weights.
+      identity: what else must be the same when the run goes on, name -> fingerprint.
+      epoch_hooks: evaluations after each epoch.
+    """
+    config, plan = training.config, training.plan
+    main = distributed.is_main()
+    root = open_workdir(workdir, config, write=main)
+    saving = config.saving if "saving" in config else config.checkpoint
+    checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode)
+    source = training.source
+    classes = list(source.classes) if source.classes else None
+    meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **(identity or {})}
+    restored = checkpoints.restore_newest(abstract_state(training.method, create_optimizer(config.optimizer), training.mesh))
+    if restored:
+        state, old = restored
+        for name, what in {"images": "number of images", "classes": "list of classes", **{name: name for name in identity or {}}}.items():
+            if old.get(name) != meta[name]:
+                shown = f" ({old.get(name)} then, {meta[name]} now)" if name == "images" else ""
+                raise UserError(f"the {what} has changed since {root} was begun{shown}: use another workdir, or what it was begun with")
+        meta["seconds"] = old["seconds"]
+    else:
+        state = training.initial_state() if start is None else start
+    first = int(state.step)
+    writer = create_writer(root, tensorboard=config.log.tensorboard, resume_step=first, enabled=main)
+    progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=sys.stderr if main else None)
+    if first >= plan.total_steps:
+        progress.say(f"{root} is complete: {first} steps, nothing left to train")
+    elif first:
+        progress.say(f"{root}: going on from step {first} of {plan.total_steps}")
+    stream: BatchStream | None = None
+
+    def batches_from(step: int) -> BatchStream:
+        nonlocal stream
+        stream = training.batches(step, plan.total_steps)
+        return stream
+
+    try:
+        return fit(
+            state=state,
+            step_fn=training.step_fn,
+            batches_from=batches_from,
+            mesh=training.mesh,
+            plan=plan,
+            checkpoints=checkpoints,
+            meta=meta,
+            writer=writer,
+            progress=progress,
+            stop=STOP,
+            epoch_hooks=epoch_hooks,
+        )
+    finally:
+        progress.close()
+        writer.close()
+        if stream is not None:
+            training.skipped.update(stream.skipped)
+            stream.close()
+        checkpoints.close()

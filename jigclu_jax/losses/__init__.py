@@ -1,0 +1,6 @@
+"""Losses and the accuracies beside them, as pure functions."""
+
+from jigclu_jax.losses.clustering import clustering_loss, retrieval_accuracy
+from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
+
+__all__ = ["accuracy", "clustering_loss", "cross_entropy", "retrieval_accuracy"]

@@ -1,0 +1,58 @@
+"""Training methods behind one interface, one file each, and their registry.
+
+A method says which views of an image it needs, builds its trees and computes its loss; the loop never learns its name.
+How to add one: docs/add_a_method.md.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+from ml_collections import ConfigDict
+
+from jigclu_jax.errors import UserError
+
+Tree = dict[str, Any]
+METHODS = ("jigclu", "supervised", "linear")
+
+
+class Method(Protocol):
+    """What the training step needs of a method.
+
+    Attributes:
+      view: which batches it trains on, "montage" or "crop" (`data/pipeline.py`).
+      metric_names: the metrics that `loss` returns.
+    """
+
+    view: str
+    metric_names: tuple[str, ...]
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
+        """Parameters, BatchNorm statistics and extra state at step 0."""
+        ...
+
+    def loss(
+        self, params: Tree, stats: Tree, extra: Tree, batch: Mapping[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[Tree, Tree, dict[str, jax.Array]]]:
+        """Loss of a global batch (scalar), with the new statistics, the new extra state and the metrics."""
+        ...
+
+
+class Classifier(Method, Protocol):
+    """A method that also gives class scores for single images."""
+
+    def predict(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array) -> jax.Array:
+        """u8[b, h, w, 3] -> logits float[b, classes], BatchNorm in eval mode."""
+        ...
+
+
+def create_method(config: ConfigDict, classes: int = 0) -> Any:
+    """The method that `config.method` names, for that many classes where it needs labels.
+
+    Raises:
+      UserError: an unknown method, or a method that needs labels without any.
+    """
+    if config.method not in METHODS:
+        raise UserError(f"config.method={config.method!r} is unknown: use one of {', '.join(METHODS)}")
+    return importlib.import_module(f"jigclu_jax.methods.{config.method}").create(config, classes)

@@ -1,0 +1,109 @@
+"""Jigsaw clustering: tell which patches of a montage batch belong together, and where each one sat.
+
+Source: Chen, Liu, Jia, CVPR 2021, section 3, and the authors' code.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jigclu_jax.losses.clustering import clustering_loss, retrieval_accuracy
+from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
+from jigclu_jax.methods import Tree
+from jigclu_jax.models import Functional, create_linear, create_projection, create_trunk
+from jigclu_jax.ops.decouple import decouple
+from jigclu_jax.ops.normalize import normalize
+
+
+@dataclasses.dataclass(frozen=True)
+class JigClu:
+    """The method as a set of pure functions; `create` builds it from a config.
+
+    Attributes:
+      trunk: ResNet without pool and classifier.
+      projection: the clustering branch's MLP, D -> D -> embedding.
+      location: the location branch's linear layer, D -> m * m.
+      grid: m.
+      decouple_size: side that the last feature map is resized to before it is pooled to m x m; 0 for the default.
+      temperature: T of the clustering loss.
+      base_temperature: T0; the loss carries T / T0.
+      cluster_weight: alpha.
+      location_weight: beta.
+      dtype: compute dtype of the trunk.
+    """
+
+    trunk: Functional
+    projection: Functional
+    location: Functional
+    grid: int
+    decouple_size: int
+    temperature: float
+    base_temperature: float
+    cluster_weight: float
+    location_weight: float
+    dtype: str
+
+    view = "montage"
+    metric_names = ("loss", "loss_cluster", "loss_location", "accuracy_location", "accuracy_retrieval")
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
+        """Parameters {trunk, projection, location}, statistics {trunk}, no extra state."""
+        keys = jax.random.split(key, 3)
+        trunk, stats = self.trunk.init(keys[0])
+        projection, _ = self.projection.init(keys[1])
+        location, _ = self.location.init(keys[2])
+        return {"trunk": trunk, "projection": projection, "location": location}, {"trunk": stats}, {}
+
+    def outputs(self, params: Tree, stats: Tree, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array, Tree]:
+        """Montages, normalised, float[b, S, S, 3] -> one row a cell, row-major within a montage, b * m * m in all.
+
+        Returns vectors [b*m*m, D], unit-length embeddings [b*m*m, 128], location logits [b*m*m, m*m], new statistics.
+        """
+        features, trunk_stats = self.trunk.apply(params["trunk"], stats["trunk"], x, train)
+        vectors = decouple(features, self.grid, self.decouple_size)
+        vectors = vectors.reshape(-1, vectors.shape[-1])
+        embeddings, _ = self.projection.apply(params["projection"], {}, vectors, train)
+        logits, _ = self.location.apply(params["location"], {}, vectors, train)
+        return vectors, embeddings, logits, {"trunk": trunk_stats}
+
+    def loss(
+        self, params: Tree, stats: Tree, extra: Tree, batch: Mapping[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[Tree, Tree, dict[str, jax.Array]]]:
+        """alpha * clustering + beta * location over all patches of the global batch (paper, equations 1 to 4)."""
+        x = normalize(batch["image"], self.dtype)
+        _, embeddings, logits, stats = self.outputs(params, stats, x, True)
+        clusters, locations = batch["cluster"].reshape(-1), batch["location"].reshape(-1)
+        loss_cluster = clustering_loss(embeddings, clusters, self.temperature, self.base_temperature)
+        loss_location = cross_entropy(logits, locations)
+        loss = self.cluster_weight * loss_cluster + self.location_weight * loss_location
+        metrics = {
+            "loss": loss,
+            "loss_cluster": loss_cluster,
+            "loss_location": loss_location,
+            "accuracy_location": accuracy(logits, locations),
+            "accuracy_retrieval": retrieval_accuracy(embeddings, clusters),
+        }
+        return loss, (stats, extra, jax.tree.map(jax.lax.stop_gradient, metrics))
+
+
+def create(config: ConfigDict, classes: int) -> JigClu:
+    """The method for a pretraining config; labels are not needed, `classes` is ignored."""
+    del classes
+    model, grid = config.model, config.data.grid
+    trunk = create_trunk(model.arch, stem=model.stem, width=model.width, dtype=model.dtype)
+    dtype = "float64" if jnp.dtype(model.dtype) == jnp.float64 else "float32"
+    return JigClu(
+        trunk=trunk,
+        projection=create_projection(trunk.dim, config.head.embedding_dim, dtype=dtype),
+        location=create_linear(trunk.dim, grid * grid, dtype=dtype),
+        grid=grid,
+        decouple_size=config.head.decouple_size,
+        temperature=config.loss.temperature,
+        base_temperature=config.loss.base_temperature,
+        cluster_weight=config.loss.cluster_weight,
+        location_weight=config.loss.location_weight,
+        dtype=model.dtype,
+    )

@@ -1,0 +1,65 @@
+"""The linear probe: one linear layer on the pooled features of a frozen trunk (paper, section 4.1)."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+from ml_collections import ConfigDict
+
+from jigclu_jax.errors import UserError
+from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
+from jigclu_jax.methods import Tree
+from jigclu_jax.models import Functional, create_classifier, create_trunk
+from jigclu_jax.ops.normalize import normalize
+from jigclu_jax.ops.pool import global_average_pool
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearProbe:
+    """The trunk lies in `extra` and is no parameter: nothing can move it, its BatchNorm runs in eval mode."""
+
+    trunk: Functional
+    classifier: Functional
+    dtype: str
+
+    view = "crop"
+    metric_names = ("loss", "accuracy_top1")
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
+        """Parameters {classifier}, no statistics, extra {trunk: {params, stats}} with random weights."""
+        trunk_key, classifier_key = jax.random.split(key)
+        params, stats = self.trunk.init(trunk_key)
+        classifier, _ = self.classifier.init(classifier_key)
+        return {"classifier": classifier}, {}, {"trunk": {"params": params, "stats": stats}}
+
+    def features(self, extra: Tree, image: jax.Array) -> jax.Array:
+        """u8[b, h, w, 3] -> pooled features float32[b, D]."""
+        trunk = extra["trunk"]
+        features, _ = self.trunk.apply(trunk["params"], trunk["stats"], normalize(image, self.dtype), False)
+        return global_average_pool(features)
+
+    def loss(
+        self, params: Tree, stats: Tree, extra: Tree, batch: Mapping[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[Tree, Tree, dict[str, jax.Array]]]:
+        """Mean cross entropy over the examples of the batch that are not padding."""
+        logits = self.predict(params, stats, extra, batch["image"])
+        loss = cross_entropy(logits, batch["label"], batch["mask"])
+        metrics = {"loss": loss, "accuracy_top1": accuracy(logits, batch["label"], mask=batch["mask"])}
+        return loss, (stats, extra, metrics)
+
+    def predict(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array) -> jax.Array:
+        """u8[b, h, w, 3] -> logits float[b, classes]."""
+        return self.classifier.apply(params["classifier"], {}, self.features(extra, image), False)[0]
+
+
+def create(config: ConfigDict, classes: int) -> LinearProbe:
+    """The probe for a trunk as `config.model` describes it.
+
+    Raises:
+      UserError: there are no labels.
+    """
+    if classes < 2:
+        raise UserError("a linear probe needs images of at least two classes (folders split/class/file, or a label array)")
+    model = config.model
+    trunk = create_trunk(model.arch, stem=model.stem, width=model.width, dtype=model.dtype)
+    return LinearProbe(trunk, create_classifier(trunk.dim, classes), model.dtype)

@@ -1,0 +1,8 @@
+"""The ResNet family and the heads, as pure `init` / `apply` pairs over nested dicts."""
+
+from jigclu_jax.models.architectures import ARCHITECTURES, STEMS
+from jigclu_jax.models.functional import Functional
+from jigclu_jax.models.heads import create_classifier, create_linear, create_projection
+from jigclu_jax.models.resnet import create_trunk
+
+__all__ = ["ARCHITECTURES", "STEMS", "Functional", "create_classifier", "create_linear", "create_projection", "create_trunk"]

@@ -1,0 +1,59 @@
+"""What sits on a trunk's vectors: location head, clustering projection, classifier. All compute in float32 or better."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jigclu_jax.models.functional import Functional, compute_dtype, functional
+from jigclu_jax.models.layers import Linear
+
+
+class LinearHead(Linear):
+    """One linear layer."""
+
+    def __call__(self, x: Float[Array, "*n i"], train: bool = False) -> Float[Array, "*n o"]:
+        del train
+        return super().__call__(x)
+
+
+class Projection(nnx.Module):
+    """Linear, ReLU, linear, unit length (the authors' `fc_clu` and the normalisation after it)."""
+
+    def __init__(self, dim: int, embedding_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        self.hidden = Linear(dim, dim, dtype=dtype, rngs=rngs)
+        self.output = Linear(dim, embedding_dim, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*n d"], train: bool) -> Float[Array, "*n e"]:
+        del train
+        return unit_length(self.output(jax.nn.relu(self.hidden(x))))
+
+
+def unit_length(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """Rows divided by their length; a row of zeros stays zero, with a finite gradient."""
+    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x / jnp.sqrt(jnp.maximum(squares, 1e-24))
+
+
+def create_linear(dim_in: int, dim_out: int, *, dtype: str = "float32") -> Functional:
+    """A linear layer [..., dim_in] -> [..., dim_out] that starts as PyTorch's `nn.Linear` does; params `kernel`, `bias`.
+
+    `dtype` float64 keeps float64 parameters; float32 and bfloat16 both compute in float32.
+    """
+    compute = compute_dtype(dtype)
+    return functional(lambda rngs: LinearHead(dim_in, dim_out, dtype=compute, rngs=rngs), dim=dim_out)
+
+
+def create_projection(dim: int, embedding_dim: int, *, dtype: str = "float32") -> Functional:
+    """The clustering branch's MLP [..., dim] -> unit vectors [..., embedding_dim] (paper section 3.3); params `hidden`, `output`.
+
+    `dtype` as in `create_linear`.
+    """
+    compute = compute_dtype(dtype)
+    return functional(lambda rngs: Projection(dim, embedding_dim, dtype=compute, rngs=rngs), dim=embedding_dim)
+
+
+def create_classifier(dim: int, classes: int, *, dtype: str = "float32") -> Functional:
+    """The linear probe's layer [..., dim] -> logits [..., classes]: weights N(0, 0.01), bias 0 (authors' main_lincls.py)."""
+    compute = compute_dtype(dtype)
+    return functional(lambda rngs: LinearHead(dim, classes, std=0.01, dtype=compute, rngs=rngs), dim=classes)

@@ -1,0 +1,108 @@
+"""Layers that compute what PyTorch's do: explicit padding, its batch statistics, its initial values."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from jigclu_jax.models.functional import storage_dtype
+
+BATCH_NORM_MOMENTUM = 0.9  # PyTorch writes the other share: 0.1
+BATCH_NORM_EPSILON = 1e-5
+
+
+class Conv(nnx.Module):
+    """A square convolution without bias, NHWC times HWIO, padded by (size - 1) // 2 on each side as torchvision pads.
+
+    Starts Kaiming-normal over the fan-out (`nn.init.kaiming_normal_(mode="fan_out")`, which takes all output channels
+    as the fan-out, grouped or not).
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, size: int, *, stride: int = 1, groups: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        self.size, self.stride, self.groups, self.dtype = size, stride, groups, dtype
+        shape = (size, size, channels_in // groups, channels_out)
+        std = math.sqrt(2.0 / (channels_out * size * size))
+        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), shape, storage_dtype(dtype)))
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        pad = (self.size - 1) // 2
+        return lax.conv_general_dilated(
+            x.astype(self.dtype),
+            self.kernel[...].astype(self.dtype),
+            window_strides=(self.stride, self.stride),
+            padding=((pad, pad), (pad, pad)),  # "SAME" would pad one side only where the stride is 2
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last, with PyTorch's running averages.
+
+    Statistics are of the whole array in float32 or better: sharded over devices under jit, that is the global batch. The
+    running variance takes the unbiased n / (n - 1) estimate, the normalisation the biased one.
+    """
+
+    def __init__(self, channels: int, *, dtype: jnp.dtype) -> None:
+        self.dtype = dtype
+        kept = storage_dtype(dtype)
+        self.scale = nnx.Param(jnp.ones(channels, kept))
+        self.bias = nnx.Param(jnp.zeros(channels, kept))
+        self.mean = nnx.BatchStat(jnp.zeros(channels, kept))
+        self.var = nnx.BatchStat(jnp.ones(channels, kept))
+
+    def __call__(self, x: Float[Array, "*n c"], train: bool) -> Float[Array, "*n c"]:
+        wide = x.astype(storage_dtype(x.dtype))
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            count = math.prod(x.shape[:-1])
+            mean = wide.mean(axes)
+            # two passes: E[x^2] - E[x]^2 gives 0 for a channel of mean 100 and variance 1e-4
+            var = jnp.square(wide - mean).mean(axes)
+            self.mean[...] = self._running(self.mean[...], mean)
+            self.var[...] = self._running(self.var[...], var * (count / max(count - 1, 1)))
+        else:
+            mean, var = self.mean[...], self.var[...]
+        y = (wide - mean) * (lax.rsqrt(var + BATCH_NORM_EPSILON) * self.scale[...]) + self.bias[...]
+        return y.astype(self.dtype)
+
+    @staticmethod
+    def _running(old: Float[Array, " c"], new: Float[Array, " c"]) -> Float[Array, " c"]:
+        new = lax.stop_gradient(new).astype(old.dtype)
+        return BATCH_NORM_MOMENTUM * old + (1.0 - BATCH_NORM_MOMENTUM) * new
+
+
+def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """3x3 maximum with stride 2, padded with -inf by 1 on each side (`nn.MaxPool2d(3, 2, 1)`)."""
+    return lax.reduce_window(x, jnp.array(-jnp.inf, x.dtype), lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
+
+class Linear(nnx.Module):
+    """x @ kernel + bias in float32 or better, whatever the trunk computes in.
+
+    Starts as PyTorch's `nn.Linear`: weight and bias uniform within 1 / sqrt(inputs); with `std`, weight normal with that
+    deviation and bias 0.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, *, std: float | None = None, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        kept = storage_dtype(dtype)
+        if std is None:
+            bound = 1.0 / math.sqrt(dim_in)
+            kernel = jax.random.uniform(rngs.params(), (dim_in, dim_out), kept, -bound, bound)
+            bias = jax.random.uniform(rngs.params(), (dim_out,), kept, -bound, bound)
+        else:
+            kernel = std * jax.random.normal(rngs.params(), (dim_in, dim_out), kept)
+            bias = jnp.zeros(dim_out, kept)
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param(bias)
+
+    def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
+        x = x.astype(storage_dtype(x.dtype))
+        # heads are cheap: no bfloat16 passes on a TPU, no TF32 on a GPU
+        return jnp.matmul(x, self.kernel[...], precision=lax.Precision.HIGHEST) + self.bias[...]

@@ -1,0 +1,1 @@
+"""Training: state, schedule, optimizer, step, checkpoints and the loop."""

@@ -1,0 +1,175 @@
+"""Orbax checkpoints of a run: asynchronous, the last and the best kept, whole or not at all.
+
+A checkpoint `DIR/checkpoints/STEP` holds `state` (the TrainState) and `meta` (JSON: config, class list, number of
+examples, seconds trained so far, epoch means). A save that was cut short leaves a temporary folder that is never read.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from jigclu_jax.errors import UserError
+from jigclu_jax.train.state import TrainState, Tree
+
+FOLDER = "checkpoints"
+FORMAT = 1
+# the last two: should the newest turn out damaged, the one before it is there
+KEEP_LAST = 2
+
+
+class Checkpoints:
+    """The checkpoints of one workdir, for writing and for going on."""
+
+    def __init__(self, workdir: epath.PathLike, *, best_metric: str = "", best_mode: str = "max") -> None:
+        self._best_metric = best_metric
+        keep: list[preservation_policy.PreservationPolicy] = [preservation_policy.LatestN(KEEP_LAST)]
+        if best_metric:
+            sign = 1.0 if best_mode == "max" else -1.0
+
+            def rank(metrics: Mapping[str, float]) -> float:
+                return sign * metrics[best_metric]
+
+            keep.append(preservation_policy.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
+            best_fn=(lambda metrics: metrics[best_metric]) if best_metric else None,
+            best_mode=best_mode,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
+        )
+        self._manager = ocp.CheckpointManager(_folder(workdir), options=options, item_names=("state", "meta"))
+
+    def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
+        """Start writing the state after `step` updates; returns while the files are written in the background."""
+        if step in self._manager.all_steps():
+            return
+        if metrics is not None and self._best_metric in metrics:
+            metrics = {self._best_metric: float(metrics[self._best_metric])}
+        else:
+            metrics = None
+        items = ocp.args.Composite(state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave({"format": FORMAT, **meta}))
+        self._manager.save(step, args=items, metrics=metrics, force=True)
+
+    def restore_newest(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest checkpoint that can be read, onto the target's shardings, with its meta; None where there is none.
+
+        Raises:
+          UserError: there are checkpoints, and none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        reason = ""
+        for step in steps:
+            try:
+                items = ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(target)), meta=ocp.args.JsonRestore())
+                restored = self._manager.restore(step, args=items)
+            except Exception as error:  # whatever a damaged file makes a reader raise
+                logging.warning("checkpoint %d of %s cannot be read (%s): trying the one before it", step, self.folder, _first_line(error))
+                reason = reason or _first_line(error)
+                continue
+            return TrainState(**restored["state"]), restored["meta"]
+        if steps:
+            raise UserError(f"none of the checkpoints {sorted(steps)} in {self.folder} can be read ({reason}): use another workdir")
+        return None
+
+    @property
+    def folder(self) -> epath.Path:
+        """Where the checkpoints lie."""
+        return epath.Path(self._manager.directory)
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether the cloud has announced a preemption; all processes get the same answer at the same step."""
+        return jax.distributed.is_initialized() and self._manager.reached_preemption(step)
+
+    def wait(self) -> None:
+        """Return once everything is on disk; errors of the background writing come out here."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait, and release the writer's threads."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, dict[str, Any], Tree]:
+    """Step, meta and state (nested dicts of numpy arrays) of a workdir's checkpoint, without building its model.
+
+    Args:
+      workdir: the workdir of a training run.
+      which: "last", "best", or a step's number.
+
+    Raises:
+      UserError: no such workdir, no checkpoint in it, or it cannot be read.
+    """
+    root = epath.Path(workdir)
+    if not root.exists():
+        raise UserError(f"checkpoint {root} does not exist: give the workdir of a finished or running training job")
+    if not (root / FOLDER).exists():
+        raise UserError(f"{root} holds no {FOLDER}/ folder: give the workdir of a training job, the folder above {FOLDER}/")
+    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=lambda metrics: next(iter(metrics.values())))
+    meta_items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    with ocp.CheckpointManager(_folder(root), options=options, item_names=("state", "meta")) as manager:
+        steps = manager.all_steps()
+        if not steps:
+            raise UserError(f"{root / FOLDER} holds no complete checkpoint: the run was stopped before its first save")
+        last = max(steps)
+        try:
+            if which == "last":
+                step = last
+            elif which == "best":
+                saving = _saving(manager.restore(last, args=meta_items)["meta"]["config"])
+                step = _best_step(manager, steps, saving["best_metric"], saving["best_mode"])
+            elif str(which).isdigit():
+                step = int(which)
+                if step not in steps:
+                    raise UserError(f"{root / FOLDER} holds no step {step}: it holds {sorted(steps)}")
+            else:
+                raise UserError(f"checkpoint {which!r} is unknown: use 'last', 'best' or a step's number")
+            meta = manager.restore(step, args=meta_items)["meta"]
+            tree = _read_state(_folder(root) / str(step) / "state")
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"the checkpoint in {root / FOLDER} cannot be read: {_first_line(error)}") from error
+    return step, meta, tree
+
+
+def _best_step(manager: ocp.CheckpointManager, steps: list[int], metric: str, mode: str) -> int:
+    values = {step: manager.metrics(step) for step in steps}
+    ranked = [(found[metric], step) for step, found in values.items() if found and metric in found]
+    if not ranked:
+        return max(steps)
+    sign = 1.0 if mode == "max" else -1.0
+    return max(ranked, key=lambda pair: (sign * pair[0], pair[1]))[1]
+
+
+def _saving(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return config["saving"] if "saving" in config else config["checkpoint"]
+
+
+def _read_state(path: epath.Path) -> Tree:
+    """The saved tree as numpy arrays, whatever devices and shardings it was written from."""
+    with ocp.PyTreeCheckpointer() as reader:
+        metadata = reader.metadata(path).item_metadata.tree
+        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
+        return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=restore_args))
+
+
+def _folder(workdir: epath.PathLike) -> epath.Path:
+    """Absolute, because orbax notices a relative folder only in its background thread."""
+    path = epath.Path(workdir) / FOLDER
+    return path if "://" in str(path) else path.resolve()
+
+
+def _as_dict(state: TrainState) -> Tree:
+    return {field: getattr(state, field) for field in ("step", "params", "stats", "opt", "extra", "sums")}
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:200]}" if text else type(error).__name__

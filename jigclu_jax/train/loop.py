@@ -1,0 +1,198 @@
+"""The training loop: batches through the step, metrics out, checkpoints kept. It never learns a method's name."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jigclu_jax.device.mesh import device_batches
+from jigclu_jax.errors import NonFiniteError, Preempted
+from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.progress import Progress
+from jigclu_jax.train.state import TrainState
+from jigclu_jax.train.step import Batch, Metrics, Step
+from jigclu_jax.train.stop import StopRequest
+from jigclu_jax.train.writers import MetricWriter
+
+# From a first step to host batches (dicts of numpy arrays) up to the last one.
+BatchesFrom = Callable[[int], Iterator[dict[str, np.ndarray]]]
+# After an epoch: steps done and state -> metrics that join the epoch's row.
+EpochHook = Callable[[int, TrainState], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long to train, and how often to speak and to save, all in steps.
+
+    Attributes:
+      total_steps: updates in all.
+      steps_per_epoch: updates an epoch.
+      log_every: a row of metrics at least that often; epochs end with a row in any case.
+      save_every: a checkpoint that often; the last step is saved in any case.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+    log_every: int
+    save_every: int
+
+    def logs(self, step: int) -> bool:
+        """Whether a row is written after `step` updates."""
+        return step % self.log_every == 0 or self.ends_epoch(step)
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is written after `step` updates."""
+        return step % self.save_every == 0 or step == self.total_steps
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether `step` updates complete an epoch, or the run."""
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a finished loop hands back: the last state, seconds over all restarts, images/s of this process."""
+
+    state: TrainState
+    seconds: float
+    images_per_second: float | None
+
+
+def fit(
+    *,
+    state: TrainState,
+    step_fn: Step,
+    batches_from: BatchesFrom,
+    mesh: Mesh,
+    plan: Plan,
+    checkpoints: Checkpoints,
+    meta: Mapping[str, Any],
+    writer: MetricWriter,
+    progress: Progress,
+    stop: StopRequest,
+    epoch_hooks: tuple[EpochHook, ...] = (),
+) -> Trained:
+    """Train from `state.step` to `plan.total_steps`.
+
+    The host never waits for the step it has just started: a row's metrics are fetched once the next step is under way.
+
+    Args:
+      state: where to start; donated.
+      step_fn: the compiled step.
+      batches_from: host batches of this process from a step on.
+      mesh: where batches go.
+      plan: lengths and intervals.
+      checkpoints: where states go.
+      meta: what each checkpoint carries beside the state; `seconds` and `epoch_metrics` are added.
+      writer: rows of metrics.
+      progress: the line a person sees; measures images/s.
+      stop: looked at after every step.
+      epoch_hooks: evaluations after each epoch.
+
+    Raises:
+      NonFiniteError: a loss or gradient was not finite; what was saved before stays.
+      Preempted: a stop was requested, and the state is saved.
+    """
+    begun, before, first = time.monotonic(), float(meta.get("seconds", 0.0)), int(state.step)
+    recorder = _Recorder(plan, writer, progress)
+    sums: dict[str, float] = {}
+    saved = first
+
+    def save(step: int) -> None:
+        writer.flush()  # a row must be on disk before the checkpoint that makes it count
+        seconds = before + time.monotonic() - begun
+        checkpoints.save(step, state, {**meta, "seconds": seconds, "epoch_metrics": sums}, sums if plan.ends_epoch(step) else None)
+
+    step = first
+    for batch in device_batches(batches_from(first), mesh) if first < plan.total_steps else ():
+        state, metrics = step_fn(state, batch)
+        step += 1
+        recorder.flush()  # the row before, now that the next step is under way
+        if step == first + 1:
+            jax.block_until_ready(metrics)  # compilation is in no rate
+            recorder.first(step, metrics)
+        if plan.logs(step):
+            recorder.hold(step, metrics, state)
+        if plan.ends_epoch(step) or plan.saves(step):
+            with progress.paused():
+                sums = recorder.means(state)
+                for hook in epoch_hooks if plan.ends_epoch(step) else ():
+                    sums |= hook(step, state)
+                recorder.join(sums if plan.ends_epoch(step) else {})
+        if plan.saves(step):
+            recorder.flush()
+            with progress.paused():
+                save(step)
+                saved = step
+        if (stop.requested and jax.process_count() == 1) or checkpoints.reached_preemption(step):
+            recorder.flush()
+            if saved != step:
+                sums = recorder.means(state)
+                save(step)
+            checkpoints.wait()
+            progress.say(f"stopped on request after step {step}: saved, start the same command again to go on")
+            raise Preempted(f"stopped after step {step}")
+    recorder.flush()
+    checkpoints.wait()
+    rate = progress.average
+    return Trained(state, before + time.monotonic() - begun, rate if math.isfinite(rate) else None)
+
+
+class _Recorder:
+    """Holds a row until its metrics can be fetched without waiting, and watches for non-finite numbers."""
+
+    def __init__(self, plan: Plan, writer: MetricWriter, progress: Progress) -> None:
+        self._plan, self._writer, self._progress = plan, writer, progress
+        self._held: tuple[int, Metrics, jax.Array, dict[str, float]] | None = None
+        self._shown = 0
+
+    def first(self, step: int, metrics: Batch) -> None:
+        """The first step of this process: starts the clock."""
+        self._progress.update(step, {name: float(value) for name, value in metrics.items()})
+        self._shown = step
+
+    def hold(self, step: int, metrics: Metrics, state: TrainState) -> None:
+        """Keep a row's metrics, still on the device."""
+        # a copy, because the next step is given the state's own buffer
+        self._held = (step, metrics, state.sums["nonfinite_step"] + 0, {})
+
+    def join(self, more: Mapping[str, float]) -> None:
+        """Add an epoch's evaluations to the row being held."""
+        if self._held:
+            names = self._held[1].keys()
+            self._held[3].update({name: value for name, value in more.items() if name not in names})
+
+    def flush(self) -> None:
+        """Write the row being held."""
+        if not self._held:
+            return
+        (step, metrics, bad, more), self._held = self._held, None
+        row: dict[str, float] = {name: float(value) for name, value in metrics.items()} | more
+        rate = self._progress.update(step, row) if step > self._shown else math.nan
+        self._shown = step
+        self._writer.write(step, {"epoch": step / self._plan.steps_per_epoch, **row, "images_per_second": rate})
+        self._check(int(bad), row)
+
+    def means(self, state: TrainState) -> dict[str, float]:
+        """Mean of each metric over the epoch so far; waits for the step under way."""
+        sums = jax.device_get(state.sums)
+        count = max(int(sums["count"]), 1)
+        means = {name: float(value) / count for name, value in sums.items() if name not in ("count", "nonfinite_step")}
+        if int(sums["nonfinite_step"]) >= 0:
+            self.flush()
+            self._check(int(sums["nonfinite_step"]), means)
+        return means
+
+    def _check(self, bad: int, row: Mapping[str, float]) -> None:
+        if bad >= 0:
+            self._writer.flush()
+            values = ", ".join(f"{name} {row[name]:.4g}" for name in ("loss", "gradient_norm", "learning_rate") if name in row)
+            raise NonFiniteError(
+                f"loss or gradient is not finite since step {bad} ({values}): the last checkpoint is kept; "
+                "lower config.optimizer.learning_rate, or train in float32"
+            )

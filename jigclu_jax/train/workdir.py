@@ -1,0 +1,137 @@
+"""The files of a workdir that tie a run together: its config, and its result."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+import jigclu_jax
+from jigclu_jax.atomic_file import write_text
+from jigclu_jax.errors import UserError
+
+# Fields that change what a person sees or how fast it comes, not what is computed.
+_HARMLESS = ("log", "log_every_steps", "force_config", "data.threads", "data.on_error", "eval_data.on_error")
+_RESULT_FIELDS = (
+    "job",
+    "version",
+    "commit",
+    "seed",
+    "seconds",
+    "images_per_second",
+    "probe_top1_last",
+    "probe_top1_best",
+    "probe_top5_last",
+    "probe_top1_random_init",
+)
+
+
+def config_as_dict(config: ConfigDict) -> dict[str, Any]:
+    """The config as plain JSON types (tuples become lists)."""
+    return json.loads(config.to_json_best_effort())
+
+
+def config_from_dict(tree: Mapping[str, Any]) -> ConfigDict:
+    """The config back from its JSON types; locked."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: convert(child) for name, child in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    config = ConfigDict(convert(tree))
+    config.lock()
+    return config
+
+
+def read_config(workdir: epath.PathLike) -> ConfigDict:
+    """The config that a workdir was made with.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give --config=configs/NAME.py to start a run in {workdir}")
+    try:
+        return config_from_dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): restore it, or use another workdir") from None
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts -> {"a.b.c": value}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The fields in which two configs (JSON types) differ so that the runs would differ."""
+    before, after = flatten(old), flatten(new)
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return [name for name in names if not any(name == field or name.startswith(f"{field}.") for field in _HARMLESS)]
+
+
+def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, write: bool = True) -> epath.Path:
+    """Make the workdir and write `config.json`, or check that the one there is of the same run.
+
+    Args:
+      workdir: local or remote path.
+      config: resolved config.
+      write: False on processes that do not write files.
+
+    Raises:
+      UserError: the workdir holds another config (names the fields), is a file, or cannot be written.
+    """
+    root, new = epath.Path(workdir), config_as_dict(config)
+    path = root / "config.json"
+    if path.exists():
+        changed = changed_fields(config_as_dict(read_config(root)), new)
+        if changed and not config.get("force_config", False):
+            names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+            raise UserError(f"{root} holds a run with another config ({names} differ): use another workdir, or --config.force_config=True")
+    elif root.exists() and not root.is_dir():
+        raise UserError(f"--workdir={root} is a file: give a folder")
+    if write:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(new, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"--workdir={root} cannot be written: {error.strerror or error}") from None
+    return root
+
+
+def commit() -> str | None:
+    """The git commit that this package runs from, None outside a checkout; "+changes" marks an unclean tree."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        status = subprocess.run(
+            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def write_result(workdir: epath.PathLike, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `result.json`: every field of the contract, null where it has no meaning, and those given beside."""
+    result = {name: None for name in _RESULT_FIELDS} | {"version": jigclu_jax.__version__, "commit": commit()} | dict(fields)
+    write_text(epath.Path(workdir) / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def read_result(workdir: epath.PathLike) -> dict[str, Any] | None:
+    """The `result.json` of a finished run, None where there is none."""
+    path = epath.Path(workdir) / "result.json"
+    return json.loads(path.read_text()) if path.exists() else None
