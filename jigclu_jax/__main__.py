@@ -1,5 +1,6 @@
 """`python -m jigclu_jax`: reads the command line and runs the job that the config selects."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,10 @@ DONE, FAILED, USER_ERROR, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; returns the exit code: 0 done, 1 failed, 2 the user's mistake, 75 stopped after a completed save."""
+    # TensorFlow reports an image that does not decode with tracebacks of its own, and greets every run with what oneDNN does; JAX
+    # would set the first one to 1 on import. Without oneDNN batches are also the same on every sort of CPU.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         STOP.install()
         config, workdir = cli.parse(sys.argv[1:] if arguments is None else arguments)

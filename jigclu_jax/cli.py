@@ -1,16 +1,29 @@
-"""The command line: `--config=FILE[:ARGS]`, `--workdir=DIR`, `--config.some.field=value`; every mistake is a UserError."""
+"""The command line: `--config=FILE[:ARGS]`, `--workdir=DIR`, `--config.some.field=value`; every mistake is a UserError.
 
+Written out rather than left to `ml_collections.config_flags`: that one reads the overrides from `sys.argv`, so that a
+notebook or a test could give none, and it answers an unknown field or a failing config file with a traceback.
+"""
+
+import dataclasses
 import difflib
+import inspect
+import os
+import runpy
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from etils import epath
+from ml_collections import ConfigDict
 
+from jigclu_jax.config_check import check_fields
+from jigclu_jax.config_override import override
 from jigclu_jax.errors import UserError
-from jigclu_jax.train.workdir import flatten, read_config
+from jigclu_jax.train.workdir import read_config
 
+T = TypeVar("T")
 USAGE = "python -m jigclu_jax --config=configs/NAME.py[:arg=value,...] --workdir=DIR [--config.some.field=value ...]"
 
 
@@ -25,97 +38,102 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     if any(argument in ("-h", "--help", "--helpfull") for argument in arguments):
         print(f"usage: {USAGE}\nFields and defaults: jigclu_jax/config.py; configs/*.py say what each is for. --workdir=DIR alone goes on with a run.")
         sys.exit(0)
-    path = _value(arguments, "config")
-    workdir = _value(arguments, "workdir")
-    if not workdir:
+    line = _split(arguments)
+    if not line.workdir:
         raise UserError(f"--workdir=DIR is missing; usage: {USAGE}")
-    if path is None:
-        overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
-        if overrides:
-            raise UserError(f"{overrides[0]} needs --config=FILE before it: without, the run goes on with {workdir}/config.json as it is")
-        _parse_flags(flags.FlagValues(), arguments)
-        return read_config(workdir), workdir
-    _check_file(path)
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", None, "path of a config file", flag_values=values, lock_config=True)
-    try:
-        _parse_flags(values, arguments)
-    except UserError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise _explain(error, arguments, path) from error
-    config: ConfigDict = holder.value
-    if "job" not in config:
-        raise UserError(f"--config={path} has no field `job`: it must say which job it is for")
-    return config, workdir
-
-
-def _parse_flags(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-    flags.DEFINE_string("workdir", None, "where the run's files go", flag_values=values)
-    try:
-        rest = values(["jigclu_jax", *arguments])
-    except flags.Error as error:
-        text = str(error).splitlines()[0]
-        raise UserError(f"{text}; usage: {USAGE}" if "Unknown command line flag" in text else text) from None
-    if len(rest) > 1:
-        raise UserError(f"{rest[1]!r} is not an option: fields are given as --config.name=value; usage: {USAGE}")
-
-
-def _value(arguments: Sequence[str], name: str) -> str | None:
-    """The value of `--name=value` or `--name value`."""
-    for position, argument in enumerate(arguments):
-        head, equals, value = argument.partition("=")
-        if head in (f"--{name}", f"-{name}"):
-            return value if equals else (arguments[position + 1] if position + 1 < len(arguments) else "")
-    return None
-
-
-def _check_file(value: str) -> None:
-    """The config file must be there before ml_collections loads it, whose own message is a traceback."""
-    path, _, _ = value.partition(":")
-    if not path:
+    if line.config is None:
+        if line.overrides:
+            name = line.overrides[0][0]
+            raise UserError(f"--config.{name} needs --config=FILE beside it: without, the run goes on with {line.workdir}/config.json as it is")
+        config = read_config(line.workdir)
+        check_fields(config, f"{line.workdir}/config.json")
+        return config, line.workdir
+    if not line.config.partition(":")[0]:
         raise UserError(f"--config has no value; usage: {USAGE}")
-    if not Path(path).is_file():
-        near = [str(found) for found in sorted(Path(path).parent.glob("*.py"))] if Path(path).parent.is_dir() else []
-        close = difflib.get_close_matches(path, near, 1)
-        raise UserError(f"--config={path}: there is no such file" + (f"; did you mean {close[0]}?" if close else ""))
+    file, _, argument = line.config.partition(":")
+    config = load_config(file, argument or None)
+    for name, value in line.overrides:
+        override(config, name, value, where=file)
+    check_fields(config, f"--config={file}")
+    return config, line.workdir
 
 
-def _explain(error: Exception, arguments: Sequence[str], path: str) -> UserError:
-    """What went wrong while the config file was loaded or a field was set, in one line."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    config = _load(path)
-    known = flatten(config.to_dict())
-    for argument in arguments:
-        if not argument.startswith(("--config.", "--noconfig.")):
-            continue
-        name = argument.lstrip("-").removeprefix("no").removeprefix("config.").partition("=")[0]
-        if name.partition("[")[0] not in known:
-            if any(field.startswith(f"{name}.") for field in known):
-                fields = ", ".join(field for field in known if field.startswith(f"{name}."))
-                return UserError(f"config.{name} is a group of fields: set one of {fields}")
-            close = difflib.get_close_matches(name, known, 1, 0.5)
-            leaf = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
-            nearest = (leaf or close or [""])[0]
-            return UserError(f"config.{name} is no field of {path}" + (f": did you mean config.{nearest}?" if nearest else ""))
-    text = " ".join(str(error).split())
-    return UserError(f"--config={path}: {text[:300]}")
+def load_config(file: str | os.PathLike[str], argument: str | None = None) -> ConfigDict:
+    """The locked config of a file, `get_config(argument)` of it: what `--config=FILE:ARGUMENT` gives, for notebooks and tests.
 
-
-def _load(path: str) -> ConfigDict:
-    file, _, argument = path.partition(":")
-    return load_config(file, argument or None)
-
-
-def load_config(file: str, argument: str | None = None) -> ConfigDict:
-    """The locked config of a file in Python's own terms, for notebooks and tests: `get_config(argument)`."""
-    import runpy
-
-    get_config = runpy.run_path(file)["get_config"]
-    config: ConfigDict = get_config() if argument is None else get_config(argument)
+    Raises:
+      UserError: no such file, the file raises or has no `get_config`, or what that returns is no config.
+    """
+    where = f"--config={os.fspath(file)}"
+    if not Path(file).is_file():
+        raise UserError(f"{where}: there is no such file{_nearest_file(Path(file))}")
+    get_config = _guarded(lambda: runpy.run_path(os.fspath(file)), where, file).get("get_config")
+    if not callable(get_config):
+        raise UserError(f"{where} has no function get_config(arg): see configs/demo.py for one")
+    if argument is not None and not inspect.signature(get_config).parameters:
+        raise UserError(f"{where}:{argument}: its get_config() takes no argument: leave {':' + argument!r} out")
+    config = _guarded(lambda: get_config() if argument is None else get_config(argument), where, file)
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{where}: get_config returned {type(config).__name__}, it must return an ml_collections.ConfigDict")
+    if not isinstance(config.get("job"), str):
+        raise UserError(f"{where} has no field `job`: it must say which job it is for")
     config.lock()
     return config
+
+
+@dataclasses.dataclass
+class _Line:
+    """The command line, sorted; overrides are (field, text), text None for a bare `--config.field`, False for `--noconfig.field`."""
+
+    config: str | None = None
+    workdir: str | None = None
+    overrides: list[tuple[str, str | bool | None]] = dataclasses.field(default_factory=list)
+
+
+def _split(arguments: Sequence[str]) -> _Line:
+    line = _Line()
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, text = argument.partition("=")
+        bare = name.removeprefix("-").removeprefix("-")
+        if not argument.startswith("-") or not bare:
+            raise UserError(f"{argument!r} is not an option: fields are given as --config.name=value; usage: {USAGE}")
+        if bare.startswith("noconfig.") and not equals:
+            line.overrides.append((bare.removeprefix("noconfig."), False))
+            continue
+        value = text if equals else None
+        if value is None and waiting and not waiting[0].startswith("-"):
+            value = waiting.pop(0)
+        if bare.startswith("config."):
+            line.overrides.append((bare.removeprefix("config."), value))
+        elif bare == "config":
+            line.config = value or ""
+        elif bare == "workdir":
+            line.workdir = value or ""
+        else:
+            close = difflib.get_close_matches(bare, ("config", "workdir"), 1)
+            raise UserError(f"unknown option {name}: {f'did you mean --{close[0]}?' if close else f'usage: {USAGE}'}")
+    if line.workdir:
+        line.workdir = os.fspath(epath.Path(line.workdir).expanduser())  # a shell leaves the ~ of --workdir=~/run as it is
+    return line
+
+
+def _guarded(action: Callable[[], T], where: str, file: str | os.PathLike[str]) -> T:
+    """The action of a config file, whatever it raises told in one line with the file's own line number."""
+    try:
+        return action()
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == os.fspath(file)]
+        number = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+        place = f", line {number}" if number else ""
+        raise UserError(f"{where}{place}: {type(error).__name__}: {text[:300]}") from error
+
+
+def _nearest_file(path: Path) -> str:
+    near = [str(found) for found in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(str(path), near, 1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -19,6 +19,8 @@ def parse_arg(text: str | None, **defaults: Any) -> dict[str, Any]:
             close = difflib.get_close_matches(name, defaults, 1, 0.5)
             hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(defaults) or 'none'}"
             raise UserError(f"config argument {name!r} is unknown: {hint}")
+        if not equals and not isinstance(defaults[name], bool):
+            raise UserError(f"config argument {name} has no value: use {name}=VALUE, by default {defaults[name]}")
         values[name] = _convert(name, raw if equals else "true", defaults[name])
     return values
 

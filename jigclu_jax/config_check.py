@@ -1,12 +1,26 @@
-"""Ranges of a training config's fields, checked before anything is written."""
+"""Fields of a config and their ranges, checked before anything is written."""
 
 import math
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from jigclu_jax.config import pretrain_config, probe_config
+from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
-_AT_LEAST_ONE = ("batch_size", "log_every_steps", "eval_batch_size", "eval_every_epochs", "head.embedding_dim", "data.image_size")
+_COMPLETE = {"pretrain": pretrain_config, "probe": probe_config}
+_AT_LEAST_ONE = (
+    "batch_size",
+    "log_every_steps",
+    "eval_batch_size",
+    "eval_every_epochs",
+    "eval_data.resize",
+    "eval_data.crop",
+    "head.embedding_dim",
+    "data.image_size",
+    "data.grid",
+)
 _POSITIVE = ("epochs", "loss.temperature", "loss.base_temperature", "saving.every_epochs", "checkpoint.every_epochs")
 _NOT_NEGATIVE = (
     "seed",
@@ -15,10 +29,40 @@ _NOT_NEGATIVE = (
     "optimizer.weight_decay",
     "optimizer.warmup_epochs",
     "data.limit",
+    "eval_data.limit",
     "data.threads",
     "data.shuffle_group",
     "head.decouple_size",
 )
+
+
+def check_fields(config: ConfigDict, where: str) -> None:
+    """Refuse a config that is not as `jigclu_jax/config.py` lays it out for its job: a file may build its own, or be of another version.
+
+    Args:
+      config: with a `job`; an unknown job is left to `jobs.find_job`. Configs inside (those of a demo) are checked as well.
+      where: the config's file, for messages.
+
+    Raises:
+      UserError: a field too many, a field too few, or one of another type.
+    """
+    for name in config:
+        if isinstance(config[name], ConfigDict) and "job" in config[name]:
+            check_fields(config[name], f"{where}, config.{name}")
+    if config.job not in _COMPLETE:
+        return
+    complete = _COMPLETE[config.job]()
+    names, known = field_names(config), field_names(complete)
+    for name in names:
+        if name not in known:
+            raise UserError(f"{where}: config.{name} is no field of a {config.job} job: {nearest_field(name, known)}")
+    for name in known:
+        if name not in names:
+            raise UserError(f"{where}: config.{name} is missing: start from {config.job}_config() of jigclu_jax.config")
+        kind, value = type(_at(complete, name)), _at(config, name)
+        accepted = (int, float) if kind is float else kind
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise UserError(f"{where}: config.{name}={value!r} is of type {type(value).__name__}, it must be {kind.__name__}")
 
 
 def check_run(config: ConfigDict) -> None:
@@ -35,11 +79,16 @@ def check_run(config: ConfigDict) -> None:
             good = math.isfinite(value) and (value > 0 if low is None else value >= low)
             if not good:
                 raise UserError(f"config.{name}={value} must be {text}")
+    if "head" in config and config.head.decouple_size % config.data.grid:
+        raise UserError(f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0")
     if config.data.augment != "host":
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host'")
-    saving = config.saving if "saving" in config else config.checkpoint
-    if saving.best_mode not in ("max", "min"):
-        raise UserError(f"best_mode={saving.best_mode!r} is unknown: use 'max' or 'min'")
+    for field in ("data", "eval_data"):
+        if field in config and config[field].on_error not in ("stop", "skip"):
+            raise UserError(f"config.{field}.on_error={config[field].on_error!r} is unknown: use 'stop' or 'skip'")
+    field = "saving" if "saving" in config else "checkpoint"
+    if config[field].best_mode not in ("max", "min"):
+        raise UserError(f"config.{field}.best_mode={config[field].best_mode!r} is unknown: use 'max' or 'min'")
 
 
 def check_best_metric(config: ConfigDict, names: tuple[str, ...]) -> None:
@@ -55,9 +104,15 @@ def check_best_metric(config: ConfigDict, names: tuple[str, ...]) -> None:
 
 
 def _find(config: ConfigDict, name: str) -> float | None:
-    node = config
+    value = _at(config, name)
+    return value if isinstance(value, int | float) else None
+
+
+def _at(config: ConfigDict, name: str) -> Any:
+    """The value of a dotted path, None where there is none."""
+    node: Any = config
     for part in name.split("."):
         if not isinstance(node, ConfigDict) or part not in node:
             return None
         node = node[part]
-    return node if isinstance(node, int | float) else None
+    return node

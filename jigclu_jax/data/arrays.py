@@ -22,7 +22,7 @@ class ArraySource:
 
     def __init__(
         self,
-        images: UInt8[np.ndarray, "n h w *c"],
+        images: np.ndarray,
         labels: np.ndarray | Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
         name: str = "arrays",

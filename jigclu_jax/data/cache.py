@@ -37,7 +37,7 @@ def cached(kind: str, key: str, stamp: str, make: Callable[[], Mapping[str, np.n
     """
     path = cache_folder() / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if str(archive["stamp"]) == stamp:
                 return {name: archive[name] for name in archive.files if name != "stamp"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

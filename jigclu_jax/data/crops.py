@@ -20,17 +20,14 @@ def crop_patches(image: UInt8[np.ndarray, "h w 3"], draws: Draws, side: int) -> 
     patches = np.empty((len(draws.box), side, side, 3), np.uint8)
     for i, (box, flip) in enumerate(zip(draws.box.tolist(), draws.flip.tolist(), strict=True)):
         patch = whole.crop(box).resize((side, side), Image.Resampling.BILINEAR)
-        patches[i] = patch.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else patch
+        patches[i] = np.asarray(patch.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else patch)
     return patches
 
 
 def resize_and_centre_crop(image: UInt8[np.ndarray, "h w 3"], resize: int, crop: int) -> UInt8[np.ndarray, "crop crop 3"]:
     """torchvision's Resize(resize) and CenterCrop(crop): short side to `resize`, then the middle; black beyond a smaller image."""
     height, width = image.shape[:2]
-    if width <= height:
-        size = (resize, int(resize * height / width))
-    else:
-        size = (int(resize * width / height), resize)
+    size = (resize, int(resize * height / width)) if width <= height else (int(resize * width / height), resize)
     resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
     pad_x, pad_y = max(crop - size[0], 0), max(crop - size[1], 0)
     left = round((size[0] - crop) / 2) if not pad_x else -(pad_x // 2)

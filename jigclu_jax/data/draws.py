@@ -84,7 +84,8 @@ def draws_from_uniforms(config: ConfigDict, u: Float64[np.ndarray, "k c"], cells
         box=resized_crop_boxes(config.crop_area, config.crop_aspect, tries, cells),
         jitter=rest[:, 8] < config.jitter_probability,
         order=np.argsort(rest[:, 0:4], axis=1).astype(np.int32),
-        factors=(low + (high - low) * rest[:, 4:7]).astype(np.float32),
+        # multiples of 2 ** -14: a blend of 8-bit values is then exact in float32, with or without fused multiply-add
+        factors=(np.rint((low + (high - low) * rest[:, 4:7]) * 2**14) / 2**14).astype(np.float32),
         hue=np.trunc(hue * 255).astype(np.int32) % 256,
         grayscale=rest[:, 9] < config.grayscale_probability,
         blur=rest[:, 10] < config.blur_probability,

@@ -118,13 +118,9 @@ class _Random:
 
 
 def _colours(random: _Random) -> Float32[np.ndarray, "n 4 1 1 3"]:
-    """Two colours of the object and two of the backdrop, of eight random sets the one whose nearest pair is farthest apart."""
-    sets = random.uniform(0, 1, 8, 4, 3)
-    nearest = np.full(sets.shape[:2], np.inf, np.float32)
-    for i, j in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3)):
-        gap = sets[:, :, i] - sets[:, :, j]
-        nearest = np.minimum(nearest, gap[..., 0] * gap[..., 0] + gap[..., 1] * gap[..., 1] + gap[..., 2] * gap[..., 2])
-    return sets[np.arange(random.n), nearest.argmax(1)][:, :, None, None, :]
+    """A light and a dark colour for the object, then two between them for the backdrop; any hue anywhere."""
+    ranges = ((0.6, 1.0), (0.0, 0.35), (0.3, 0.65), (0.3, 0.65))
+    return np.stack([random.uniform(low, high, 1, 1, 3) for low, high in ranges], axis=1)
 
 
 def _clouds(random: _Random, cells: int) -> Field:
@@ -148,15 +144,15 @@ def _draw(labels: Int32[np.ndarray, " n"], random: _Random) -> UInt8[np.ndarray,
         cos, sin = random.direction()
         away = np.abs(x * cos + y * sin - random.uniform(-24, 24)) - random.uniform(0.5, 3)
         cover = np.clip(np.float32(0.5) - away, 0, 1) * random.uniform(0.2, 0.8)
-        image += (random.uniform(0, 1, 1, 1, 3) - image) * cover[..., None]
+        image += (random.uniform(0.1, 0.9, 1, 1, 3) - image) * cover[..., None]
 
-    radius = random.uniform(0.3, 0.48) * np.float32(IMAGE_SIZE)
+    radius = random.uniform(0.36, 0.48) * np.float32(IMAGE_SIZE)
     free = (np.float32(IMAGE_SIZE / 2) - radius) * np.float32(0.9)
     dx, dy = x - free * random.uniform(-1, 1), y - free * random.uniform(-1, 1)
     cos, sin = random.tilt(0.4)
     u, v = (dx * cos + dy * sin) / radius, (dy * cos - dx * sin) / radius
     u = u * np.where(random.uniform(0, 1) < 0.5, np.float32(-1), np.float32(1))
-    period = random.uniform(7, 12)
+    period = random.uniform(7, 11)
     cos, sin = random.direction()
     s, t = (dx * cos + dy * sin) / period + random.uniform(0, 1), (dy * cos - dx * sin) / period + random.uniform(0, 1)
 
@@ -175,7 +171,7 @@ def _draw(labels: Int32[np.ndarray, " n"], random: _Random) -> UInt8[np.ndarray,
     cos, sin = random.direction()
     image *= (1 + random.uniform(0, 0.4) * (x * cos + y * sin) * np.float32(2 / IMAGE_SIZE))[..., None]
     grain = random.uniform(-1, 1, IMAGE_SIZE, IMAGE_SIZE, 3) + random.uniform(-1, 1, IMAGE_SIZE, IMAGE_SIZE, 3)
-    image += grain * random.uniform(0.01, 0.08)[..., None]
+    image += grain * random.uniform(0.01, 0.06)[..., None]
     return np.floor(np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
 
 

@@ -33,9 +33,7 @@ def permutation(seed: int, step: int, group: int, size: int) -> Int32[np.ndarray
     return generator(seed, step, group, 2).permutation(size).astype(np.int32)
 
 
-def label_grids(
-    order: Int32[np.ndarray, " g*k"], grid: int, first: int
-) -> tuple[Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
+def label_grids(order: Int32[np.ndarray, " n"], grid: int, first: int) -> tuple[Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
     """(cluster, location) of every cell of a group's montages; `first` is the position of its first image in the global batch.
 
     Patch number image * k + location goes where it stands in `order`: montage i holds order[i * k : (i + 1) * k] in row-major cells.

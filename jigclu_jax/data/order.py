@@ -20,7 +20,10 @@ def generator(seed: int, period: int, index: int, stream: int) -> np.random.Gene
 
     `period` is the epoch or the step. Philox is counter-based: the low two words of the counter are what drawing advances.
     """
-    return np.random.Generator(np.random.Philox(key=[seed & _MASK, period & _MASK], counter=[0, 0, index & _MASK, stream]))
+    # as uint64 from the start: numpy would take a list with a number over 2 ** 63 for floats
+    key = np.array([seed & _MASK, period & _MASK], np.uint64)
+    counter = np.array([0, 0, index & _MASK, stream], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> Int64[np.ndarray, " n"]:

@@ -5,10 +5,11 @@ images at a time, then patches are shuffled within groups and pasted. Nothing de
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, SupportsInt
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.data import montage, tf_ops
@@ -21,7 +22,10 @@ from jigclu_jax.data.sources import Source
 from jigclu_jax.data.stream import BatchStream, ErrorBox, ImageReader
 from jigclu_jax.errors import UserError
 
+Cut = tuple[UInt8[np.ndarray, "k p p 3"], Float32[np.ndarray, "k c"], np.int32]  # patches, Draws.pack(), label
+
 _FOREVER = 1 << 40
+_PADDING = -2  # instead of a label, until the mask is made
 _CHUNK_PIXELS = 1 << 18  # colour operations run on about that many pixels at once: what stays in a core's cache
 
 
@@ -46,15 +50,16 @@ def train_batches(
     image, label int32[b] (-1: none), mask bool[b] (False: padding of an epoch's last batch). Raises UserError for a configuration
     that cannot work; the iterator raises ImageError for an image that cannot be used (data.on_error=stop).
     """
-    plan = _plan(source, data_config, augment_config, view, batch_size, steps_per_epoch, host, hosts)
+    plan = plan_for(source, data_config, augment_config, view, batch_size, steps_per_epoch, host, hosts)
     tf = tensorflow()
     errors = ErrorBox()
-    reader = ImageReader(source, plan.min_side, data_config.on_error)
+    reader = ImageReader(source, plan.min_side, data_config.on_error, "data")
     orders = EpochOrders(seed, len(source))
     cut = _cutter(reader, augment_config, plan, seed)
     columns = plan.grid * plan.grid
+    steps = tf_ops.Steps.of(augment_config)
 
-    def indices(step: int) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
+    def indices(step: SupportsInt) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
         epoch, positions = host_positions(int(step), steps_per_epoch, batch_size, host, hosts)
         order = orders(epoch)
         inside = positions < len(order)
@@ -66,9 +71,7 @@ def train_batches(
         return tf.data.Dataset.from_tensor_slices(tuple(tf.ensure_shape(x, [plan.share]) for x in pair))
 
     def load(epoch: Tensor, example: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        patches, packed, label = tf.numpy_function(
-            errors.guard(cut), [epoch, example], [tf.uint8, tf.float32, tf.int32], stateful=False
-        )
+        patches, packed, label = tf.numpy_function(errors.guard(cut), [epoch, example], [tf.uint8, tf.float32, tf.int32], stateful=False)
         side = plan.side
         return (
             tf.ensure_shape(patches, [columns, side, side, 3]),
@@ -78,12 +81,10 @@ def train_batches(
 
     def augment(patches: Tensor, packed: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         flat = tf.reshape(patches, [-1, plan.side, plan.side, 3])
-        return tf_ops.augment(flat, tf.reshape(packed, [-1, PACKED]), augment_config), label
+        return tf_ops.augment(flat, tf.reshape(packed, [-1, PACKED]), steps), label
 
-    def paste(group: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        order, cluster, location = tf.numpy_function(
-            errors.guard(labels), [group], [tf.int32, tf.int32, tf.int32], stateful=False
-        )
+    def paste(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        order, cluster, location = tf.numpy_function(errors.guard(labels), [number], [tf.int32, tf.int32, tf.int32], stateful=False)
         images = montage.assemble_tf(tf.reshape(batch[0], [-1, plan.side, plan.side, 3]), order, plan.grid)
         size, m = plan.side * plan.grid, plan.grid
         return (
@@ -94,11 +95,11 @@ def train_batches(
 
     groups_a_share = plan.share // plan.group
 
-    def labels(count: int) -> tuple[Int32[np.ndarray, " gk"], Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
-        step, number = divmod(int(count), groups_a_share)
-        number += host * groups_a_share
-        order = montage.permutation(seed, start_step + step, number, plan.group * columns)
-        return (order, *montage.label_grids(order, plan.grid, number * plan.group))
+    def labels(number: SupportsInt) -> tuple[Int32[np.ndarray, " gk"], Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
+        step, group = divmod(int(number), groups_a_share)
+        group += host * groups_a_share
+        order = montage.permutation(seed, start_step + step, group, plan.group * columns)
+        return (order, *montage.label_grids(order, plan.grid, group * plan.group))
 
     def merge_groups(*parts: Tensor) -> dict[str, Tensor]:
         merged = (tf.reshape(part, [plan.share, *part.shape[2:]]) for part in parts)
@@ -112,9 +113,9 @@ def train_batches(
     parallel = {"num_parallel_calls": data_config.threads or tf.data.AUTOTUNE, "deterministic": True}
     dataset = tf.data.Dataset.range(start_step, _FOREVER if stop_step is None else stop_step)
     dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel)
-    dataset = dataset.batch(plan.chunk).map(plain(augment), **parallel)
+    dataset = dataset.batch(plan.chunk, drop_remainder=True).map(plain(augment), **parallel)
     if view == "montage":
-        dataset = dataset.batch(plan.group // plan.chunk).enumerate().map(plain(paste), **parallel)
+        dataset = dataset.batch(plan.group // plan.chunk).enumerate().map(plain(paste), num_parallel_calls=2, deterministic=True)
         dataset = dataset.batch(groups_a_share).map(plain(merge_groups))
     else:
         dataset = dataset.batch(plan.share // plan.chunk).map(plain(merge_chunks))
@@ -133,13 +134,14 @@ def eval_batches(source: Source, eval_config: ConfigDict, *, batch_size: int, ho
             raise UserError(f"eval_data.{name}={eval_config[name]} is not a size in pixels: set it to 1 or more")
     tf = tensorflow()
     errors = ErrorBox()
-    reader = ImageReader(source, max(eval_config.min_side, 1), eval_config.on_error)
+    reader = ImageReader(source, max(eval_config.min_side, 1), eval_config.on_error, "eval_data")
     side, share, n = eval_config.crop, batch_size // hosts, len(source)
 
-    def cut(example: int) -> tuple[UInt8[np.ndarray, "s s 3"], Int32[np.ndarray, ""]]:
+    def cut(position: SupportsInt) -> tuple[UInt8[np.ndarray, "s s 3"], np.int32]:
+        example = int(position)
         if example >= n:
             return np.zeros((side, side, 3), np.uint8), np.int32(_PADDING)
-        image, used = reader(int(example))
+        image, used = reader(example)
         return resize_and_centre_crop(image, eval_config.resize, side), _label(source, used)
 
     def load(example: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,21 +157,27 @@ def eval_batches(source: Source, eval_config: ConfigDict, *, batch_size: int, ho
     return BatchStream(dataset, reader, errors, 0)
 
 
-_PADDING = -2  # instead of a label, until the mask is made
+@dataclass(frozen=True)
+class Plan:
+    """Sizes that follow from a configuration, in patches (grid), pixels (side, min_side) and images (group, share of a host, chunk)."""
+
+    grid: int
+    side: int
+    overlap: float
+    min_side: int
+    group: int
+    share: int
+
+    @property
+    def chunk(self) -> int:
+        """Images whose colours are worked on in one call: a divisor of the group."""
+        images = max(_CHUNK_PIXELS // (self.grid * self.side) ** 2, 1)
+        return max(d for d in range(1, min(self.group, images) + 1) if self.group % d == 0)
 
 
-class _Plan:
-    """Sizes that follow from a configuration: patches a side, side of a patch, images a group, a chunk and a host."""
-
-    def __init__(self, grid: int, side: int, overlap: float, min_side: int, group: int, share: int) -> None:
-        self.grid, self.side, self.overlap, self.min_side, self.group, self.share = grid, side, overlap, min_side, group, share
-        images = max(_CHUNK_PIXELS // (grid * side) ** 2, 1)
-        self.chunk = max(d for d in range(1, min(group, images) + 1) if group % d == 0)
-
-
-def _plan(
+def plan_for(
     source: Source, data: ConfigDict, augment: ConfigDict, view: str, batch_size: int, steps_per_epoch: int, host: int, hosts: int
-) -> _Plan:
+) -> Plan:
     _check_hosts(batch_size, host, hosts)
     check_augment(augment)
     if data.threads < 0:
@@ -184,10 +192,10 @@ def _plan(
         check_overlap(data.grid, data.overlap)
         side = patch_side(data.image_size, data.grid)
         group = montage.shuffle_group(data.shuffle_group, batch_size, hosts)
-        return _Plan(data.grid, side, data.overlap, side if data.min_side < 0 else max(data.min_side, 1), group, share)
+        return Plan(data.grid, side, data.overlap, side if data.min_side < 0 else max(data.min_side, 1), group, share)
     if view == "crop":
         side = patch_side(data.image_size, 1)
-        return _Plan(1, side, 0.0, max(data.min_side, 1), share, share)
+        return Plan(1, side, 0.0, max(data.min_side, 1), share, share)
     raise ValueError(f"view is {view!r}, not 'montage' or 'crop'")
 
 
@@ -198,19 +206,18 @@ def _check_hosts(batch_size: int, host: int, hosts: int) -> None:
         raise ValueError(f"host {host} of {hosts}")
 
 
-def _cutter(
-    reader: ImageReader, augment: ConfigDict, plan: _Plan, seed: int
-) -> Callable[[int, int], tuple[UInt8[np.ndarray, "k p p 3"], Float32[np.ndarray, "k c"], Int32[np.ndarray, ""]]]:
-    """The Python call of one example: read, draw, cut."""
+def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int) -> Callable[[SupportsInt, SupportsInt], Cut]:
+    """The Python call of one example: read, draw, cut; zeros for a place of padding (example -1)."""
     k, side = plan.grid * plan.grid, plan.side
 
-    def cut(epoch: int, example: int) -> tuple[UInt8[np.ndarray, "k p p 3"], Float32[np.ndarray, "k c"], Int32[np.ndarray, ""]]:
-        if example < 0:
+    def cut(epoch: SupportsInt, example: SupportsInt) -> Cut:
+        index = int(example)
+        if index < 0:
             return np.zeros((k, side, side, 3), np.uint8), np.zeros((k, PACKED), np.float32), np.int32(_PADDING)
-        image, used = reader(int(example))
+        image, used = reader(index)
         height, width = image.shape[:2]
         # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
-        draws = draw(augment, seed, int(epoch), int(example), patch_boxes(width, height, plan.grid, plan.overlap))
+        draws = draw(augment, seed, int(epoch), index, patch_boxes(width, height, plan.grid, plan.overlap))
         return crop_patches(image, draws, side), draws.pack(), _label(reader.source, used)
 
     return cut

@@ -17,7 +17,10 @@ _LIMIT_STREAM = 0x6C696D6974
 
 @runtime_checkable
 class Source(Protocol):
-    """Images with random access, and their labels where there are any. `classes` is None exactly where `labels` is."""
+    """Images with random access, and their labels where there are any. `classes` is None exactly where `labels` is.
+
+    To ask whether there are labels, look at `classes`: `labels`, and on Python 3.11 isinstance(x, Source), may read them all.
+    """
 
     name: str
 
@@ -42,7 +45,7 @@ class Source(Protocol):
 def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | None = None) -> Source:
     """Opens the source that `config` describes (the fields of `config.source_config()`).
 
-    seed: draws the subset of `config.limit`. classes: the class list of a checkpoint; labels are numbered by it. Raises
+    seed: draws the subset of `config.limit`. classes: the class list of the training; labels are numbered by it. Raises
     UserError (one line) for everything that is wrong with the source, also for classes that are not in `classes`.
     """
     source = _open(config)
@@ -58,7 +61,7 @@ def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | N
 
 
 def with_classes(source: Source, classes: Sequence[str]) -> Source:
-    """The same images with labels numbered by `classes` (a checkpoint's list), matched by name.
+    """The same images with labels numbered by `classes` (the list of the training), matched by name.
 
     Labels without names ("0", "1", ...) keep their numbers. Raises UserError for a source without labels and for images
     whose class is not in `classes`, which it names.
@@ -77,7 +80,7 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
     if unknown:
         shown = ", ".join(unknown[:5]) + (f", ... ({len(unknown)} in all)" if len(unknown) > 5 else "")
         listed = ", ".join(wanted[:5]) + (f", ... ({len(wanted)} in all)" if len(wanted) > 5 else "")
-        raise UserError(f"{source.name}: classes that the checkpoint's list does not have: {shown}; it has {listed}")
+        raise UserError(f"{source.name}: classes that the training does not know: {shown}; it knows {listed}")
     table = np.array([number.get(name, -1) for name in own], np.int32)
     return Relabelled(source, table[labels], wanted)
 

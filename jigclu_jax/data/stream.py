@@ -46,9 +46,10 @@ class ErrorBox:
 class ImageReader:
     """Reads images of a source; one that cannot be used stops the run or, with on_error "skip", gives way to the next usable one."""
 
-    def __init__(self, source: Source, min_side: int, on_error: str) -> None:
+    def __init__(self, source: Source, min_side: int, on_error: str, section: str) -> None:
         if on_error not in ("stop", "skip"):
-            raise UserError(f"data.on_error={on_error} is unknown: it is stop or skip")
+            raise UserError(f"{section}.on_error={on_error} is unknown: set it to stop or skip")
+        self._section = section
         self.source, self.min_side, self._skip = source, min_side, on_error == "skip"
         self.skipped: dict[int, str] = {}
 
@@ -65,16 +66,15 @@ class ImageReader:
                 if not self._skip:
                     raise
                 self.skipped[candidate] = str(error)
-        example = next(iter(self.skipped.values()))
-        raise UserError(f"none of the {n} images of {self.source.name} can be used; one of them: {example}")
+        raise UserError(f"none of the {n} images of {self.source.name} can be used; the first: {self.skipped[0]}")
 
     def _read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         image = self.source.read(index)
         height, width = image.shape[:2]
         if min(height, width) < self.min_side:
             raise ImageError(
-                f"{self.source.describe(index)} is {width} x {height} pixels, smaller than data.min_side={self.min_side}:"
-                " set data.min_side=1 to enlarge small images or data.on_error=skip to leave them out"
+                f"{self.source.describe(index)}: {width} x {height} pixels, but the smaller side must have {self.min_side}:"
+                f" set {self._section}.min_side=1 to enlarge small images, or {self._section}.on_error=skip to leave them out"
             )
         return image
 

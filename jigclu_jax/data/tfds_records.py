@@ -4,7 +4,7 @@ import bisect
 import itertools
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from etils import epath
 
@@ -16,6 +16,7 @@ from jigclu_jax.errors import ImageError, UserError
 INSTALL = "pip install tensorflow-datasets array-record importlib-resources"
 
 
+@runtime_checkable
 class FileInstruction(Protocol):
     """What TFDS says about the part of a file that belongs to a split."""
 
@@ -107,6 +108,8 @@ class ArrayRecordRecords(Records):
             record: bytes = self._source[index]
         except Exception as error:  # the C++ reader raises RuntimeError, ValueError or IndexError for damaged files
             raise ImageError(f"{self.describe(index)}: cannot be read: {one_line(error)}") from error
+        if not record:  # what the reader gives for a file cut at certain places
+            raise ImageError(f"{self.describe(index)}: cannot be read: the file is truncated or damaged")
         return record
 
 

@@ -26,8 +26,9 @@ def _number(name: str) -> int:
 def start() -> bool:
     """Call `jax.distributed.initialize` if this process belongs to a group; returns whether it did.
 
-    Addresses given by hand come first (JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID), then a TPU
-    pod, Slurm or Open MPI with more than one process, which JAX recognises itself. One process alone starts nothing.
+    Addresses given by hand come first (JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID), then
+    JIGCLU_DISTRIBUTED=auto, which a launcher sets, then a TPU pod, Slurm or Open MPI with more than one process, which JAX
+    recognises itself. One process alone starts nothing.
 
     Raises:
       UserError: the address is given without the number of processes or this process's number, or they are not numbers.
@@ -43,6 +44,10 @@ def start() -> bool:
         if not 0 <= index < count:
             raise UserError(f"JAX_PROCESS_ID={index} is not in 0..{count - 1} (JAX_NUM_PROCESSES={count})")
         jax.distributed.initialize(address, num_processes=count, process_id=index)
+        return True
+    if os.environ.get("JIGCLU_DISTRIBUTED", "") == "auto":
+        # launch/tpu_vm.sh starts one process on every worker of a pod; a shell on a TPU VM shows no variable that says so
+        jax.distributed.initialize()
         return True
     by_scheduler = any(os.environ.get(name, "1").isdigit() and int(os.environ.get(name, "1")) > 1 for name in _PROCESS_COUNTS)
     if by_scheduler or _tpu_workers() > 1:

@@ -8,21 +8,21 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_check import check_best_metric
+from jigclu_jax.config_check import check_best_metric, check_run
 from jigclu_jax.data.pipeline import eval_batches
-from jigclu_jax.data.sources import Source, open_source
+from jigclu_jax.data.sources import Source
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.classification import compile_counts, evaluate
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.jobs.reporting import report_probe
-from jigclu_jax.jobs.training import Training, prepare_training, run_training, training_result
-from jigclu_jax.methods import Tree, create_method
+from jigclu_jax.jobs.training import Training, open_images, prepare_training, run_training, training_result
+from jigclu_jax.methods import PROBES, Tree, create_method
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.loop import EpochHook, Trained
 from jigclu_jax.train.state import TrainState
-from jigclu_jax.train.workdir import write_result
+from jigclu_jax.train.workdir import check_workdir, write_result
 from jigclu_jax.train.writers import read_metrics
 
 
@@ -35,11 +35,13 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if "trunk" not in tree.get("params", {}):
         raise UserError(f"config.checkpoint={config.checkpoint} is the workdir of a {meta['config']['job']} job: give a pretraining run's")
     config = _with_trunk(config, meta["config"]["model"])
-    source = open_source(config.data, seed=config.seed)
+    check_run(config)
+    check_workdir(workdir, config)
+    source = open_images(config, "data")
     if source.classes is None:
         raise UserError(f"{source.name} has no labels, and a probe needs them: give folders split/class/file, or a label array")
-    eval_source = open_source(_eval_source(config), seed=config.seed, classes=source.classes)
-    method = create_method(config, len(source.classes))
+    eval_source = open_eval_source(config, source)
+    method = create_method(config, len(source.classes), choices=PROBES)
     check_best_metric(config, ("probe_top1", "probe_top5", *method.metric_names))
     training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
@@ -53,7 +55,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if distributed.is_main():
         result = training_result(training, workdir, trained) | figures
         write_result(workdir, result | {"checkpoint": str(config.checkpoint), "checkpoint_step": step, "trunk_unchanged": True})
-        report_probe(config, workdir)
+        report_probe(workdir, len(source.classes))
 
 
 def _probe(training: Training, workdir: epath.PathLike, trunk: Tree | None, hook: EpochHook) -> Trained:
@@ -119,12 +121,12 @@ def _with_trunk(config: ConfigDict, trained: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
-def _eval_source(config: ConfigDict) -> ConfigDict:
-    """Where the evaluation images lie: fields left empty are those of the training images."""
-    source = config.eval_data.copy_and_resolve_references()
+def open_eval_source(config: ConfigDict, train: Source) -> Source:
+    """The evaluation images, labels numbered as in training; fields of `eval_data` left empty are those of `data`."""
+    config = config.copy_and_resolve_references()
     for name in ("source", "path", "name", "data_dir"):
-        source[name] = source[name] or config.data[name]
-    return source
+        config.eval_data[name] = config.eval_data[name] or config.data[name]
+    return open_images(config, "eval_data", train.classes)
 
 
 def _check_shapes(expected: Tree, trunk: Tree, config: ConfigDict) -> None:

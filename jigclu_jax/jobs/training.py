@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,10 +10,9 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_check import check_run
 from jigclu_jax.data.order import steps_per_epoch
 from jigclu_jax.data.pipeline import train_batches
-from jigclu_jax.data.sources import Source
+from jigclu_jax.data.sources import Source, open_source
 from jigclu_jax.data.stream import BatchStream
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import check_batch, create_mesh
@@ -27,7 +26,7 @@ from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import TrainState, abstract_state, create_state
 from jigclu_jax.train.step import Step, compile_step
 from jigclu_jax.train.stop import STOP
-from jigclu_jax.train.workdir import config_as_dict, open_workdir, read_result
+from jigclu_jax.train.workdir import config_as_dict, discard_run, has_run, open_workdir, read_result
 from jigclu_jax.train.writers import create_writer
 
 
@@ -75,13 +74,24 @@ class Training:
         )
 
 
+def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = None) -> Source:
+    """The images that `config.data` or `config.eval_data` describes; `group` says which of the two.
+
+    Raises:
+      UserError: anything wrong with the source, told with the name of the group.
+    """
+    try:
+        return open_source(config[group], seed=config.seed, classes=classes)
+    except UserError as error:
+        raise UserError(f"config.{group}: {error}") from error
+
+
 def prepare_training(config: ConfigDict, method: Method, source: Source) -> Training:
-    """Check that the run can work, and build its step.
+    """Check that a run whose numbers are in range (`check_run`) can work, and build its step.
 
     Raises:
       UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
     """
-    check_run(config)
     mesh = create_mesh()
     check_batch(config.batch_size, mesh)
     drop_last = method.view == "montage"
@@ -125,6 +135,7 @@ def run_training(
     *,
     start: TrainState | None = None,
     identity: Mapping[str, str] | None = None,
+    begin: Callable[[epath.Path], None] | None = None,
     epoch_hooks: tuple[EpochHook, ...] = (),
 ) -> Trained:
     """Train to the end, from the newest checkpoint of the workdir where there is one.
@@ -138,20 +149,45 @@ def run_training(
       workdir: where config.json, metrics.jsonl, tensorboard/ and checkpoints/ go.
       start: state at step 0; default is random weights.
       identity: what else must be the same when the run goes on, name -> fingerprint.
+      begin: called with the opened workdir on the process that writes files: pictures of the input, say.
       epoch_hooks: evaluations after each epoch.
+
+    Raises:
+      UserError: the workdir belongs to another run, or an image cannot be used. A workdir that this call began, and that holds
+        no checkpoint yet, is emptied again.
+      NonFiniteError, Preempted: see `train/loop.py`.
     """
+    begun = has_run(workdir)
+    try:
+        return _run(training, workdir, start, identity or {}, begin, epoch_hooks)
+    except UserError:
+        if not begun and distributed.is_main():
+            discard_run(workdir)
+        raise
+
+
+def _run(
+    training: Training,
+    workdir: epath.PathLike,
+    start: TrainState | None,
+    identity: Mapping[str, str],
+    begin: Callable[[epath.Path], None] | None,
+    epoch_hooks: tuple[EpochHook, ...],
+) -> Trained:
     config, plan = training.config, training.plan
     main = distributed.is_main()
     root = open_workdir(workdir, config, write=main)
+    if begin is not None and main:
+        begin(root)
     saving = config.saving if "saving" in config else config.checkpoint
     checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode)
     source = training.source
     classes = list(source.classes) if source.classes else None
-    meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **(identity or {})}
+    meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **identity}
     restored = checkpoints.restore_newest(abstract_state(training.method, create_optimizer(config.optimizer), training.mesh))
     if restored:
         state, old = restored
-        for name, what in {"images": "number of images", "classes": "list of classes", **{name: name for name in identity or {}}}.items():
+        for name, what in {"images": "number of images", "classes": "list of classes", **{name: name for name in identity}}.items():
             if old.get(name) != meta[name]:
                 shown = f" ({old.get(name)} then, {meta[name]} now)" if name == "images" else ""
                 raise UserError(f"the {what} has changed since {root} was begun{shown}: use another workdir, or what it was begun with")

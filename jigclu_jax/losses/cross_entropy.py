@@ -5,9 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def cross_entropy(
-    logits: Float[Array, "*n k"], labels: Int[Array, "*n"], mask: Bool[Array, "*n"] | None = None
-) -> Float[Array, ""]:
+def cross_entropy(logits: Float[Array, "*n k"], labels: Int[Array, "*n"], mask: Bool[Array, "*n"] | None = None) -> Float[Array, ""]:
     """Mean over examples of -log softmax(logits)[label], in float32 or better.
 
     Only examples with a true `mask` count (what the label says elsewhere does not matter); 0 when there are none.

@@ -5,8 +5,8 @@ How to add one: docs/add_a_method.md.
 """
 
 import importlib
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from ml_collections import ConfigDict
@@ -14,9 +14,12 @@ from ml_collections import ConfigDict
 from jigclu_jax.errors import UserError
 
 Tree = dict[str, Any]
-METHODS = ("jigclu", "supervised", "linear")
+# What trains a trunk, and what judges one: a job takes one sort or the other.
+PRETRAINING, PROBES = ("jigclu", "supervised"), ("linear",)
+METHODS = (*PRETRAINING, *PROBES)
 
 
+@runtime_checkable
 class Method(Protocol):
     """What the training step needs of a method.
 
@@ -39,6 +42,7 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
 class Classifier(Method, Protocol):
     """A method that also gives class scores for single images."""
 
@@ -47,12 +51,13 @@ class Classifier(Method, Protocol):
         ...
 
 
-def create_method(config: ConfigDict, classes: int = 0) -> Any:
-    """The method that `config.method` names, for that many classes where it needs labels.
+def create_method(config: ConfigDict, classes: int = 0, *, choices: Sequence[str] = METHODS) -> Any:
+    """The method that `config.method` names, one of `choices`, for that many classes where it needs labels.
 
     Raises:
       UserError: an unknown method, or a method that needs labels without any.
     """
-    if config.method not in METHODS:
-        raise UserError(f"config.method={config.method!r} is unknown: use one of {', '.join(METHODS)}")
+    if config.method not in choices:
+        what = f"is no method of a {config.job} job" if config.method in METHODS else "is unknown"
+        raise UserError(f"config.method={config.method!r} {what}: use one of {', '.join(choices)}")
     return importlib.import_module(f"jigclu_jax.methods.{config.method}").create(config, classes)

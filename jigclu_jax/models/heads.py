@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jigclu_jax.models.functional import Functional, compute_dtype, functional
+from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional
 from jigclu_jax.models.layers import Linear
 
 
@@ -20,9 +20,9 @@ class LinearHead(Linear):
 class Projection(nnx.Module):
     """Linear, ReLU, linear, unit length (the authors' `fc_clu` and the normalisation after it)."""
 
-    def __init__(self, dim: int, embedding_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        self.hidden = Linear(dim, dim, dtype=dtype, rngs=rngs)
-        self.output = Linear(dim, embedding_dim, dtype=dtype, rngs=rngs)
+    def __init__(self, dim: int, embedding_dim: int, *, dtype: jnp.dtype, draw: Draw) -> None:
+        self.hidden = Linear(dim, dim, dtype=dtype, draw=draw)
+        self.output = Linear(dim, embedding_dim, dtype=dtype, draw=draw)
 
     def __call__(self, x: Float[Array, "*n d"], train: bool) -> Float[Array, "*n e"]:
         del train
@@ -41,7 +41,7 @@ def create_linear(dim_in: int, dim_out: int, *, dtype: str = "float32") -> Funct
     `dtype` float64 keeps float64 parameters; float32 and bfloat16 both compute in float32.
     """
     compute = compute_dtype(dtype)
-    return functional(lambda rngs: LinearHead(dim_in, dim_out, dtype=compute, rngs=rngs), dim=dim_out)
+    return functional(lambda draw: LinearHead(dim_in, dim_out, dtype=compute, draw=draw), dim=dim_out, dtype=compute)
 
 
 def create_projection(dim: int, embedding_dim: int, *, dtype: str = "float32") -> Functional:
@@ -50,10 +50,10 @@ def create_projection(dim: int, embedding_dim: int, *, dtype: str = "float32") -
     `dtype` as in `create_linear`.
     """
     compute = compute_dtype(dtype)
-    return functional(lambda rngs: Projection(dim, embedding_dim, dtype=compute, rngs=rngs), dim=embedding_dim)
+    return functional(lambda draw: Projection(dim, embedding_dim, dtype=compute, draw=draw), dim=embedding_dim, dtype=compute)
 
 
 def create_classifier(dim: int, classes: int, *, dtype: str = "float32") -> Functional:
     """The linear probe's layer [..., dim] -> logits [..., classes]: weights N(0, 0.01), bias 0 (authors' main_lincls.py)."""
     compute = compute_dtype(dtype)
-    return functional(lambda rngs: LinearHead(dim, classes, std=0.01, dtype=compute, rngs=rngs), dim=classes)
+    return functional(lambda draw: LinearHead(dim, classes, std=0.01, dtype=compute, draw=draw), dim=classes, dtype=compute)

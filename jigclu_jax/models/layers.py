@@ -2,13 +2,13 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from jigclu_jax.models.functional import storage_dtype
+from jigclu_jax.models.functional import Draw, storage_dtype
 
 BATCH_NORM_MOMENTUM = 0.9  # PyTorch writes the other share: 0.1
 BATCH_NORM_EPSILON = 1e-5
@@ -22,18 +22,22 @@ class Conv(nnx.Module):
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, size: int, *, stride: int = 1, groups: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs
+        self, channels_in: int, channels_out: int, size: int, *, stride: int = 1, groups: int = 1, dtype: jnp.dtype, draw: Draw
     ) -> None:
         self.size, self.stride, self.groups, self.dtype = size, stride, groups, dtype
         shape = (size, size, channels_in // groups, channels_out)
         std = math.sqrt(2.0 / (channels_out * size * size))
-        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), shape, storage_dtype(dtype)))
+        self.kernel = nnx.Param(draw.normal(shape, std, storage_dtype(dtype)))
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        if self.size == 1:
+            # a matrix product: XLA's convolution takes ten times as long for the kernel's gradient on a CPU
+            return jnp.matmul(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         pad = (self.size - 1) // 2
         return lax.conv_general_dilated(
-            x.astype(self.dtype),
-            self.kernel[...].astype(self.dtype),
+            x,
+            kernel,
             window_strides=(self.stride, self.stride),
             padding=((pad, pad), (pad, pad)),  # "SAME" would pad one side only where the stride is 2
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -79,8 +83,8 @@ class BatchNorm(nnx.Module):
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """3x3 maximum with stride 2, padded with -inf by 1 on each side (`nn.MaxPool2d(3, 2, 1)`)."""
-    return lax.reduce_window(x, jnp.array(-jnp.inf, x.dtype), lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
-
+    lowest = np.array(-np.inf, x.dtype)  # a constant of numpy: JAX differentiates the maximum only where it sees that this is -inf
+    return lax.reduce_window(x, lowest, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
 class Linear(nnx.Module):
@@ -90,14 +94,14 @@ class Linear(nnx.Module):
     deviation and bias 0.
     """
 
-    def __init__(self, dim_in: int, dim_out: int, *, std: float | None = None, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, dim_in: int, dim_out: int, *, std: float | None = None, dtype: jnp.dtype, draw: Draw) -> None:
         kept = storage_dtype(dtype)
         if std is None:
             bound = 1.0 / math.sqrt(dim_in)
-            kernel = jax.random.uniform(rngs.params(), (dim_in, dim_out), kept, -bound, bound)
-            bias = jax.random.uniform(rngs.params(), (dim_out,), kept, -bound, bound)
+            kernel = draw.uniform((dim_in, dim_out), bound, kept)
+            bias = draw.uniform((dim_out,), bound, kept)
         else:
-            kernel = std * jax.random.normal(rngs.params(), (dim_in, dim_out), kept)
+            kernel = draw.normal((dim_in, dim_out), std, kept)
             bias = jnp.zeros(dim_out, kept)
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)

@@ -7,15 +7,15 @@ from jaxtyping import Array, Float
 
 from jigclu_jax.errors import UserError
 from jigclu_jax.models.architectures import STEMS, Architecture, architecture, check_choice, scaled, stage_channels
-from jigclu_jax.models.functional import Functional, compute_dtype, functional
+from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional
 from jigclu_jax.models.layers import BatchNorm, Conv, max_pool
 
 
 class Downsample(nnx.Module):
     """The shortcut where a block changes stride or channels: a 1x1 convolution and its BatchNorm."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        self.conv = Conv(channels_in, channels_out, 1, stride=stride, dtype=dtype, rngs=rngs)
+    def __init__(self, channels_in: int, channels_out: int, *, stride: int, dtype: jnp.dtype, draw: Draw) -> None:
+        self.conv = Conv(channels_in, channels_out, 1, stride=stride, dtype=dtype, draw=draw)
         self.bn = BatchNorm(channels_out, dtype=dtype)
 
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
@@ -25,14 +25,14 @@ class Downsample(nnx.Module):
 class BasicBlock(nnx.Module):
     """Two 3x3 convolutions beside a shortcut (ResNet-18 and 34)."""
 
-    def __init__(self, channels_in: int, channels: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        self.conv1 = Conv(channels_in, channels, 3, stride=stride, dtype=dtype, rngs=rngs)
+    def __init__(self, channels_in: int, channels: int, *, stride: int, dtype: jnp.dtype, draw: Draw) -> None:
+        self.conv1 = Conv(channels_in, channels, 3, stride=stride, dtype=dtype, draw=draw)
         self.bn1 = BatchNorm(channels, dtype=dtype)
-        self.conv2 = Conv(channels, channels, 3, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(channels, channels, 3, dtype=dtype, draw=draw)
         self.bn2 = BatchNorm(channels, dtype=dtype)
         self.has_downsample = stride != 1 or channels_in != channels
         if self.has_downsample:
-            self.downsample = Downsample(channels_in, channels, stride=stride, dtype=dtype, rngs=rngs)
+            self.downsample = Downsample(channels_in, channels, stride=stride, dtype=dtype, draw=draw)
 
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         shortcut = self.downsample(x, train) if self.has_downsample else x
@@ -44,18 +44,16 @@ class BasicBlock(nnx.Module):
 class Bottleneck(nnx.Module):
     """1x1, 3x3 (which carries stride and groups: v1.5), 1x1 beside a shortcut (ResNet-50 and deeper)."""
 
-    def __init__(
-        self, channels_in: int, inner: int, channels: int, *, stride: int, groups: int, dtype: jnp.dtype, rngs: nnx.Rngs
-    ) -> None:
-        self.conv1 = Conv(channels_in, inner, 1, dtype=dtype, rngs=rngs)
+    def __init__(self, channels_in: int, inner: int, channels: int, *, stride: int, groups: int, dtype: jnp.dtype, draw: Draw) -> None:
+        self.conv1 = Conv(channels_in, inner, 1, dtype=dtype, draw=draw)
         self.bn1 = BatchNorm(inner, dtype=dtype)
-        self.conv2 = Conv(inner, inner, 3, stride=stride, groups=groups, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(inner, inner, 3, stride=stride, groups=groups, dtype=dtype, draw=draw)
         self.bn2 = BatchNorm(inner, dtype=dtype)
-        self.conv3 = Conv(inner, channels, 1, dtype=dtype, rngs=rngs)
+        self.conv3 = Conv(inner, channels, 1, dtype=dtype, draw=draw)
         self.bn3 = BatchNorm(channels, dtype=dtype)
         self.has_downsample = stride != 1 or channels_in != channels
         if self.has_downsample:
-            self.downsample = Downsample(channels_in, channels, stride=stride, dtype=dtype, rngs=rngs)
+            self.downsample = Downsample(channels_in, channels, stride=stride, dtype=dtype, draw=draw)
 
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         shortcut = self.downsample(x, train) if self.has_downsample else x
@@ -68,17 +66,15 @@ class Bottleneck(nnx.Module):
 class Stage(nnx.Module):
     """The blocks of one resolution, `block0` first, which halves the map in every stage but the first."""
 
-    def __init__(
-        self, arch: Architecture, stage: int, channels_in: int, width: float, *, dtype: jnp.dtype, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, arch: Architecture, stage: int, channels_in: int, width: float, *, dtype: jnp.dtype, draw: Draw) -> None:
         inner, channels = stage_channels(arch, stage, width)
         self.blocks = arch.blocks[stage]
         for i in range(self.blocks):
             stride = 2 if i == 0 and stage > 0 else 1
             block = (
-                Bottleneck(channels_in, inner, channels, stride=stride, groups=arch.groups, dtype=dtype, rngs=rngs)
+                Bottleneck(channels_in, inner, channels, stride=stride, groups=arch.groups, dtype=dtype, draw=draw)
                 if arch.bottleneck
-                else BasicBlock(channels_in, channels, stride=stride, dtype=dtype, rngs=rngs)
+                else BasicBlock(channels_in, channels, stride=stride, dtype=dtype, draw=draw)
             )
             setattr(self, f"block{i}", block)  # names, not a list: the trees must have string keys
             channels_in = channels
@@ -92,14 +88,14 @@ class Stage(nnx.Module):
 class ResNet(nnx.Module):
     """Stem and four stages; no pool and no classifier behind them."""
 
-    def __init__(self, arch: Architecture, stem: str, width: float, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, arch: Architecture, stem: str, width: float, *, dtype: jnp.dtype, draw: Draw) -> None:
         self.stem = stem
         channels = scaled(64, width)
         size, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.conv1 = Conv(3, channels, size, stride=stride, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(3, channels, size, stride=stride, dtype=dtype, draw=draw)
         self.bn1 = BatchNorm(channels, dtype=dtype)
         for stage in range(4):
-            setattr(self, f"layer{stage + 1}", Stage(arch, stage, channels, width, dtype=dtype, rngs=rngs))
+            setattr(self, f"layer{stage + 1}", Stage(arch, stage, channels, width, dtype=dtype, draw=draw))
             channels = stage_channels(arch, stage, width)[1]
 
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b h2 w2 d"]:
@@ -125,6 +121,7 @@ def create_trunk(arch: str, *, stem: str = "imagenet", width: float = 1.0, dtype
     if not 0 < width < float("inf"):
         raise UserError(f"model.width={width}: the width multiplier must be a positive number")
     return functional(
-        lambda rngs: ResNet(table_line, stem, width, dtype=compute, rngs=rngs),
+        lambda draw: ResNet(table_line, stem, width, dtype=compute, draw=draw),
         dim=stage_channels(table_line, 3, width)[1],
+        dtype=compute,
     )

@@ -126,7 +126,10 @@ def draw_panel(rows: Rows, panel: Panel, *, width: float = 4.6, height: float = 
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(_FADED)
-    if len(curves) + len(panel.reference) > 1:
+    entries = len(curves) + len(panel.reference)
+    if entries > 2:  # a long legend would lie on the lines
+        figure.legend(fontsize=8, frameon=False, labelcolor=_INK, loc="outside lower center", ncols=2)
+    elif entries == 2:
         axes.legend(fontsize=8, frameon=False, labelcolor=_INK)
     return figure
 

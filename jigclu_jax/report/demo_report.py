@@ -21,6 +21,10 @@ NOTES = {
     "colour histogram": "no trunk",
     "chance": "guessing",
 }
+_NOTE = (
+    "Each row is one linear classifier, trained with labels on other features of the same training images;"
+    " top-1 accuracy on the validation images."
+)
 
 
 def demo_page(workdir: epath.PathLike, results: Mapping[str, Any]) -> epath.Path:
@@ -29,7 +33,8 @@ def demo_page(workdir: epath.PathLike, results: Mapping[str, Any]) -> epath.Path
     Args:
       workdir: the demo's folder.
       results: {"probe_top1": {name: fraction or None}, "seconds": {name: seconds}}, shown in the order given; the
-        names of `NOTES` get an explanation. "seconds" may be left out; further entries are shown as they are.
+        names of `NOTES` get an explanation. "seconds" may be left out; "note" replaces the sentence above the table;
+        further entries are shown as they are.
     """
     root = epath.Path(workdir)
     pretrain, probe = read_run(root / "pretrain"), read_run(root / "probe")
@@ -40,7 +45,7 @@ def demo_page(workdir: epath.PathLike, results: Mapping[str, Any]) -> epath.Path
     ]
     best = names.index(PRETRAINED) if PRETRAINED in names else None
     times: list[tuple[Cell, ...]] = [(name, duration(seconds)) for name, seconds in results.get("seconds", {}).items()]
-    other = {name: value for name, value in results.items() if name not in ("probe_top1", "seconds")}
+    other = {name: value for name, value in results.items() if name not in ("probe_top1", "seconds", "note")}
     pretrain_curves = curve_blocks(pretrain.rows, curves.pretrain_panels(pretrain.config))
     chance = accuracies.get("chance")
     probe_curves = curve_blocks(probe.rows, curves.probe_panels(round(1 / chance) if chance else 0, accuracies.get(RANDOM)))
@@ -50,10 +55,7 @@ def demo_page(workdir: epath.PathLike, results: Mapping[str, Any]) -> epath.Path
         Section(
             "Linear probes",
             [
-                Text(
-                    "Each row is one linear classifier, trained in the same way on other features of the same training images;"
-                    " top-1 accuracy on the validation images, last epoch."
-                ),
+                Text(results.get("note", _NOTE)),
                 Table(("features", "top-1", ""), rows, best=best),
                 *further,
             ],

@@ -154,7 +154,7 @@ def _cell(cell: Cell, head: bool) -> str:
 def format_cell(cell: Cell) -> str:
     """A table's value as text: four significant digits, whole numbers whole, a fraction in percent, None a dash."""
     if cell is None:
-        return "–"
+        return "\N{EN DASH}"
     if isinstance(cell, Share):
         return f"{100 * cell.value:.1f} %"
     if isinstance(cell, float):

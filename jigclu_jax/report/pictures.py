@@ -123,7 +123,8 @@ def patches_sheet(
         spread = max(grid - 1, 1)
         label = f"position {location}" if grid == 2 else str(location)  # more than four long labels would hide the image
         _tag(draw, box, label, _colour(location), (column / spread, row / spread))
-    crops, patches = [], []
+    crops: list[Image.Image] = []
+    patches: list[Image.Image] = []
     for location, (left, top, right, bottom) in enumerate(boxes.tolist()):
         crop = _fitted(image[top:bottom, left:right], (cell, cell))
         patch = _enlarged(augmented[location], cell // augmented.shape[1])

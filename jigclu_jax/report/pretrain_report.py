@@ -1,6 +1,6 @@
 """The report of a training run without a probe: how the losses fell, and what the network was shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -69,19 +69,26 @@ def outcome_tables(run: Run) -> list[Block]:
     return [*tables, Table(("run", ""), rows)] if rows else tables
 
 
-def describe(config: Any) -> str:
-    """One line on the run: trunk, montage, batch, epochs; "" for a config without them."""
-    try:
-        model, data = config["model"], config["data"]
-        stem = {"imagenet": "ImageNet stem", "small": "small-image stem"}.get(model["stem"], model["stem"])
-        width = "" if model["width"] == 1 else f", width {model['width']:g}"
-        grid = f"{data['grid']} × {data['grid']} patches, " if data["grid"] > 1 else ""
-        return (
-            f"{model['arch']} ({stem}{width}), {grid}{data['image_size']} pixels, batch {config['batch_size']},"
-            f" {config['epochs']:g} epochs, {data['source']} data"
-        )
-    except (KeyError, TypeError, ValueError):
-        return ""
+def describe(config: Mapping[str, Any]) -> str:
+    """One line on the run: trunk, patches, batch, epochs, data; what the config does not say is left out."""
+    model, data = config.get("model") or {}, config.get("data") or {}
+    parts = []
+    if model.get("arch"):  # a probe may leave the trunk to the checkpoint
+        stem = {"imagenet": "ImageNet stem", "small": "small-image stem"}.get(model.get("stem", ""), "")
+        width = f"width {model['width']:g}" if model.get("width", 1) != 1 else ""
+        inside = ", ".join(part for part in (stem, width) if part)
+        parts.append(f"{model['arch']} ({inside})" if inside else model["arch"])
+    if data.get("grid", 1) > 1:
+        parts.append(f"{data['grid']} by {data['grid']} patches")
+    if data.get("image_size"):
+        parts.append(f"{data['image_size']} pixels")
+    if config.get("batch_size"):
+        parts.append(f"batch {config['batch_size']}")
+    if config.get("epochs"):
+        parts.append(f"{config['epochs']:g} epochs")
+    if data.get("source"):
+        parts.append(f"{data['source']} data")
+    return ", ".join(parts)
 
 
 __all__ = ["READING", "describe", "outcome_tables", "pretrain_page"]

@@ -21,7 +21,8 @@ thead th{font-size:.87rem;color:var(--soft);font-weight:600}
 tbody th{font-weight:400}
 .n{text-align:right}
 td.n,th.n{padding-left:.6rem}
-.best th,.best td{font-weight:650}
+.best th,.best td.n{font-weight:650}
+td:not(.n):nth-child(n+3){color:var(--soft);font-size:.93rem}
 .share span{display:inline-block;min-width:4.2rem}
 .share i{display:inline-block;width:11rem;height:.62rem;margin-left:.8rem;background:var(--bar);border-radius:.31rem;overflow:hidden}
 .share b{display:block;height:100%;background:var(--soft)}

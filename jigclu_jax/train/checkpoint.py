@@ -28,6 +28,7 @@ class Checkpoints:
 
     def __init__(self, workdir: epath.PathLike, *, best_metric: str = "", best_mode: str = "max") -> None:
         self._best_metric = best_metric
+        self._damaged: set[int] = set()
         keep: list[preservation_policy.PreservationPolicy] = [preservation_policy.LatestN(KEEP_LAST)]
         if best_metric:
             sign = 1.0 if best_mode == "max" else -1.0
@@ -47,7 +48,10 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
         """Start writing the state after `step` updates; returns while the files are written in the background."""
-        if step in self._manager.all_steps():
+        if step in self._damaged:
+            self._manager.delete(step)
+            self._damaged.discard(step)
+        elif step in self._manager.all_steps():
             return
         if metrics is not None and self._best_metric in metrics:
             metrics = {self._best_metric: float(metrics[self._best_metric])}
@@ -71,6 +75,7 @@ class Checkpoints:
             except Exception as error:  # whatever a damaged file makes a reader raise
                 logging.warning("checkpoint %d of %s cannot be read (%s): trying the one before it", step, self.folder, _first_line(error))
                 reason = reason or _first_line(error)
+                self._damaged.add(step)  # written anew when the run gets there again
                 continue
             return TrainState(**restored["state"]), restored["meta"]
         if steps:
@@ -117,7 +122,7 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
         steps = manager.all_steps()
         if not steps:
             raise UserError(f"{root / FOLDER} holds no complete checkpoint: the run was stopped before its first save")
-        last = max(steps)
+        step = last = max(steps)
         try:
             if which == "last":
                 step = last
@@ -135,7 +140,8 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"the checkpoint in {root / FOLDER} cannot be read: {_first_line(error)}") from error
+            others = f"; it also holds steps {sorted(set(steps) - {step})}" if len(steps) > 1 else ""
+            raise UserError(f"checkpoint {step} in {root / FOLDER} cannot be read: {_first_line(error)}{others}") from error
     return step, meta, tree
 
 

@@ -28,8 +28,8 @@ class Progress:
 
     Call `update` right after the first step, when it has been compiled and computed, then at every logged step: the
     time up to the first call is in no rate. On a terminal the line overwrites itself and stays once an epoch;
-    elsewhere each call prints a line. `stream` is standard error unless given; `quiet` (every process but the first)
-    prints nothing and measures all the same. `batch_size` is the global number of images a step.
+    elsewhere each call prints a line; with `stream=None` (every process but the first) it prints nothing and measures
+    all the same. `batch_size` is the global number of images a step.
     """
 
     def __init__(
@@ -37,15 +37,13 @@ class Progress:
         total_steps: int,
         steps_per_epoch: int,
         batch_size: int,
-        stream: Stream | None = None,
-        *,
-        quiet: bool = False,
+        stream: Stream | None = sys.stderr,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = batch_size
-        self._stream: Stream | None = None if quiet else stream or sys.stderr
+        self._stream = stream
         self._terminal = self._stream is not None and self._stream.isatty()
         self._clock = clock
         self._first_step: int | None = None

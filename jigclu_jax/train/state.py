@@ -20,7 +20,7 @@ class TrainState:
     """Everything that a checkpoint holds of the training itself.
 
     Attributes:
-      step: i32 scalar, number of updates made.
+      step: i32 scalar, number of updates made (leaves are arrays, or their shapes in a restore target).
       params: trainable parameters, nested dicts.
       stats: BatchNorm's running statistics.
       opt: the optimizer's state.
@@ -29,7 +29,7 @@ class TrainState:
         first step whose loss or gradient was not finite, -1 while all were.
     """
 
-    step: jax.Array
+    step: Any
     params: Tree
     stats: Tree
     opt: Any

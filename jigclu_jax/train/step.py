@@ -33,7 +33,7 @@ def train_step(
     rate = schedule(state.step)
     direction, opt = optimizer.update(gradient, state.opt, state.params)
     params = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), state.params, direction)
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     metrics = {**metrics, "gradient_norm": norm, "learning_rate": rate}
     sums = _add(state, metrics, steps_per_epoch, jnp.isfinite(loss) & jnp.isfinite(norm))
     return TrainState(state.step + 1, params, stats, opt, extra, sums), metrics

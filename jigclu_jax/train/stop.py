@@ -28,6 +28,10 @@ class StopRequest:
         """Ask for the stop from within the process."""
         self._event.set()
 
+    def clear(self) -> None:
+        """Forget the request: for a process that starts another run."""
+        self._event.clear()
+
     @property
     def requested(self) -> bool:
         """Whether a stop was asked for."""

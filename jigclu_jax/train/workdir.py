@@ -15,6 +15,8 @@ from jigclu_jax.errors import UserError
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
 _HARMLESS = ("log", "log_every_steps", "force_config", "data.threads", "data.on_error", "eval_data.on_error")
+# What a run writes up to its first checkpoint.
+_RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures")
 _RESULT_FIELDS = (
     "job",
     "version",
@@ -53,13 +55,17 @@ def read_config(workdir: epath.PathLike) -> ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
+    _check_folder(workdir)
     path = epath.Path(workdir) / "config.json"
     if not path.exists():
         raise UserError(f"{path} does not exist: give --config=configs/NAME.py to start a run in {workdir}")
     try:
-        return config_from_dict(json.loads(path.read_text()))
+        tree = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): restore it, or use another workdir") from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("job"), str):
+        raise UserError(f"{path} holds no config of this library, there is no `job` in it: use another workdir")
+    return config_from_dict(tree)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -80,6 +86,25 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [name for name in names if not any(name == field or name.startswith(f"{field}.") for field in _HARMLESS)]
 
 
+def check_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
+    """Refuse, before anything slow is done and without writing, a workdir that this run cannot have.
+
+    Raises:
+      UserError: the workdir holds another config (names the fields), or is a file.
+    """
+    _check_folder(workdir)
+    root = epath.Path(workdir)
+    if not (root / "config.json").exists():
+        return
+    changed = changed_fields(config_as_dict(read_config(root)), config_as_dict(config))
+    if changed and not config.get("force_config", False):
+        names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        verb = "differs" if len(changed) == 1 else "differ"
+        # a demo has no such field of its own
+        way_out = ", or --config.force_config=True" if "force_config" in config else ""
+        raise UserError(f"{root} holds a run with another config ({names} {verb}): use another workdir{way_out}")
+
+
 def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, write: bool = True) -> epath.Path:
     """Make the workdir and write `config.json`, or check that the one there is of the same run.
 
@@ -91,22 +116,45 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, write: bool = T
     Raises:
       UserError: the workdir holds another config (names the fields), is a file, or cannot be written.
     """
-    root, new = epath.Path(workdir), config_as_dict(config)
-    path = root / "config.json"
-    if path.exists():
-        changed = changed_fields(config_as_dict(read_config(root)), new)
-        if changed and not config.get("force_config", False):
-            names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-            raise UserError(f"{root} holds a run with another config ({names} differ): use another workdir, or --config.force_config=True")
-    elif root.exists() and not root.is_dir():
-        raise UserError(f"--workdir={root} is a file: give a folder")
+    check_workdir(workdir, config)
+    root = epath.Path(workdir)
     if write:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(new, indent=2) + "\n")
+            write_text(root / "config.json", json.dumps(config_as_dict(config), indent=2) + "\n")
         except OSError as error:
             raise UserError(f"--workdir={root} cannot be written: {error.strerror or error}") from None
     return root
+
+
+def has_run(workdir: epath.PathLike) -> bool:
+    """Whether a run has begun in the workdir."""
+    return (epath.Path(workdir) / "config.json").exists()
+
+
+def discard_run(workdir: epath.PathLike) -> None:
+    """Remove what a run has left that ended before its first checkpoint, and the folder where nothing else is in it."""
+    root = epath.Path(workdir)
+    checkpoints = root / "checkpoints"
+    if checkpoints.exists() and any(folder.name.isdigit() for folder in checkpoints.iterdir()):
+        return
+    for name in _RUN_FILES:
+        path = root / name
+        if path.is_dir():
+            path.rmtree()
+        else:
+            path.unlink(missing_ok=True)
+    if root.exists() and not any(root.iterdir()):
+        root.rmdir()
+
+
+def _check_folder(workdir: epath.PathLike) -> None:
+    root = epath.Path(workdir)
+    for path in (root, *root.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise UserError(f"--workdir={root}: {path} is a file: give a folder")
+            return
 
 
 def commit() -> str | None:

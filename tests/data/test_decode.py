@@ -8,10 +8,11 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from jigclu_jax.data import decode
 from jigclu_jax.data.decode import decode_rgb
 from jigclu_jax.errors import ImageError
-from PIL import Image
 
 
 def noise(*shape: int, seed: int = 0, dtype: type = np.uint8) -> np.ndarray:
@@ -204,7 +205,8 @@ def test_warnings_of_pillow_stay_inside() -> None:
 
 
 def test_threads_decode_alike() -> None:
-    files = [encode(Image.fromarray(noise(40, 30, 3, seed=seed)), ("PNG", "JPEG", "GIF")[seed % 3]) for seed in range(24)] + [with_damaged_exif()] * 8
+    files = [encode(Image.fromarray(noise(40, 30, 3, seed=seed)), ("PNG", "JPEG", "GIF")[seed % 3]) for seed in range(24)]
+    files += [with_damaged_exif()] * 8
     serial = [decode_rgb(data, "x") for data in files]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for alone, together in zip(serial * 4, pool.map(lambda data: decode_rgb(data, "x"), files * 4), strict=True):

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import sys
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_line_names_step_epoch_losses_rate_and_time_left() -> None:
 
 def test_compile_time_is_in_no_rate() -> None:
     clock = Clock()
-    progress = Progress(100, 10, 8, quiet=True, clock=clock)
+    progress = Progress(100, 10, 8, None, clock=clock)
     assert math.isnan(progress.average)
     clock.now += 500
     assert math.isnan(progress.update(1, {}))
@@ -50,7 +51,7 @@ def test_compile_time_is_in_no_rate() -> None:
 
 def test_rate_follows_a_change_and_average_keeps_all() -> None:
     clock = Clock()
-    progress = Progress(10_000, 100, 10, quiet=True, clock=clock)
+    progress = Progress(10_000, 100, 10, None, clock=clock)
     progress.update(100, {})  # a resumed run starts at its checkpoint's step
     for step in range(200, 1100, 100):
         clock.now += 10  # 10 steps a second
@@ -122,8 +123,11 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_standard_error_unless_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    Progress(3, 3, 1, quiet=True).update(1, {})
+def test_no_stream_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(3, 3, 1, None)
+    progress.update(1, {})
+    progress.say("text")
+    progress.close()
     assert capsys.readouterr() == ("", "")
-    Progress(3, 3, 1).update(1, {})
+    Progress(3, 3, 1, sys.stderr).update(1, {})
     assert capsys.readouterr() == ("", "step 1/3  epoch 0.3/1\n")

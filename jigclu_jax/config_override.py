@@ -1,0 +1,96 @@
+"""Setting one field of a config from the text that stands on the command line, by the type of its default."""
+
+import ast
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jigclu_jax.errors import UserError
+
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+def override(config: ConfigDict, name: str, text: str | bool | None, where: str = "this config") -> None:
+    """Set `config.name` ("optimizer.learning_rate") to the value that the text stands for.
+
+    Args:
+      config: changed in place.
+      name: dotted path of the field.
+      text: what stood after `=`; None where there was nothing (True for a switch), False for `--noconfig.name`.
+      where: the config's file, for messages.
+
+    Raises:
+      UserError: no such field (the nearest is named), a group of fields, or a text of another type.
+    """
+    *groups, leaf = name.split(".")
+    node: Any = config
+    for group in groups:
+        node = node[group] if isinstance(node, ConfigDict) and group in node else None
+    if not isinstance(node, ConfigDict) or leaf not in node:
+        raise UserError(f"config.{name} is no field of {where}: {nearest_field(name, field_names(config))}")
+    if isinstance(node[leaf], ConfigDict):
+        inside = ", ".join(f"config.{name}.{field}" for field in field_names(node[leaf]))
+        raise UserError(f"config.{name} is a group of fields: set one of {inside}")
+    node[leaf] = _value(f"config.{name}", text, node[leaf], node.get_type(leaf))
+
+
+def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Dotted paths of all fields that hold a value, in the config's order."""
+    names: list[str] = []
+    for name in config:
+        value = config[name]
+        names += field_names(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [f"{prefix}{name}"]
+    return names
+
+
+def nearest_field(name: str, known: Sequence[str]) -> str:
+    """Which field was meant: one of that name in another group, else one that is spelt alike."""
+    leaf = name.rpartition(".")[2]
+    same = [field for field in known if field.rpartition(".")[2] == leaf]
+    close = same or difflib.get_close_matches(name, known, 1, 0.6)
+    if not close:
+        leaves = {field.rpartition(".")[2]: field for field in reversed(known)}
+        close = [leaves[found] for found in difflib.get_close_matches(leaf, leaves, 1, 0.6)]
+    return f"did you mean config.{close[0]}?" if close else "jigclu_jax/config.py lists the fields"
+
+
+def _value(name: str, text: str | bool | None, old: Any, kind: type) -> Any:
+    if kind is bool:
+        if isinstance(text, bool) or text is None:
+            return text is None or text
+        if text.lower() in _TRUTH:
+            return _TRUTH[text.lower()]
+        raise UserError(f"{name}={text} is not of type bool: use True or False")
+    if isinstance(text, bool):
+        raise UserError(f"--no{name}: {name} is no switch but of type {kind.__name__}: use --{name}=VALUE")
+    if text is None:
+        raise UserError(f"--{name} has no value: use --{name}=VALUE")
+    if kind is tuple:
+        return _tuple(name, text, old)
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            whole = "a whole number" if kind is int else "a number"
+            raise UserError(f"{name}={text} is not of type {kind.__name__}: give {whole}, it is {old}") from None
+    if kind is str:
+        return text
+    raise UserError(f"{name} is of type {kind.__name__}, which the command line cannot set: set it in the config file")
+
+
+def _tuple(name: str, text: str, old: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Numbers in parentheses or without; whole ones where the default's are."""
+    fault = UserError(f"{name}={text} is not of type tuple: give numbers as in --{name}={','.join(map(str, old)) or '60,80'}")
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise fault from None
+    values = found if isinstance(found, tuple | list) else (found,)
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        raise fault
+    return tuple(float(value) for value in values) if old and isinstance(old[0], float) else tuple(values)
+
+
+__all__ = ["field_names", "nearest_field", "override"]

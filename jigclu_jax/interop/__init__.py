@@ -1,0 +1,6 @@
+"""PyTorch names and layouts against our trees, in numpy alone."""
+
+from jigclu_jax.interop.authors import from_authors, to_authors
+from jigclu_jax.interop.torchvision import from_torchvision, to_torchvision
+
+__all__ = ["from_authors", "from_torchvision", "to_authors", "to_torchvision"]

@@ -1,0 +1,207 @@
+"""Each colour operation and the blur against Pillow itself with the same parameters, eagerly and inside Dataset.map."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from data.pictures import natural
+from PIL import Image, ImageEnhance, ImageFilter
+
+from jigclu_jax.config import crop_augment_config, montage_augment_config
+from jigclu_jax.data import tf_ops
+from jigclu_jax.data.crops import crop_patches, resize_and_centre_crop
+from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Draws, draw
+from jigclu_jax.data.lazy_tf import tensorflow
+
+COUNT = 12
+
+
+def patches(side: int) -> np.ndarray:
+    return np.stack([natural(side, side, seed) for seed in range(COUNT)])
+
+
+def pillow_hue(image: Image.Image, shift: int) -> Image.Image:
+    """torchvision's adjust_hue on a Pillow image, the shift in 8-bit steps of a turn."""
+    hue, saturation, value = image.convert("HSV").split()
+    turned = Image.fromarray(((np.asarray(hue).astype(np.int32) + shift) % 256).astype(np.uint8))
+    return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+
+
+def each(images: np.ndarray, function: Callable[[Image.Image, int], Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(function(Image.fromarray(image), i)) for i, image in enumerate(images)])
+
+
+def error(got: np.ndarray, expected: np.ndarray) -> float:
+    """The largest of the images' mean absolute errors, of 255."""
+    return float(np.abs(got.astype(int) - expected.astype(int)).mean(axis=(1, 2, 3)).max())
+
+
+def on_planes(images: np.ndarray, function: Callable[[object], object]) -> np.ndarray:
+    return np.asarray(tf_ops.from_planes(function(tf_ops.to_planes(images))))
+
+
+@pytest.mark.parametrize("side", [7, 32, 56])
+def test_brightness_contrast_saturation_and_grayscale_are_pillow_bit_for_bit(side: int) -> None:
+    images = patches(side)
+    factors = (np.rint(np.random.default_rng(0).uniform(0.0, 2.0, COUNT) * 2**14) / 2**14).astype(np.float32)
+    factors[:3] = 0, 1, 2
+    for enhance, other in (
+        (ImageEnhance.Brightness, lambda planes: 0.0),
+        (ImageEnhance.Contrast, lambda planes: tf_ops.rounded_mean(tf_ops.luma(planes))),
+        (ImageEnhance.Color, tf_ops.luma),
+    ):
+        expected = each(images, lambda image, i, enhance=enhance: enhance(image).enhance(float(factors[i])))
+        got = on_planes(images, lambda planes, other=other: tf_ops.blend(planes, other(planes), factors))
+        np.testing.assert_array_equal(got, expected)
+    expected = each(images, lambda image, _: image.convert("L").convert("RGB"))
+    np.testing.assert_array_equal(on_planes(images, tf_ops.grayscale), expected)
+
+
+def test_luma_of_the_brightest_pixels_does_not_overflow_float32() -> None:
+    image = np.full((1, 4, 4, 3), 255, np.uint8)
+    np.testing.assert_array_equal(on_planes(image, tf_ops.grayscale), image)
+
+
+def test_hue_is_pillows_8_bit_hue() -> None:
+    images = patches(64)
+    shifts = np.array([0, 1, 5, 13, 25, 231, 243, 250, 255, 128, 64, 190])
+    expected = each(images, lambda image, i: pillow_hue(image, int(shifts[i])))
+    got = on_planes(images, lambda planes: tf_ops.shift_hue(planes, shifts.astype(np.float32)))
+    assert error(got, expected) < 0.05
+
+
+def test_hue_of_pure_and_gray_colours_is_exact() -> None:
+    levels = np.array([0, 85, 170, 255], np.uint8)
+    image = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(1, 8, 8, 3)
+    for shift in (0, 10, 245):
+        got = on_planes(image, lambda planes, shift=shift: tf_ops.shift_hue(planes, np.array([shift], np.float32)))
+        np.testing.assert_array_equal(got, each(image, lambda picture, _, shift=shift: pillow_hue(picture, shift)))
+
+
+@pytest.mark.parametrize("most", [0.3, 1.0, 2.0, 6.0])
+@pytest.mark.parametrize("side", [3, 32, 61])
+def test_blur_is_pillows_gaussian_blur(side: int, most: float) -> None:
+    images = patches(side)
+    sigma = np.random.default_rng(1).uniform(most / 20, most, COUNT).astype(np.float32)
+    sigma[0] = most
+    expected = each(images, lambda image, i: image.filter(ImageFilter.GaussianBlur(float(sigma[i]))))
+    # a single value that is off by one in the 27 of a 3 x 3 patch is 0.04
+    assert error(on_planes(images, lambda planes: tf_ops.blur(planes, sigma, most)), expected) < (0.15 if side == 3 else 0.05)
+
+
+def test_blur_keeps_an_even_area_and_spreads_a_point_as_wide_as_sigma() -> None:
+    even = np.full((1, 31, 31, 3), 77, np.uint8)
+    np.testing.assert_array_equal(on_planes(even, lambda planes: tf_ops.blur(planes, np.array([1.7], np.float32), 2.0)), even)
+    sigma = np.array([1.5], np.float32)
+    kernel = np.linalg.matrix_power(np.asarray(tf_ops.box_matrices(sigma, 61, 2.0))[0].astype(np.float64), 3)[30]
+    assert kernel.sum() == pytest.approx(1.0, abs=1e-9)
+    assert math.sqrt((kernel * (np.arange(61) - 30) ** 2).sum()) == pytest.approx(1.5, abs=2e-3)
+
+
+def pillow_augment(images: np.ndarray, draws: Draws) -> np.ndarray:
+    def one(image: Image.Image, i: int) -> Image.Image:
+        if draws.jitter[i]:
+            for operation in draws.order[i]:
+                if operation == HUE:
+                    image = pillow_hue(image, int(draws.hue[i]))
+                else:
+                    enhance = {BRIGHTNESS: ImageEnhance.Brightness, CONTRAST: ImageEnhance.Contrast, SATURATION: ImageEnhance.Color}[operation]
+                    image = enhance(image).enhance(float(draws.factors[i, operation]))
+        if draws.grayscale[i]:
+            image = image.convert("L").convert("RGB")
+        return image.filter(ImageFilter.GaussianBlur(float(draws.sigma[i]))) if draws.blur[i] else image
+
+    return each(images, one)
+
+
+def draws_of(count: int, side: int) -> Draws:
+    return draw(montage_augment_config(), 0, 0, 0, np.tile(np.array([[0, 0, side, side]], np.int32), (count, 1)))
+
+
+@pytest.mark.parametrize("side", [16, 56])
+def test_whole_augmentation_in_random_order_is_pillows(side: int) -> None:
+    images = np.concatenate([patches(side)] * 3)
+    draws = draws_of(len(images), side)
+    assert draws.jitter.any() and draws.grayscale.any() and draws.blur.any()
+    got = np.asarray(tf_ops.augment(images, draws.pack(), tf_ops.Steps.of(montage_augment_config())))
+    assert error(got, pillow_augment(images, draws)) < 0.1
+
+
+def test_eager_equals_dataset_map() -> None:
+    tf = tensorflow()
+    images, packed = patches(16), draws_of(COUNT, 16).pack()
+    steps = tf_ops.Steps.of(montage_augment_config())
+    eager = np.asarray(tf_ops.augment(images, packed, steps))
+    dataset = tf.data.Dataset.from_tensors((images, packed)).map(
+        tf.autograph.experimental.do_not_convert(lambda patches, rows: tf_ops.augment(patches, rows, steps))
+    )
+    np.testing.assert_array_equal(next(iter(dataset.as_numpy_iterator())), eager)
+    planes = tf_ops.to_planes(images)
+    sigma, factors, shifts = packed[:, 10] + 0.1, packed[:, 5], packed[:, 8]
+    for function in (
+        lambda planes: tf_ops.blend(planes, tf_ops.rounded_mean(tf_ops.luma(planes)), factors),
+        lambda planes: tf_ops.shift_hue(planes, shifts),
+        lambda planes: tf_ops.blur(planes, sigma, 2.1),
+        tf_ops.grayscale,
+    ):
+        mapped = tf.data.Dataset.from_tensors(planes).map(tf.autograph.experimental.do_not_convert(function))
+        np.testing.assert_array_equal(next(iter(mapped.as_numpy_iterator())), np.asarray(function(planes)))
+
+
+def test_without_xla_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, packed = patches(16), draws_of(COUNT, 16).pack()
+    steps = tf_ops.Steps.of(montage_augment_config())
+    compiled = np.asarray(tf_ops.augment(images, packed, steps))
+    monkeypatch.setattr(tf_ops, "xla_works", lambda: False)
+    plain = np.asarray(tf_ops._compiled.__wrapped__(steps, 16)(images, packed))
+    # hue alone is not exact in float32, and fused multiply-add may move a value by one step of 8-bit hue
+    assert error(plain, compiled) < 0.05
+
+
+def test_operations_at_zero_leave_the_pixels() -> None:
+    images = patches(16)
+    packed = draws_of(COUNT, 16).pack()
+    assert tf_ops.augment(images, packed, tf_ops.Steps.of(crop_augment_config())) is images
+    config = montage_augment_config()
+    config.hue = config.jitter_probability = config.blur_probability = 0.0
+    only_gray = np.asarray(tf_ops.augment(images, packed, tf_ops.Steps.of(config)))
+    expected = np.where(packed[:, 9, None, None, None] > 0, each(images, lambda image, _: image.convert("L").convert("RGB")), images)
+    np.testing.assert_array_equal(only_gray, expected)
+
+
+def test_one_pixel_patches_pass() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, 1, 1, 3), dtype=np.uint8)
+    draws = draws_of(COUNT, 1)
+    got = np.asarray(tf_ops.augment(images, draws.pack(), tf_ops.Steps.of(montage_augment_config())))
+    assert error(got, pillow_augment(images, draws)) < 0.3
+
+
+def test_crops_are_pillows_crop_resize_and_flip() -> None:
+    image = natural(97, 131, 0)
+    cells = np.array([[0, 0, 105, 77], [26, 20, 131, 97], [0, 0, 1, 1]], np.int32)
+    draws = draw(montage_augment_config(), 1, 0, 0, cells)
+    got = crop_patches(image, draws, 24)
+    for i, box in enumerate(draws.box):
+        expected = Image.fromarray(image).crop(tuple(box)).resize((24, 24), Image.Resampling.BILINEAR)
+        if draws.flip[i]:
+            expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        np.testing.assert_array_equal(got[i], np.asarray(expected))
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 80), (81, 60), (60, 60), (61, 300), (10, 12), (1, 1)])
+def test_centre_crop_is_where_torchvision_puts_it(height: int, width: int) -> None:
+    image = natural(height, width, 0)
+    got = resize_and_centre_crop(image, 40, 32)
+    short, long = min(height, width), max(height, width)
+    size = (40, int(40 * long / short)) if width <= height else (int(40 * long / short), 40)
+    resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    top, left = round((size[1] - 32) / 2), round((size[0] - 32) / 2)
+    np.testing.assert_array_equal(got, resized[top : top + 32, left : left + 32])
+
+
+def test_centre_crop_larger_than_the_image_is_padded_with_black() -> None:
+    got = resize_and_centre_crop(np.full((5, 5, 3), 9, np.uint8), 5, 8)
+    expected = np.zeros((8, 8, 3), np.uint8)
+    expected[1:6, 1:6] = 9
+    np.testing.assert_array_equal(got, expected)

@@ -1,0 +1,196 @@
+"""End to end on a tiny trunk: pretrain, stop, go on, probe."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jobs import tiny
+
+import jigclu_jax
+from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.jobs import pretrain, probe
+from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.stop import STOP
+from jigclu_jax.train.workdir import read_config
+from jigclu_jax.train.writers import JsonlWriter, read_metrics
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    pretrain.run(tiny.pretrain_config(), workdir)
+    return workdir
+
+
+def without_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
+
+
+def assert_same_tree(left: Any, right: Any) -> None:
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_files_of_a_run(straight: Path) -> None:
+    result = json.loads((straight / "result.json").read_text())
+    assert result["job"] == "pretrain" and result["seed"] == 0 and result["version"] == jigclu_jax.__version__
+    assert result["images_per_second"] > 0 and result["seconds"] > 0
+    assert result["probe_top1_last"] is None and result["probe_top1_random_init"] is None
+    rows = read_metrics(straight)
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert {
+        "step", "epoch", "loss", "loss_cluster", "loss_location", "accuracy_location", "accuracy_retrieval",
+        "gradient_norm", "images_per_second", "learning_rate",
+    } <= rows[-1].keys()  # fmt: skip
+    assert rows[-1]["epoch"] == 2.0 and rows[2]["epoch"] == 0.5
+    # the cosine changes once an epoch: 0.03, then half of it
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.03] * 6 + [0.015] * 6)
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["loss_cluster"] + row["loss_location"], rel=1e-5)
+    step, meta, tree = read_checkpoint(straight)
+    assert step == 12 and meta["config"]["job"] == "pretrain" and "striped star" in " ".join(meta["classes"])
+    assert tree["params"].keys() == {"trunk", "projection", "location"}
+    assert read_config(straight).to_dict() == tiny.pretrain_config().to_dict()
+    assert (straight / "report.html").exists()
+
+
+def test_the_loss_of_the_first_step_is_that_of_no_knowledge(straight: Path) -> None:
+    # location: four places, log 4; clustering: near T / T0 * log(63) when no patch is told from another
+    first = read_metrics(straight)[0]
+    assert first["loss_location"] == pytest.approx(np.log(4), abs=0.35)
+    assert first["loss_cluster"] == pytest.approx(0.3 / 0.07 * np.log(63), rel=0.1)
+
+
+@pytest.mark.parametrize("stop_after", [3, 6, 9])
+def test_a_stopped_run_goes_on_to_the_same_end(straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:
+    write = JsonlWriter.write
+
+    def stop_at(self: JsonlWriter, step: int, metrics: Mapping[str, Any]) -> None:
+        write(self, step, metrics)
+        if step == stop_after:
+            STOP.request()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonlWriter, "write", stop_at)
+        with pytest.raises(Preempted):
+            pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+    STOP.clear()
+    saved, _, _ = read_checkpoint(tmp_path / "run")
+    assert stop_after <= saved <= stop_after + 1
+    assert not (tmp_path / "run" / "result.json").exists()
+    pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+    assert without_clock(read_metrics(tmp_path / "run")) == without_clock(read_metrics(straight))
+    assert_same_tree(read_checkpoint(tmp_path / "run")[2], read_checkpoint(straight)[2])
+
+
+def test_a_complete_run_is_left_as_it_is(straight: Path) -> None:
+    before = json.loads((straight / "result.json").read_text())
+    rows = read_metrics(straight)
+    pretrain.run(tiny.pretrain_config(), straight)
+    assert read_metrics(straight) == rows
+    assert json.loads((straight / "result.json").read_text())["images_per_second"] == before["images_per_second"]
+
+
+def test_last_and_best_checkpoints_are_kept(tmp_path: Path) -> None:
+    config = tiny.pretrain_config(epochs=5)
+    config.checkpoint.best_metric, config.checkpoint.best_mode = "learning_rate", "max"  # falls: the first epoch is the best
+    pretrain.run(config, tmp_path / "run")
+    kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit())
+    assert kept == [6, 24, 30]
+    assert read_checkpoint(tmp_path / "run", "best")[0] == 6
+    assert read_checkpoint(tmp_path / "run", "last")[0] == 30
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny.pretrain_config()
+    pretrain.run(config, tmp_path / "run")
+    for file in (tmp_path / "run" / "checkpoints" / "12" / "state").rglob("*"):
+        if file.is_file() and file.name not in ("commit_success.txt",):
+            file.write_bytes(b"damaged")
+    pretrain.run(config, tmp_path / "run")
+    assert "checkpoint 12" in caplog.text and "cannot be read" in caplog.text
+    assert without_clock(read_metrics(tmp_path / "run")) == without_clock(read_metrics(straight))
+    assert_same_tree(read_checkpoint(tmp_path / "run")[2], read_checkpoint(straight)[2])
+
+
+def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    config = tiny.pretrain_config()
+    config.optimizer.update({"learning_rate": 1e30, "schedule": "step", "milestones": (1,), "gamma": 1e-30, "warmup_epochs": 0.0})
+    config.checkpoint.every_epochs = 1 / 6
+    with pytest.raises(NonFiniteError, match=r"since step [23] .*the last checkpoint is kept"):
+        pretrain.run(config, tmp_path / "run")
+    step, _, tree = read_checkpoint(tmp_path / "run")
+    assert step in (1, 2)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree["sums"]))
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_probe_of_a_run(straight: Path, tmp_path: Path) -> None:
+    config = tiny.probe_config(str(straight))
+    config.random_init = True
+    probe.run(config, tmp_path / "probe")
+    result = json.loads((tmp_path / "probe" / "result.json").read_text())
+    rows = [row for row in read_metrics(tmp_path / "probe") if row.get("probe_top1") is not None]
+    assert [row["epoch"] for row in rows] == [1.0, 2.0]
+    assert result["probe_top1_last"] == rows[-1]["probe_top1"]
+    assert result["probe_top1_best"] == max(row["probe_top1"] for row in rows)
+    assert result["probe_top5_last"] == rows[-1]["probe_top5"] >= result["probe_top1_last"]
+    assert 0 <= result["probe_top1_random_init"] <= 1
+    assert result["trunk_unchanged"] is True and result["checkpoint_step"] == 12
+    trunk = read_checkpoint(straight)[2]
+    probed = read_checkpoint(tmp_path / "probe")[2]["extra"]["trunk"]
+    assert_same_tree(probed, {"params": trunk["params"]["trunk"], "stats": trunk["stats"]["trunk"]})
+
+
+def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, tmp_path: Path) -> None:
+    """An oracle that shares nothing with the evaluation loop: features by the encoder, accuracy by numpy."""
+    from jigclu_jax.data.crops import resize_and_centre_crop
+    from jigclu_jax.data.embedded import load_embedded
+
+    config = tiny.probe_config(str(straight))
+    config.eval_data.limit = 0
+    probe.run(config, tmp_path / "probe")
+    result = json.loads((tmp_path / "probe" / "result.json").read_text())
+    images, labels, _ = load_embedded("validation")
+    if images.shape[1] != 32:
+        images = np.stack([resize_and_centre_crop(image, 32, 32) for image in images])
+    head = read_checkpoint(tmp_path / "probe")[2]["params"]["classifier"]
+    scores = jigclu_jax.load_encoder(straight)(images) @ head["kernel"] + head["bias"]
+    order = np.argsort(-scores, axis=1)
+    assert result["probe_top1_last"] == pytest.approx((order[:, 0] == labels).mean(), abs=2 / len(labels))
+    assert result["probe_top5_last"] == pytest.approx((order[:, :5] == labels[:, None]).any(1).mean(), abs=3 / len(labels))
+
+
+def test_probe_of_a_stopped_probe_goes_on(straight: Path, tmp_path: Path) -> None:
+    config = tiny.probe_config(str(straight), epochs=3)
+    probe.run(config, tmp_path / "whole")
+    STOP.request()
+    with pytest.raises(Preempted):
+        probe.run(config, tmp_path / "cut")
+    STOP.clear()
+    probe.run(config, tmp_path / "cut")
+    assert without_clock(read_metrics(tmp_path / "cut"))[-1] == without_clock(read_metrics(tmp_path / "whole"))[-1]
+    assert_same_tree(read_checkpoint(tmp_path / "cut")[2], read_checkpoint(tmp_path / "whole")[2])
+
+
+def test_probe_refuses_a_trunk_that_is_another(straight: Path, tmp_path: Path) -> None:
+    config = tiny.probe_config(str(straight))
+    config.model.arch = "resnet34"
+    with pytest.raises(UserError, match="another trunk: its model.arch is 'resnet18'"):
+        probe.run(config, tmp_path / "probe")
+    assert not (tmp_path / "probe").exists()
+
+
+def test_supervised_training_gives_a_trunk_that_can_be_probed(tmp_path: Path) -> None:
+    config = tiny.pretrain_config(epochs=1)
+    config.method, config.checkpoint.best_metric = "supervised", ""
+    pretrain.run(config, tmp_path / "labels")
+    assert "accuracy_top1" in read_metrics(tmp_path / "labels")[-1]
+    probe.run(tiny.probe_config(str(tmp_path / "labels"), epochs=1), tmp_path / "probe")
+    assert json.loads((tmp_path / "probe" / "result.json").read_text())["probe_top1_last"] is not None

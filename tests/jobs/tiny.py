@@ -1,0 +1,32 @@
+"""A pretraining run and a probe small enough for a test: 96 embedded pictures, a trunk of a few channels."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jigclu_jax.cli import load_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def pretrain_config(epochs: int = 2) -> ConfigDict:
+    """6 steps an epoch of 16 montages."""
+    config = load_config(str(CONFIGS / "pretrain_cifar10.py"), f"width=0.05,epochs={epochs},batch_size=16")
+    config.data.update({"source": "embedded", "name": "", "limit": 96, "image_size": 32})
+    config.log_every_steps = 1
+    config.log.tensorboard = False
+    config.log.pictures = False
+    return config
+
+
+def probe_config(checkpoint: str, epochs: int = 2) -> ConfigDict:
+    """6 steps an epoch, evaluated on 40 pictures after each."""
+    config = load_config(str(CONFIGS / "probe_cifar10.py"), f"learning_rate=0.1,epochs={epochs},batch_size=16")
+    config.checkpoint = checkpoint
+    config.data.update({"source": "embedded", "name": "", "limit": 96})
+    config.eval_data.update({"split": "validation", "limit": 40})
+    config.eval_batch_size = 32
+    config.eval_every_epochs = 1
+    config.log.tensorboard = False
+    config.log.pictures = False
+    return config

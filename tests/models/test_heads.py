@@ -1,0 +1,65 @@
+"""Initial values, unit length and dtypes of the heads."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jigclu_jax import models
+from jigclu_jax.models.heads import unit_length
+
+KEY = jax.random.key(0)
+
+
+def test_linear_starts_as_in_pytorch() -> None:
+    params, stats = models.create_linear(256, 400).init(KEY)
+    kernel, bias = np.asarray(params["kernel"]), np.asarray(params["bias"])
+    assert (kernel.shape, bias.shape, stats) == ((256, 400), (400,), {})
+    for values in (kernel, bias):  # uniform within 1 / 16
+        assert np.abs(values).max() <= 1 / 16
+        assert np.abs(values).max() > 0.98 / 16
+        assert values.std() == pytest.approx(1 / 16 / np.sqrt(3), rel=0.06)
+    assert abs(kernel.mean()) < 1e-3
+
+
+def test_classifier_starts_near_zero() -> None:
+    head = models.create_classifier(128, 1000)
+    params, _ = head.init(KEY)
+    kernel = np.asarray(params["kernel"])
+    assert kernel.std() == pytest.approx(0.01, rel=0.02)
+    assert np.abs(kernel).max() > 0.035  # normal, not uniform
+    np.testing.assert_array_equal(params["bias"], np.zeros(1000))
+    assert head.dim == 1000
+
+
+def test_projection_against_numpy() -> None:
+    head = models.create_projection(6, 5)
+    params, stats = head.init(KEY)
+    x = np.random.default_rng(0).standard_normal((3, 2, 2, 6)).astype(np.float32)
+    y, new = head.apply(params, stats, jnp.asarray(x), True)
+    p = jax.tree.map(np.asarray, params)
+    expected = np.maximum(x @ p["hidden"]["kernel"] + p["hidden"]["bias"], 0) @ p["output"]["kernel"] + p["output"]["bias"]
+    np.testing.assert_allclose(y, expected / np.linalg.norm(expected, axis=-1, keepdims=True), atol=1e-6)
+    assert (new, head.dim) == ({}, 5)
+    assert jax.tree.map(jnp.shape, params) == {"hidden": {"kernel": (6, 6), "bias": (6,)}, "output": {"kernel": (6, 5), "bias": (5,)}}
+
+
+def test_projection_of_bfloat16_has_unit_length_in_float32() -> None:
+    head = models.create_projection(32, 128)
+    params, _ = head.init(KEY)
+    y, _ = jax.jit(head.apply, static_argnums=3)(params, {}, jax.random.normal(KEY, (100, 32), "bfloat16"), True)
+    assert y.dtype == jnp.float32
+    np.testing.assert_allclose(np.linalg.norm(np.asarray(y, np.float64), axis=-1), 1.0, atol=3e-7)
+
+
+def test_unit_length_of_zeros() -> None:
+    value, grad = jax.value_and_grad(lambda x: unit_length(x).sum())(jnp.zeros((2, 4)))
+    assert value == 0
+    assert np.isfinite(grad).all()
+
+
+def test_layers_draw_different_weights_from_one_key_and_the_same_again() -> None:
+    head = models.create_projection(8, 8)
+    params, _ = head.init(KEY)
+    assert not np.array_equal(params["hidden"]["kernel"], params["output"]["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, params, jax.jit(head.init)(KEY)[0])
