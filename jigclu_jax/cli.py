@@ -36,7 +36,9 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
       UserError: anything wrong with the line, the config file or a field.
     """
     if any(argument in ("-h", "--help", "--helpfull") for argument in arguments):
-        print(f"usage: {USAGE}\nFields and defaults: jigclu_jax/config.py; configs/*.py say what each is for. --workdir=DIR alone goes on with a run.")
+        print(
+            f"usage: {USAGE}\nFields and defaults: jigclu_jax/config.py; configs/*.py say what each is for. --workdir=DIR alone goes on with a run."
+        )
         sys.exit(0)
     line = _split(arguments)
     if not line.workdir:
@@ -44,7 +46,9 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     if line.config is None:
         if line.overrides:
             name = line.overrides[0][0]
-            raise UserError(f"--config.{name} needs --config=FILE beside it: without, the run goes on with {line.workdir}/config.json as it is")
+            raise UserError(
+                f"--config.{name} needs --config=FILE beside it: without, the run goes on with {line.workdir}/config.json as it is"
+            )
         config = read_config(line.workdir)
         check_fields(config, f"{line.workdir}/config.json")
         return config, line.workdir

@@ -7,7 +7,7 @@ from jigclu_jax.errors import UserError
 
 
 def parse_arg(text: str | None, **defaults: Any) -> dict[str, Any]:
-    """"a=1,b" -> a dict of the defaults with those changed, each of its default's type; a bare name means True.
+    """ "a=1,b" -> a dict of the defaults with those changed, each of its default's type; a bare name means True.
 
     Raises:
       UserError: an unknown name (the nearest is named), or a value of another type.

@@ -80,7 +80,9 @@ def check_run(config: ConfigDict) -> None:
             if not good:
                 raise UserError(f"config.{name}={value} must be {text}")
     if "head" in config and config.head.decouple_size % config.data.grid:
-        raise UserError(f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0")
+        raise UserError(
+            f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0"
+        )
     if config.data.augment != "host":
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host'")
     for field in ("data", "eval_data"):

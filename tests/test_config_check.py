@@ -116,7 +116,7 @@ def test_the_best_metric_must_be_measured() -> None:
     config.checkpoint.best_metric = "top1"
     with pytest.raises(UserError, match=r"^config.checkpoint.best_metric='top1' is not measured by this run: use one of loss, acc, or ''$"):
         check_best_metric(config, ("loss", "acc"))
-    with pytest.raises(UserError, match="config.saving.best_metric='probe_top1'"):
+    with pytest.raises(UserError, match=r"config\.saving\.best_metric='probe_top1'"):
         check_best_metric(probe_config(), ("loss",))
 
 

@@ -65,7 +65,11 @@ def test_a_field_is_set_in_its_type(config: ConfigDict, name: str, text: str | b
         ("optimizer.learning_rate", "fast", "config.optimizer.learning_rate=fast is not of type float: give a number, it is 0.03"),
         ("optimizer.per_epoch", "yes", "config.optimizer.per_epoch=yes is not of type bool: use True or False"),
         ("optimizer.milestones", "(a,b)", "config.optimizer.milestones=(a,b) is not of type tuple: give numbers"),
-        ("augment.crop_area", "'0.2'", "config.augment.crop_area='0.2' is not of type tuple: give numbers as in --config.augment.crop_area=0.2,1.0"),
+        (
+            "augment.crop_area",
+            "'0.2'",
+            "config.augment.crop_area='0.2' is not of type tuple: give numbers as in --config.augment.crop_area=0.2,1.0",
+        ),
     ],
 )
 def test_a_mistake_is_named_and_changes_nothing(config: ConfigDict, name: str, text: str | bool | None, expected: str) -> None:

@@ -13,6 +13,7 @@ def cross_entropy(logits: Float[Array, "*n k"], labels: Int[Array, "*n"], mask: 
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if mask is None:
         mask = jnp.ones(labels.shape, bool)
+    logits = jnp.where(mask[..., None], logits, 0.0)  # before the loss, so that a padded NaN reaches no gradient
     own = jnp.take_along_axis(logits, jnp.where(mask, labels, 0)[..., None], axis=-1)[..., 0]
     each = jnp.where(mask, jax.nn.logsumexp(logits, axis=-1) - own, 0.0)
     return each.sum() / jnp.maximum(mask.sum(), 1)

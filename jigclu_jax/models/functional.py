@@ -88,12 +88,12 @@ def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype) 
             jax.random.uniform(for_uniform, (totals["uniform"],), kept, -1.0, 1.0),
         )
         # the barrier keeps XLA from generating the whole vector once again for each of its slices
-        _, params, stats = nnx.split(build(Draw(*jax.lax.optimization_barrier(pools))), nnx.Param, nnx.BatchStat)
-        return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+        module = build(Draw(*jax.lax.optimization_barrier(pools)))
+        return nnx.to_pure_dict(nnx.state(module, nnx.Param)), nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
     def apply(params: Tree, stats: Tree, x: Float[Array, "..."], train: bool) -> tuple[Float[Array, "..."], Tree]:
         module = nnx.merge(structure, params, stats)
-        y = module(x, train)  # type: ignore[operator]
+        y = module(x, train)
         return y, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
     return Functional(init=init, apply=apply, dim=dim)

@@ -45,7 +45,9 @@ def test_boxes_equal_the_scalar_loop(area: tuple[float, float], size: tuple[int,
 
 
 def test_the_fallback_is_reached_and_central() -> None:
-    boxes = resized_crop_boxes((0.5, 1.0), (3 / 4, 4 / 3), np.random.default_rng(0).random((1, 10, 4)), np.array([[0, 0, 400, 10]], np.int32))
+    boxes = resized_crop_boxes(
+        (0.5, 1.0), (3 / 4, 4 / 3), np.random.default_rng(0).random((1, 10, 4)), np.array([[0, 0, 400, 10]], np.int32)
+    )
     assert boxes.tolist() == [[193, 0, 206, 10]]
 
 
@@ -89,7 +91,9 @@ def test_laws_of_the_flags_factors_and_orders() -> None:
 
 def test_draws_are_independent_of_each_other() -> None:
     draws = many(montage_augment_config())
-    columns = np.stack([draws.jitter, draws.grayscale, draws.blur, draws.flip, draws.sigma, *draws.factors.T, draws.box[:, 2] - draws.box[:, 0]])
+    columns = np.stack(
+        [draws.jitter, draws.grayscale, draws.blur, draws.flip, draws.sigma, *draws.factors.T, draws.box[:, 2] - draws.box[:, 0]]
+    )
     correlation = np.corrcoef(columns.astype(np.float64))
     assert np.abs(correlation - np.eye(len(columns))).max() < 0.05
 

@@ -55,7 +55,17 @@ def test_boxes_cover_the_image_overlap_by_the_reach_and_stay_inside(grid: int) -
 
 
 def test_no_overlap_is_the_plain_grid() -> None:
-    expected = [(0, 0, 2, 3), (0, 3, 2, 6), (0, 6, 2, 9), (2, 0, 4, 3), (2, 3, 4, 6), (2, 6, 4, 9), (4, 0, 7, 3), (4, 3, 7, 6), (4, 6, 7, 9)]
+    expected = [
+        (0, 0, 2, 3),
+        (0, 3, 2, 6),
+        (0, 6, 2, 9),
+        (2, 0, 4, 3),
+        (2, 3, 4, 6),
+        (2, 6, 4, 9),
+        (4, 0, 7, 3),
+        (4, 3, 7, 6),
+        (4, 6, 7, 9),
+    ]
     assert [tuple(box) for box in patch_boxes(7, 9, 3, 0.0).tolist()] == expected
 
 

@@ -45,13 +45,24 @@ def test_permutation_depends_on_seed_step_and_group_alone() -> None:
 
 @pytest.mark.parametrize(
     ("configured", "batch", "hosts", "group"),
-    [(0, 64, 1, 64), (0, 256, 1, 256), (0, 512, 1, 256), (0, 512, 2, 256), (0, 300, 1, 150), (0, 1, 1, 1), (32, 256, 4, 32), (257, 257, 1, 257)],
+    [
+        (0, 64, 1, 64),
+        (0, 256, 1, 256),
+        (0, 512, 1, 256),
+        (0, 512, 2, 256),
+        (0, 300, 1, 150),
+        (0, 1, 1, 1),
+        (32, 256, 4, 32),
+        (257, 257, 1, 257),
+    ],
 )
 def test_groups(configured: int, batch: int, hosts: int, group: int) -> None:
     assert montage.shuffle_group(configured, batch, hosts) == group
 
 
-@pytest.mark.parametrize(("configured", "batch", "hosts", "fits"), [(0, 256, 2, 128), (128, 256, 4, 64), (48, 64, 1, 32), (200, 300, 2, 150)])
+@pytest.mark.parametrize(
+    ("configured", "batch", "hosts", "fits"), [(0, 256, 2, 128), (128, 256, 4, 64), (48, 64, 1, 32), (200, 300, 2, 150)]
+)
 def test_groups_that_do_not_fit_a_host_are_refused_with_the_value_that_does(configured: int, batch: int, hosts: int, fits: int) -> None:
     with pytest.raises(UserError, match=f"set data.shuffle_group to {fits}$"):
         montage.shuffle_group(configured, batch, hosts)

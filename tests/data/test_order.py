@@ -43,7 +43,7 @@ def test_steps_per_epoch(n: int, batch: int, dropped: int, kept: int) -> None:
 
 
 def test_batch_that_cannot_be_filled_is_refused_with_the_size_that_works() -> None:
-    with pytest.raises(UserError, match="batch_size=256 is larger than the data set of 100 images.*at most 100"):
+    with pytest.raises(UserError, match=r"batch_size=256 is larger than the data set of 100 images.*at most 100"):
         steps_per_epoch(100, 256)
     assert steps_per_epoch(100, 256, drop_last=False) == 1
     for n, batch in ((0, 1), (10, 0)):

@@ -66,7 +66,9 @@ def photographs(count: int) -> Images:
     return Images([natural(*rng.integers(30, 60, 2), seed) for seed in range(count)], [seed % 3 for seed in range(count)])
 
 
-def montages(source: Images, augment: ConfigDict | None = None, *, batch_size: int = 8, data: ConfigDict | None = None, **more: int) -> BatchStream:
+def montages(
+    source: Images, augment: ConfigDict | None = None, *, batch_size: int = 8, data: ConfigDict | None = None, **more: int
+) -> BatchStream:
     return train_batches(
         source,
         data or settings(),
@@ -180,7 +182,9 @@ def test_hosts_change_nothing_for_crops() -> None:
         return list(stream)
 
     reference, shares = crops(), [crops(host=host, hosts=2) for host in range(2)]
-    assert_same([{name: np.concatenate([share[step][name] for share in shares]) for name in reference[step]} for step in range(6)], reference)
+    assert_same(
+        [{name: np.concatenate([share[step][name] for share in shares]) for name in reference[step]} for step in range(6)], reference
+    )
 
 
 @pytest.mark.parametrize("start", [1, 2, 5])
