@@ -22,9 +22,7 @@ from jigclu_jax.config_args import parse_arg
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Arguments: arch, stem, width, image_size, grid, batch_size, epochs, method."""
-    args = parse_arg(
-        arg, arch="resnet18", stem="imagenet", width=1.0, image_size=224, grid=2, batch_size=64, epochs=100, method="jigclu"
-    )
+    args = parse_arg(arg, arch="resnet18", stem="imagenet", width=1.0, image_size=224, grid=2, batch_size=64, epochs=100, method="jigclu")
     config = pretrain_config()
     config.method, config.batch_size, config.epochs = args["method"], args["batch_size"], args["epochs"]
     config.model.arch, config.model.stem, config.model.width = args["arch"], args["stem"], args["width"]

@@ -36,9 +36,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
       UserError: anything wrong with the line, the config file or a field.
     """
     if any(argument in ("-h", "--help", "--helpfull") for argument in arguments):
-        print(
-            f"usage: {USAGE}\nFields and defaults: jigclu_jax/config.py; configs/*.py say what each is for. --workdir=DIR alone goes on with a run."
-        )
+        print(f"usage: {USAGE}\n--workdir=DIR alone goes on with a run. Configs: configs/*.py. Fields: jigclu_jax/config.py.")
         sys.exit(0)
     line = _split(arguments)
     if not line.workdir:

@@ -76,6 +76,8 @@ def load_encoder(workdir: epath.PathLike, which: str = "last") -> Encoder:
     """
     step, meta, tree = read_checkpoint(workdir, which)
     if "trunk" not in tree.get("params", {}):
-        raise UserError(f"{workdir} holds a {meta['config'].get('job', 'run')} without a trunk of its own: give the pretraining run's workdir")
+        raise UserError(
+            f"{workdir} holds a {meta['config'].get('job', 'run')} without a trunk of its own: give the pretraining run's workdir"
+        )
     classes = tuple(meta["classes"]) if meta.get("classes") else None
     return Encoder(tree["params"]["trunk"], tree["stats"]["trunk"], config_from_dict(meta["config"]), step, classes)

@@ -23,6 +23,14 @@ FORMAT = 1
 KEEP_LAST = 2
 
 
+def _not_orbax_chatter(record: logging.LogRecord) -> bool:
+    # its warnings tell of defaults that are chosen here on purpose; its errors stay
+    return record.levelno >= logging.ERROR or "/orbax/" not in record.pathname.replace("\\", "/")
+
+
+logging.getLogger("absl").addFilter(_not_orbax_chatter)
+
+
 class Checkpoints:
     """The checkpoints of one workdir, for writing and for going on."""
 
@@ -53,12 +61,9 @@ class Checkpoints:
             self._damaged.discard(step)
         elif step in self._manager.all_steps():
             return
-        if metrics is not None and self._best_metric in metrics:
-            metrics = {self._best_metric: float(metrics[self._best_metric])}
-        else:
-            metrics = None
+        ranked = {self._best_metric: float(metrics[self._best_metric])} if metrics and self._best_metric in metrics else None
         items = ocp.args.Composite(state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave({"format": FORMAT, **meta}))
-        self._manager.save(step, args=items, metrics=metrics, force=True)
+        self._manager.save(step, args=items, metrics=ranked, force=True)
 
     def restore_newest(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest checkpoint that can be read, onto the target's shardings, with its meta; None where there is none.

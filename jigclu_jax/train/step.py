@@ -48,9 +48,7 @@ def _add(state: TrainState, metrics: Metrics, steps_per_epoch: int, finite: jax.
     return {**sums, "count": old["count"] + 1, "nonfinite_step": jnp.where((bad < 0) & ~finite, state.step + 1, bad)}
 
 
-def compile_step(
-    method: Method, optimizer: optax.GradientTransformation, schedule: Schedule, steps_per_epoch: int, mesh: Mesh
-) -> Step:
+def compile_step(method: Method, optimizer: optax.GradientTransformation, schedule: Schedule, steps_per_epoch: int, mesh: Mesh) -> Step:
     """The step jitted over the mesh: state replicated and donated, batch sharded, so that BatchNorm and loss are global."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -1,6 +1,8 @@
 """The files of a workdir that tie a run together: its config, and its result."""
 
+import importlib.util
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,8 +150,18 @@ def discard_run(workdir: epath.PathLike) -> None:
         root.rmdir()
 
 
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent package
+        return False
+
+
 def _check_folder(workdir: epath.PathLike) -> None:
     root = epath.Path(workdir)
+    if os.fspath(root).startswith("gs://") and not _installed("google.cloud.storage"):
+        # orbax asks it what sort of bucket it is; its own answer would be an ImportError at the first checkpoint
+        raise UserError(f"--workdir={root} needs the package google-cloud-storage: pip install google-cloud-storage")
     for path in (root, *root.parents):
         if path.exists():
             if not path.is_dir():
