@@ -46,9 +46,8 @@ def main() -> None:
         deviation = statistics.stdev(values) if len(values) > 1 else None
         print_row(f"probe_top1 {name}", round(statistics.mean(values), 2), "percent", deviation=deviation, seeds=len(values))
     margins = [a - b for a, b in zip(figures["JigClu pretraining"], figures["random initialisation"], strict=True)]
-    print_row(
-        "margin over random initialisation", round(statistics.mean(margins), 2), "points", lowest=round(min(margins), 2), seeds=len(margins)
-    )
+    mean, lowest = round(statistics.mean(margins), 2), round(min(margins), 2)
+    print_row("margin over random initialisation", mean, "points", lowest=lowest, seeds=len(margins))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def cifar10(data: str, method: str, seed: int) -> ConfigDict:
 
 def cifar10_probe(data: str, checkpoint: str, seed: int) -> ConfigDict:
     """30 epochs on the same 10,000 images, accuracy on all 10,000 test images."""
-    config = load_config(str(CONFIGS / "probe_cifar10.py"), "epochs=30,learning_rate=0.3")
+    config = load_config(str(CONFIGS / "probe_cifar10.py"), "epochs=30")
     config.data.update({"source": "folder", "name": "", "path": data, "limit": 10_000})
     config.seed, config.checkpoint, config.random_init = seed, checkpoint, True
     return config
@@ -47,8 +47,8 @@ def flowers(data: str, method: str, seed: int) -> ConfigDict:
 
 
 def flowers_probe(data: str, checkpoint: str, seed: int) -> ConfigDict:
-    """30 epochs of crops of 112 pixels; accuracy on the validation photos, resized to 128 and cropped to 112."""
-    config = load_config(str(CONFIGS / "probe_cifar10.py"), "epochs=30,learning_rate=0.3")
+    """12 epochs of crops of 112 pixels; accuracy on the validation photos, resized to 128 and cropped to 112."""
+    config = load_config(str(CONFIGS / "probe_cifar10.py"), "epochs=12")
     config.data.update({"source": "folder", "name": "", "path": data, "image_size": 112})
     config.eval_data.update({"split": "val", "resize": 128, "crop": 112})
     config.seed, config.checkpoint, config.random_init = seed, checkpoint, True

@@ -17,8 +17,8 @@ from jigclu_jax.config_args import parse_arg
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Arguments: epochs (of pretraining), probe_epochs, supervised_epochs, limit (images; 0 for all), width, seed, supervised."""
-    args = parse_arg(arg, epochs=12, probe_epochs=20, supervised_epochs=8, limit=0, width=0.25, seed=0)
+    """Arguments: epochs (of pretraining), probe_epochs, supervised_epochs, limit (images; 0 for all 4,096), width, seed."""
+    args = parse_arg(arg, epochs=5, probe_epochs=6, supervised_epochs=3, limit=0, width=0.25, seed=0)
     return ConfigDict(
         {
             "job": "demo",
@@ -31,12 +31,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _pretrain(epochs: int, limit: int, width: float, seed: int) -> ConfigDict:
+    """Montages of 48 pixels, patches of 24; a short run wants a high rate that changes every step, and a warm-up."""
     config = pretrain_config()
     config.seed, config.epochs, config.batch_size = seed, epochs, 64
     config.model.arch, config.model.stem, config.model.width = "resnet18", "small", width
+    config.optimizer.update({"learning_rate": 0.06, "per_epoch": False, "warmup_epochs": 0.5})
     config.data.source, config.data.split, config.data.limit = "embedded", "train", limit
-    config.data.image_size, config.data.min_side = 64, 1
-    config.augment.blur_probability = 0.0
+    config.data.image_size = 48
+    config.augment.blur_probability = 0.0  # nothing would be left of the patterns
     config.log_every_steps = 16
     return config
 
@@ -44,22 +46,24 @@ def _pretrain(epochs: int, limit: int, width: float, seed: int) -> ConfigDict:
 def _supervised(epochs: int, limit: int, width: float, seed: int) -> ConfigDict:
     config = _pretrain(epochs, limit, width, seed)
     config.method = "supervised"
-    config.data.image_size = 32
+    config.data.min_side = 1
     config.augment = crop_augment_config()
-    config.augment.crop_area = (0.2, 1.0)
+    config.augment.crop_area = (0.4, 1.0)
     config.checkpoint.best_metric = ""
     return config
 
 
 def _probe(epochs: int, limit: int, seed: int) -> ConfigDict:
+    """The paper's protocol, shortened; rate and crops belong to the data."""
     config = probe_config()
-    config.seed, config.epochs, config.batch_size = seed, epochs, 128
-    config.optimizer.learning_rate = 0.3
+    config.seed, config.epochs, config.batch_size = seed, epochs, 64
+    config.optimizer.learning_rate = 0.1
     config.optimizer.milestones = (round(0.6 * epochs), round(0.8 * epochs))
     config.data.source, config.data.split, config.data.limit = "embedded", "train", limit
-    config.data.image_size = 32
-    config.augment.crop_area = (0.2, 1.0)
-    config.eval_data.split, config.eval_data.resize, config.eval_data.crop = "validation", 32, 32
+    config.data.image_size = 48
+    config.augment.crop_area = (0.4, 1.0)
+    config.eval_data.split, config.eval_data.resize, config.eval_data.crop = "validation", 48, 48
     config.eval_every_epochs = 2
+    config.log_every_steps = 16
     config.random_init = True
     return config

@@ -1,7 +1,7 @@
 """Pretraining on CIFAR-10, or any set of small images.
 
-    python -m jigclu_jax --config=configs/pretrain_cifar10.py --workdir=runs/cifar10 --config.data.source=folder --config.data.path=/data/cifar10
-    python -m jigclu_jax --config=configs/pretrain_cifar10.py:width=0.125,epochs=20 --workdir=runs/cifar10 --config.data.source=folder ...
+    python -m jigclu_jax --config=configs/pretrain_cifar10.py --workdir=runs/cifar10 \\
+        --config.data.source=folder --config.data.path=/data/cifar10
 
 ResNet-18 with the small-image stem (3 x 3, stride 1, no max-pool) on montages of 64 pixels: patches of 32, as large as an
 image. Blur is off: at 32 pixels a sigma of up to 2 leaves nothing to see. The rest is the paper's recipe. Images: TFDS's

@@ -1,7 +1,9 @@
 """The paper's pretraining on ImageNet, to the constant.
 
-    python -m jigclu_jax --config=configs/pretrain_imagenet.py --workdir=runs/imagenet --config.data.data_dir=gs://BUCKET/tensorflow_datasets
-    python -m jigclu_jax --config=configs/pretrain_imagenet.py --workdir=runs/imagenet --config.data.source=folder --config.data.path=/data/imagenet
+    python -m jigclu_jax --config=configs/pretrain_imagenet.py --workdir=runs/imagenet \\
+        --config.data.data_dir=gs://BUCKET/tensorflow_datasets
+    python -m jigclu_jax --config=configs/pretrain_imagenet.py --workdir=runs/imagenet \\
+        --config.data.source=folder --config.data.path=/data/imagenet
 
 ResNet-50, montages of 224 pixels cut from 2 x 2 patches of 112, batch 256, 200 epochs, SGD 0.03 with a cosine that changes
 once an epoch, no warm-up. Images: TFDS's `imagenet2012` (prepared beforehand, array_record or tfrecord), or folders

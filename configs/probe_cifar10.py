@@ -18,7 +18,7 @@ from jigclu_jax.config_args import parse_arg
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Arguments: learning_rate, epochs, batch_size."""
-    args = parse_arg(arg, learning_rate=1.0, epochs=100, batch_size=256)
+    args = parse_arg(arg, learning_rate=0.1, epochs=100, batch_size=256)
     config = probe_config()
     config.epochs, config.batch_size = args["epochs"], args["batch_size"]
     config.optimizer.learning_rate = args["learning_rate"]

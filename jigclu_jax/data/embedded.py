@@ -118,9 +118,14 @@ class _Random:
 
 
 def _colours(random: _Random) -> Float32[np.ndarray, "n 4 1 1 3"]:
-    """A light and a dark colour for the object, then two between them for the backdrop; any hue anywhere."""
-    ranges = ((0.6, 1.0), (0.0, 0.35), (0.3, 0.65), (0.3, 0.65))
-    return np.stack([random.uniform(low, high, 1, 1, 3) for low, high in ranges], axis=1)
+    """A light and a dark colour for the object, in either order, then two between them for the backdrop; any hue anywhere.
+
+    Object and backdrop have the same mean, or the size of an outline would show in an image's brightness.
+    """
+    light, dark = random.uniform(0.6, 1.0, 1, 1, 3), random.uniform(0.0, 0.35, 1, 1, 3)
+    swapped = random.uniform(0, 1, 1, 1, 1) < 0.5
+    backdrop = [random.uniform(0.3, 0.675, 1, 1, 3) for _ in range(2)]
+    return np.stack([np.where(swapped, dark, light), np.where(swapped, light, dark), *backdrop], axis=1)
 
 
 def _clouds(random: _Random, cells: int) -> Field:

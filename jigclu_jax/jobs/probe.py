@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -12,7 +13,7 @@ from jigclu_jax.config_check import check_best_metric, check_run
 from jigclu_jax.data.pipeline import eval_batches
 from jigclu_jax.data.sources import Source
 from jigclu_jax.device import distributed
-from jigclu_jax.device.mesh import check_batch, replicated
+from jigclu_jax.device.mesh import check_batch, replicated, to_device
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.classification import compile_counts, evaluate
 from jigclu_jax.evals.frozen import digest
@@ -46,11 +47,18 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     hook = _evaluation(training, eval_source)
-    trained = _probe(training, workdir, {"params": tree["params"]["trunk"], "stats": tree["stats"]["trunk"]}, hook)
+    trunk = {"params": tree["params"]["trunk"], "stats": tree["stats"]["trunk"]}
+    start = training.initial_state()
+    _check_shapes(start.extra["trunk"], trunk, config)
+    probed = dataclasses.replace(start, extra=start.extra | {"trunk": jax.device_put(trunk, replicated(training.mesh))})
+    # the same rate for both: a random trunk's features are of another size, and a rate that suits one would hold the other back
+    scale = _feature_size(training, probed) / _feature_size(training, start) if config.random_init else 1.0
+    trained = _probe(training, workdir, probed, hook)
     figures = _figures(workdir, "")
     if config.random_init:
         control = epath.Path(workdir) / "random_init"
-        _probe(training, control, None, hook)
+        random = training.initial_state()
+        _probe(training, control, dataclasses.replace(random, extra=random.extra | {"scale": scale * random.extra["scale"]}), hook)
         figures |= _figures(control, "_random_init")
     if distributed.is_main():
         result = training_result(training, workdir, trained) | figures
@@ -58,17 +66,24 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         report_probe(workdir, len(source.classes))
 
 
-def _probe(training: Training, workdir: epath.PathLike, trunk: Tree | None, hook: EpochHook) -> Trained:
-    """Train the linear layer on one trunk (None: random weights), and make sure that the trunk did not move."""
-    start = training.initial_state()
-    if trunk is not None:
-        _check_shapes(start.extra["trunk"], trunk, training.config)
-        start = dataclasses.replace(start, extra={"trunk": jax.device_put(trunk, replicated(training.mesh))})
+def _probe(training: Training, workdir: epath.PathLike, start: TrainState, hook: EpochHook) -> Trained:
+    """Train the linear layer from a state that holds the trunk, and make sure that the trunk did not move."""
     before = digest(start.extra["trunk"])
     trained = run_training(training, workdir, start=start, identity={"trunk": before}, epoch_hooks=(hook,))
     if digest(trained.state.extra["trunk"]) != before:
         raise RuntimeError("the frozen trunk has changed during the probe: its figures are void; this is a fault of the program")
     return trained
+
+
+def _feature_size(training: Training, state: TrainState) -> jax.Array:
+    """Root mean square of the trunk's features over the first training batch."""
+    stream = training.batches(0, 1)
+    try:
+        batch = to_device(next(stream), training.mesh)
+    finally:
+        stream.close()
+    features = jax.jit(training.method.features)  # type: ignore[attr-defined]
+    return jnp.sqrt(jnp.mean(jnp.square(features(state.extra, batch["image"]))))
 
 
 def _evaluation(training: Training, eval_source: Source) -> EpochHook:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jigclu_jax.errors import UserError
@@ -26,17 +27,17 @@ class LinearProbe:
     metric_names = ("loss", "accuracy_top1")
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
-        """Parameters {classifier}, no statistics, extra {trunk: {params, stats}} with random weights."""
+        """Parameters {classifier}, no statistics, extra {trunk: {params, stats}, scale} with random weights and scale 1."""
         trunk_key, classifier_key = jax.random.split(key)
         params, stats = self.trunk.init(trunk_key)
         classifier, _ = self.classifier.init(classifier_key)
-        return {"classifier": classifier}, {}, {"trunk": {"params": params, "stats": stats}}
+        return {"classifier": classifier}, {}, {"trunk": {"params": params, "stats": stats}, "scale": jnp.ones((), jnp.float32)}
 
     def features(self, extra: Tree, image: jax.Array) -> jax.Array:
-        """u8[b, h, w, 3] -> pooled features float32[b, D]."""
+        """u8[b, h, w, 3] -> pooled features float32[b, D], times `scale`: 1 for the trunk that is probed (the paper's protocol)."""
         trunk = extra["trunk"]
         features, _ = self.trunk.apply(trunk["params"], trunk["stats"], normalize(image, self.dtype), False)
-        return global_average_pool(features)
+        return extra["scale"] * global_average_pool(features)
 
     def loss(
         self, params: Tree, stats: Tree, extra: Tree, batch: Mapping[str, jax.Array]

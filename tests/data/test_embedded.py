@@ -23,7 +23,7 @@ def test_shapes_types_and_balance(loaded):
 def test_the_same_bits_everywhere(loaded):
     split, images, labels, _ = loaded
     digest = hashlib.sha256(images.tobytes() + labels.astype("<i4").tobytes()).hexdigest()[:16]
-    assert digest == {"train": "6dc280a62754a206", "validation": "71eca826e1c79f0c"}[split]
+    assert digest == {"train": "4082bf305040bf5d", "validation": "35cceaf55caf2203"}[split]
 
 
 def test_contrast_everywhere(loaded):
@@ -45,15 +45,15 @@ def test_mean_colour_says_nothing_of_the_class(loaded):
     assert share < 2 * expected
 
 
-def test_outline_and_pattern_are_drawn_as_named():
-    """Noise, colours and places average out: what is left of a class's mean gradient image tells rings from full shapes."""
+def test_outlines_are_drawn_as_named():
+    """Averaged over a class, a ring is emptier in the middle than a heart, whatever the pattern."""
     images, labels, classes = load_embedded("train")
     grey = images.astype(np.float32).mean(-1)
-    edges = np.abs(np.diff(grey, axis=1))[:, :, :-1] + np.abs(np.diff(grey, axis=2))[:, :-1]
-    middle = slice(IMAGE_SIZE // 2 - 3, IMAGE_SIZE // 2 + 3)
-    inner = {name: edges[labels == k][:, middle, middle].mean() for k, name in enumerate(classes)}
-    for pattern in ("striped", "checked", "spotted", "zigzag"):
-        assert inner[f"{pattern} ring"] < 0.8 * inner[f"{pattern} heart"]
+    middle = slice(IMAGE_SIZE // 2 - 2, IMAGE_SIZE // 2 + 2)
+    contrast = np.abs(grey - np.median(grey, axis=(1, 2), keepdims=True))[:, middle, middle].mean((1, 2))
+    inner = {name: contrast[labels == k].mean() for k, name in enumerate(classes)}
+    for pattern in ("striped", "zigzag", "checked", "spotted"):
+        assert inner[f"{pattern} ring"] < 0.6 * inner[f"{pattern} heart"]
 
 
 def test_unknown_split():

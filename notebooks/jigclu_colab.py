@@ -1,0 +1,154 @@
+# ruff: noqa: E402
+# %% [markdown]
+# # Jigsaw clustering in a notebook
+#
+# Pretrains a small ResNet **without labels** on pictures that are drawn in memory, shows what the network sees, measures
+# what it has learnt with a linear probe, and uses it as a function of images. A few minutes on two CPU cores; on a
+# GPU or TPU the same cells use it.
+#
+# Method: Chen, Liu, Jia, *Jigsaw Clustering for Unsupervised Visual Representation Learning*, CVPR 2021.
+
+# %% [markdown]
+# ## Install
+# Nothing happens here where `jigclu_jax` is installed already. On Colab, put in the address of the git repository.
+
+# %%
+import importlib.util
+import os
+import subprocess
+import sys
+
+REPOSITORY = ""  # @param {type:"string"}
+
+if importlib.util.find_spec("jigclu_jax") is None:
+    if not REPOSITORY:
+        raise SystemExit("jigclu_jax is not installed: set REPOSITORY to the address of its git repository")
+    subprocess.run(["git", "clone", "--depth=1", REPOSITORY, "jigclu_jax_source"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "jigclu_jax_source"], check=True)
+    sys.path.insert(0, os.path.abspath("jigclu_jax_source"))  # an editable installation is found from the next start on
+
+# %% [markdown]
+# ## Parameters
+# Changing one makes another run: give `WORKDIR` another name as well, for a workdir holds one run and goes on with it.
+
+# %%
+WORKDIR = os.environ.get("JIGCLU_NOTEBOOK_WORKDIR", "runs/notebook")  # @param {type:"string"}
+EPOCHS = 6  # @param {type:"integer"}
+PROBE_EPOCHS = 10  # @param {type:"integer"}
+IMAGES = 2048  # @param {type:"integer"}
+WIDTH = 0.25  # @param {type:"number"}
+
+if os.environ.get("JIGCLU_NOTEBOOK") == "tiny":  # how the tests run these cells
+    EPOCHS, PROBE_EPOCHS, IMAGES, WIDTH = 1, 1, 128, 0.05
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads the images; it has much to say
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# %%
+import jax
+import numpy as np
+from IPython.display import SVG, display
+from PIL import Image
+
+import jigclu_jax
+
+print(f"jigclu_jax {jigclu_jax.__version__}, JAX {jax.__version__} on {jax.device_count()} x {jax.devices()[0].device_kind}")
+
+# %% [markdown]
+# ## Configuration
+# A config is a file with `get_config(arg)`; here those of `configs/demo.py`. Fields are plain attributes. The tree is
+# locked: a misspelt name or a value of another type is an error, here as on the command line.
+
+# %%
+from pathlib import Path
+
+from jigclu_jax.cli import load_config
+
+configs = Path(jigclu_jax.__file__).parents[1] / "configs"
+demo = load_config(configs / "demo.py", f"epochs={EPOCHS},probe_epochs={PROBE_EPOCHS},limit={IMAGES},width={WIDTH}")
+config = demo.pretrain
+config.log_every_steps = 8
+config.log.tensorboard = False
+
+try:
+    config.optimizer.lerning_rate = 0.1
+except AttributeError as error:
+    print("refused:", str(error).splitlines()[0])
+print(config.model)
+
+# %% [markdown]
+# ## What the network sees
+# Every image is cut into four overlapping patches; each is augmented on its own. Then the patches of the whole batch are
+# shuffled and pasted into montages. Cells of one colour come from one image.
+
+# %%
+from jigclu_jax.data.preview import preview
+from jigclu_jax.data.sources import open_source
+from jigclu_jax.report.pictures import montage_sheet, patches_sheet, sheet
+
+source = open_source(config.data, seed=config.seed)
+batch, stages = preview(source, config.data, config.augment, seed=config.seed, count=16)
+display(patches_sheet(stages[0].image, stages[0].cells, stages[0].patches))
+display(montage_sheet(batch["image"], batch["cluster"], batch["location"], count=3))
+
+# %% [markdown]
+# ## Pretrain
+# The network has to find the patches that came from one image (clustering) and to tell where each one sat (location).
+# Interrupted? Run the cell again: it goes on from the last checkpoint.
+
+# %%
+from jigclu_jax.jobs import pretrain
+
+pretrain.run(config, f"{WORKDIR}/pretrain")
+
+# %%
+from jigclu_jax.report import curves
+from jigclu_jax.train.workdir import config_as_dict
+from jigclu_jax.train.writers import read_metrics
+
+rows = read_metrics(f"{WORKDIR}/pretrain")
+for title, drawing in curves.draw_curves(rows, curves.pretrain_panels(config_as_dict(config))):
+    if title in ("Loss", "Patch retrieval"):
+        display(SVG(drawing))
+
+# %% [markdown]
+# ## Probe
+# A linear classifier on the frozen trunk, beside one on the same trunk with random weights. Accuracies are fractions.
+
+# %%
+from jigclu_jax.jobs import probe
+from jigclu_jax.train.workdir import read_result
+
+probe_config = demo.probe
+probe_config.checkpoint = f"{WORKDIR}/pretrain"
+probe_config.log.tensorboard = False
+probe.run(probe_config, f"{WORKDIR}/probe")
+
+result = read_result(f"{WORKDIR}/probe")
+print(f"pretrained {result['probe_top1_last']:.3f}, random weights {result['probe_top1_random_init']:.3f}")
+print(f"guessing {1 / len(source.classes):.3f}")
+
+# %% [markdown]
+# ## Use the encoder
+# `load_encoder` maps `uint8[b, h, w, 3]` to features `float32[b, D]`; normalising happens inside. Each row below: an
+# image, then those whose features are nearest by cosine.
+
+# %%
+encoder = jigclu_jax.load_encoder(f"{WORKDIR}/pretrain")
+images = np.stack([source.read(index) for index in range(min(len(source), 512))])
+features = encoder(images)
+print(features.shape, features.dtype)
+
+unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+nearest = np.argsort(-(unit[:4] @ unit.T), axis=1)[:, :6]
+pictures = [Image.fromarray(images[index]).resize((96, 96)) for index in nearest.ravel()]
+display(sheet(pictures, [source.classes[source.labels[index]] for index in nearest.ravel()], columns=6))
+
+# %% [markdown]
+# ## Your own images
+# Put them in a folder, any tree of folders, and start from `configs/pretrain_folder.py`; the README has the commands.
+
+# %%
+own = load_config(configs / "pretrain_folder.py", "image_size=112,epochs=30")
+own.data.path = "/content/images"
+# pretrain.run(own, "runs/mine")
