@@ -142,7 +142,11 @@ def _scale(axes: Any, panel: Panel) -> None:
         axes.set_yscale("log")
         # a norm seldom spans a decade: label the minor ticks too, in plain figures
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _figure(value)))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: _figure(value) if f"{value:e}"[0] in "25" else ""))
+        low, high = axes.get_ylim()
+        digits = (2, 5) if high > 10 * low else (2, 3, 4, 6, 8)
+        axes.yaxis.set_minor_formatter(
+            FuncFormatter(lambda value, _: _figure(value) if round(value / 10 ** math.floor(math.log10(value) + 1e-9)) in digits else "")
+        )
         axes.tick_params(which="minor", labelsize=8.5, colors=_INK, length=2)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
