@@ -111,7 +111,7 @@ def train_batches(
     # autograph would try to read the functions' source, and has nothing to convert in them
     plain = tf.autograph.experimental.do_not_convert
     parallel = {"num_parallel_calls": data_config.threads or tf.data.AUTOTUNE, "deterministic": True}
-    dataset = tf.data.Dataset.range(start_step, _FOREVER if stop_step is None else stop_step)
+    dataset = _until_closed(tf.data.Dataset.range(start_step, _FOREVER if stop_step is None else stop_step), errors)
     dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel)
     dataset = dataset.batch(plan.chunk, drop_remainder=True).map(plain(augment), **parallel)
     if view == "montage":
@@ -120,6 +120,16 @@ def train_batches(
     else:
         dataset = dataset.batch(plan.share // plan.chunk).map(plain(merge_chunks))
     return BatchStream(dataset, reader, errors, data_config.threads)
+
+
+def _until_closed(dataset: Any, errors: ErrorBox) -> Any:
+    """The dataset, ending when its stream is closed."""
+    tf = tensorflow()
+
+    def is_open(_: Tensor) -> Tensor:
+        return tf.ensure_shape(tf.numpy_function(errors.is_open, [], tf.bool, stateful=True), [])
+
+    return dataset.take_while(tf.autograph.experimental.do_not_convert(is_open))
 
 
 def eval_batches(source: Source, eval_config: ConfigDict, *, batch_size: int, host: int = 0, hosts: int = 1) -> BatchStream:
@@ -150,7 +160,7 @@ def eval_batches(source: Source, eval_config: ConfigDict, *, batch_size: int, ho
 
     batches = -(-n // batch_size)
     positions = np.arange(batches * batch_size).reshape(batches, hosts, share)[:, host].reshape(-1)
-    dataset = tf.data.Dataset.from_tensor_slices(positions)
+    dataset = _until_closed(tf.data.Dataset.from_tensor_slices(positions), errors)
     plain = tf.autograph.experimental.do_not_convert
     dataset = dataset.map(plain(load), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(share, drop_remainder=True).map(plain(_labelled))

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
@@ -13,6 +14,7 @@ from jigclu_jax.data.sources import Source
 from jigclu_jax.errors import ImageError, UserError
 
 _MARK = re.compile(r"jigclu-error-(\d+)-")
+_MOST_LEFT = 100_000  # elements; more than any read-ahead holds, so that a broken dataset cannot keep a process
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -22,11 +24,14 @@ class ErrorBox:
     def __init__(self) -> None:
         self._raised: list[Exception] = []
         self._lock = threading.Lock()
+        self.closed = False  # from then on calls return at once, and a dataset that asks `is_open` ends
 
     def guard(self, function: _F) -> _F:
         """The function, keeping what it raises; TensorFlow gets a numbered stand-in."""
 
         def guarded(*arguments: Any) -> Any:
+            if self.closed:
+                raise RuntimeError("closed")
             try:
                 return function(*arguments)
             except Exception as error:
@@ -36,6 +41,10 @@ class ErrorBox:
                 raise RuntimeError(f"jigclu-error-{number}-") from None
 
         return cast(_F, guarded)
+
+    def is_open(self) -> np.bool_:
+        """False once the stream is closed: what ends its dataset."""
+        return np.bool_(not self.closed)
 
     def find(self, text: str) -> Exception | None:
         """The exception whose number TensorFlow's message carries."""
@@ -64,9 +73,16 @@ class ImageReader:
                 return self._read(candidate), candidate
             except ImageError as error:
                 if not self._skip:
-                    raise
+                    raise self._advised(error) from error
                 self.skipped[candidate] = str(error)
         raise UserError(f"none of the {n} images of {self.source.name} can be used; the first: {self.skipped[0]}")
+
+    def _advised(self, error: ImageError) -> ImageError:
+        """The error with what to do about it; sources know nothing of fields."""
+        text = str(error)
+        return (
+            error if "on_error" in text else ImageError(f"{text}: mend it, or set {self._section}.on_error=skip to leave such images out")
+        )
 
     def _read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         image = self.source.read(index)
@@ -91,6 +107,8 @@ class BatchStream(Iterator[dict[str, np.ndarray]]):
         self._errors, self._reader = errors, reader
         self._operation_errors = tf.errors.OpError
         self._iterator: Iterator[dict[str, np.ndarray]] | None = iter(dataset.prefetch(2).with_options(options).as_numpy_iterator())
+        # also for a stream that nobody closes, when it is collected or the interpreter ends
+        self._finalizer = weakref.finalize(self, _drain, self._iterator, errors, self._operation_errors)
 
     def __iter__(self) -> "BatchStream":
         return self
@@ -114,4 +132,21 @@ class BatchStream(Iterator[dict[str, np.ndarray]]):
 
     def close(self) -> None:
         """Stop reading ahead and free the buffers."""
+        self._finalizer()
         self._iterator = None
+
+
+def _drain(iterator: Iterator[dict[str, np.ndarray]], errors: ErrorBox, operation_errors: type[Exception]) -> None:
+    """End a dataset and take what is left of it, so that no Python call of it is under way when it is freed.
+
+    TensorFlow frees an iterator while it holds the interpreter lock, and waits for the calls under way, which need that lock:
+    freed in mid-run, it would wait for ever.
+    """
+    errors.closed = True
+    for _ in range(_MOST_LEFT):
+        try:
+            next(iterator)
+        except StopIteration:
+            return
+        except operation_errors:
+            continue  # a call that was cut short

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -17,6 +16,7 @@ from jigclu_jax.device.mesh import check_batch, replicated, to_device
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.classification import compile_counts, evaluate
 from jigclu_jax.evals.frozen import digest
+from jigclu_jax.evals.scale import feature_size
 from jigclu_jax.jobs.reporting import report_probe
 from jigclu_jax.jobs.training import Training, open_images, prepare_training, run_training, training_result
 from jigclu_jax.methods import PROBES, Tree, create_method
@@ -76,14 +76,13 @@ def _probe(training: Training, workdir: epath.PathLike, start: TrainState, hook:
 
 
 def _feature_size(training: Training, state: TrainState) -> jax.Array:
-    """Root mean square of the trunk's features over the first training batch."""
+    """Size of the trunk's features on the first training batch."""
     stream = training.batches(0, 1)
     try:
-        batch = to_device(next(stream), training.mesh)
+        image = to_device(next(stream), training.mesh)["image"]
     finally:
         stream.close()
-    features = jax.jit(training.method.features)  # type: ignore[attr-defined]
-    return jnp.sqrt(jnp.mean(jnp.square(features(state.extra, batch["image"]))))
+    return feature_size(training.method.features, state.extra, image)  # type: ignore[attr-defined]
 
 
 def _evaluation(training: Training, eval_source: Source) -> EpochHook:

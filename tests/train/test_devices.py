@@ -17,5 +17,5 @@ def test_eight_devices_compute_what_one_does(dtype: str, tolerance: float) -> No
     run = subprocess.run([sys.executable, str(SCRIPT), dtype], capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     errors = json.loads(run.stdout.splitlines()[-1])
-    assert errors.keys() == {"loss", "gradient", "params", "stats"}
+    assert errors.keys() == {"loss", "norm", "gradient", "params", "stats"}
     assert all(error <= tolerance for error in errors.values()), errors

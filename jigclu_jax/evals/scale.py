@@ -1,0 +1,11 @@
+"""The size of a trunk's features, by which a probe's rate means the same for two trunks."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+
+def feature_size(features: Callable[..., jax.Array], extra: Mapping[str, object], image: jax.Array) -> jax.Array:
+    """Root mean square of `features(extra, image)` over a batch u8[b, h, w, 3]; float32 scalar."""
+    return jnp.sqrt(jnp.mean(jnp.square(jax.jit(features)(extra, image))))
