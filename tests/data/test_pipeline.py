@@ -1,8 +1,6 @@
 """The pipeline as a whole: labels against pixels, the same batches whatever runs them, and errors as they reach a person."""
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -389,39 +387,3 @@ def test_preview_shows_what_the_first_batch_holds() -> None:
         left, top, right, bottom = stage.boxes[0]
         crop = np.asarray(Image.fromarray(stage.image[top:bottom, left:right]).resize((12, 12), Image.Resampling.BILINEAR))
         assert any(np.array_equal(stage.crops[0], candidate) for candidate in (crop, crop[:, ::-1]))
-
-
-_LEFT_OPEN = """
-import sys, threading
-import numpy as np
-from jigclu_jax.config import montage_augment_config, pipeline_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.pipeline import train_batches
-
-data = pipeline_config()
-data.image_size, data.min_side = 64, 1
-images = np.random.default_rng(0).integers(0, 256, (512, 200, 200, 3), dtype=np.uint8)
-
-
-def open_stream():
-    return train_batches(
-        ArraySource(images), data, montage_augment_config(), view="montage", seed=0, batch_size=8, steps_per_epoch=64, stop_step=10**9
-    )
-
-
-for _ in range(15):  # freed, closed, and left to the interpreter's end, each while calls are under way
-    next(open_stream())
-    stream = open_stream()
-    next(stream)
-    stream.close()
-last = open_stream()
-next(last)
-print("done", flush=True)
-"""
-
-
-def test_a_stream_can_be_left_at_any_moment() -> None:
-    """TensorFlow frees an iterator with the interpreter lock held: a call under way would wait for that lock for ever."""
-    run = subprocess.run([sys.executable, "-c", _LEFT_OPEN], capture_output=True, text=True, timeout=180, check=False)
-    assert run.stdout == "done\n", run.stderr[-2000:]
-    assert run.returncode == 0, run.stderr[-2000:]

@@ -1,0 +1,39 @@
+"""A stream may be dropped, closed, or left to the end of the interpreter while its calls are under way."""
+
+import subprocess
+import sys
+
+_LEFT_OPEN = """
+import sys, threading
+import numpy as np
+from jigclu_jax.config import montage_augment_config, pipeline_config
+from jigclu_jax.data.arrays import ArraySource
+from jigclu_jax.data.pipeline import train_batches
+
+data = pipeline_config()
+data.image_size, data.min_side = 64, 1
+images = np.random.default_rng(0).integers(0, 256, (512, 200, 200, 3), dtype=np.uint8)
+
+
+def open_stream():
+    return train_batches(
+        ArraySource(images), data, montage_augment_config(), view="montage", seed=0, batch_size=8, steps_per_epoch=64, stop_step=10**9
+    )
+
+
+for _ in range(15):  # freed, closed, and left to the interpreter's end, each while calls are under way
+    next(open_stream())
+    stream = open_stream()
+    next(stream)
+    stream.close()
+last = open_stream()
+next(last)
+print("done", flush=True)
+"""
+
+
+def test_a_stream_can_be_left_at_any_moment() -> None:
+    """TensorFlow frees an iterator with the interpreter lock held: a call under way would wait for that lock for ever."""
+    run = subprocess.run([sys.executable, "-c", _LEFT_OPEN], capture_output=True, text=True, timeout=180, check=False)
+    assert run.stdout == "done\n", run.stderr[-2000:]
+    assert run.returncode == 0, run.stderr[-2000:]
