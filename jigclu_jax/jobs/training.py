@@ -117,16 +117,17 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
 
 def training_result(training: Training, workdir: epath.PathLike, trained: Trained) -> dict[str, Any]:
     """The fields of result.json that every training job has."""
-    rate = trained.images_per_second
-    if rate is None:  # the run was complete already: its rate was measured then
-        rate = (read_result(workdir) or {}).get("images_per_second")
-    return {
+    fields = {
         "job": training.config.job,
         "seed": training.config.seed,
         "seconds": trained.seconds,
-        "images_per_second": rate,
+        "images_per_second": trained.images_per_second,
         "images_skipped": len(training.skipped),
     }
+    before = read_result(workdir)
+    if trained.images_per_second is None and before:  # the run was complete already: what measured it then stays named
+        fields |= {name: before.get(name) for name in ("images_per_second", "images_skipped", "commit", "version")}
+    return fields
 
 
 def run_training(

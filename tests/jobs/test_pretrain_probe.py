@@ -90,11 +90,13 @@ def test_a_stopped_run_goes_on_to_the_same_end(straight: Path, tmp_path: Path, m
 
 
 def test_a_complete_run_is_left_as_it_is(straight: Path) -> None:
-    before = json.loads((straight / "result.json").read_text())
+    before = json.loads((straight / "result.json").read_text()) | {"commit": "the one that trained it"}
+    (straight / "result.json").write_text(json.dumps(before))
     rows = read_metrics(straight)
     pretrain.run(tiny.pretrain_config(), straight)
     assert read_metrics(straight) == rows
-    assert json.loads((straight / "result.json").read_text())["images_per_second"] == before["images_per_second"]
+    after = json.loads((straight / "result.json").read_text())
+    assert (after["images_per_second"], after["commit"]) == (before["images_per_second"], "the one that trained it")
 
 
 def test_last_and_best_checkpoints_are_kept(tmp_path: Path) -> None:
