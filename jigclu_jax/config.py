@@ -6,6 +6,9 @@ Constants: Chen, Liu, Jia, "Jigsaw Clustering for Unsupervised Visual Representa
 and the authors' code.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -128,6 +131,11 @@ def saving_config(best_metric: str) -> ConfigDict:
     )
 
 
+def saving_field(config: Mapping[str, Any] | ConfigDict) -> str:
+    """The field that says when to save: a probe's `checkpoint` is the trunk that it reads, so its own stands in `saving`."""
+    return "saving" if "saving" in config else "checkpoint"
+
+
 def _run_config(job: str) -> ConfigDict:
     """Fields that every training job has."""
     return ConfigDict(
@@ -209,5 +217,6 @@ __all__ = [
     "pretrain_config",
     "probe_config",
     "saving_config",
+    "saving_field",
     "source_config",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import pretrain_config, probe_config
+from jigclu_jax.config import pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
@@ -88,7 +88,7 @@ def check_run(config: ConfigDict) -> None:
     for field in ("data", "eval_data"):
         if field in config and config[field].on_error not in ("stop", "skip"):
             raise UserError(f"config.{field}.on_error={config[field].on_error!r} is unknown: use 'stop' or 'skip'")
-    field = "saving" if "saving" in config else "checkpoint"
+    field = saving_field(config)
     if config[field].best_mode not in ("max", "min"):
         raise UserError(f"config.{field}.best_mode={config[field].best_mode!r} is unknown: use 'max' or 'min'")
 
@@ -99,7 +99,7 @@ def check_best_metric(config: ConfigDict, names: tuple[str, ...]) -> None:
     Raises:
       UserError: naming the metrics there are.
     """
-    field = "saving" if "saving" in config else "checkpoint"
+    field = saving_field(config)
     metric = config[field].best_metric
     if metric and metric not in names:
         raise UserError(f"config.{field}.best_metric={metric!r} is not measured by this run: use one of {', '.join(names)}, or ''")

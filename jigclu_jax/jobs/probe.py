@@ -20,6 +20,7 @@ from jigclu_jax.evals.scale import feature_size
 from jigclu_jax.jobs.reporting import report_probe
 from jigclu_jax.jobs.training import Training, open_images, prepare_training, run_training, training_result
 from jigclu_jax.methods import PROBES, Tree, create_method
+from jigclu_jax.methods.linear import LinearProbe
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.loop import EpochHook, Trained
 from jigclu_jax.train.state import TrainState
@@ -46,13 +47,13 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_best_metric(config, ("probe_top1", "probe_top5", *method.metric_names))
     training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
-    hook = _evaluation(training, eval_source)
+    hook = _evaluation(training, method, eval_source)
     trunk = {"params": tree["params"]["trunk"], "stats": tree["stats"]["trunk"]}
     start = training.initial_state()
     _check_shapes(start.extra["trunk"], trunk, config)
     probed = dataclasses.replace(start, extra=start.extra | {"trunk": jax.device_put(trunk, replicated(training.mesh))})
     # the same rate for both: a random trunk's features are of another size, and a rate that suits one would hold the other back
-    scale = _feature_size(training, probed) / _feature_size(training, start) if config.random_init else 1.0
+    scale = _relative_size(training, method, probed, start) if config.random_init else 1.0
     trained = _probe(training, workdir, probed, hook)
     figures = _figures(workdir, "")
     if config.random_init:
@@ -75,20 +76,20 @@ def _probe(training: Training, workdir: epath.PathLike, start: TrainState, hook:
     return trained
 
 
-def _feature_size(training: Training, state: TrainState) -> jax.Array:
-    """Size of the trunk's features on the first training batch."""
+def _relative_size(training: Training, method: LinearProbe, probed: TrainState, random: TrainState) -> jax.Array:
+    """Size of the probed trunk's features beside the random trunk's, on the first training batch."""
     stream = training.batches(0, 1)
     try:
         image = to_device(next(stream), training.mesh)["image"]
     finally:
         stream.close()
-    return feature_size(training.method.features, state.extra, image)  # type: ignore[attr-defined]
+    return feature_size(method.features, probed.extra, image) / feature_size(method.features, random.extra, image)
 
 
-def _evaluation(training: Training, eval_source: Source) -> EpochHook:
+def _evaluation(training: Training, method: LinearProbe, eval_source: Source) -> EpochHook:
     """After an epoch: top-1 and top-5 on the evaluation images."""
     config, mesh = training.config, training.mesh
-    counts_fn = compile_counts(training.method.predict, mesh)  # type: ignore[attr-defined]
+    counts_fn = compile_counts(method.predict, mesh)
 
     def hook(step: int, state: TrainState) -> Mapping[str, float]:
         epoch = step // training.plan.steps_per_epoch

@@ -10,6 +10,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jigclu_jax.config import saving_field
 from jigclu_jax.data.order import steps_per_epoch
 from jigclu_jax.data.pipeline import train_batches
 from jigclu_jax.data.sources import Source, open_source
@@ -101,7 +102,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
             "lower it, or give more images"
         )
     per_epoch = steps_per_epoch(len(source), config.batch_size, drop_last)
-    saving = config.saving if "saving" in config else config.checkpoint
+    saving = config[saving_field(config)]
     plan = Plan(
         total_steps=max(round(config.epochs * per_epoch), 1),
         steps_per_epoch=per_epoch,
@@ -180,7 +181,7 @@ def _run(
     root = open_workdir(workdir, config, write=main)
     if begin is not None and main:
         begin(root)
-    saving = config.saving if "saving" in config else config.checkpoint
+    saving = config[saving_field(config)]
     checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode)
     source = training.source
     classes = list(source.classes) if source.classes else None

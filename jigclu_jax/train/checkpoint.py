@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from jigclu_jax.config import saving_field
 from jigclu_jax.errors import UserError
 from jigclu_jax.train.state import TrainState, Tree
 
@@ -132,7 +133,8 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
             if which == "last":
                 step = last
             elif which == "best":
-                saving = _saving(manager.restore(last, args=meta_items)["meta"]["config"])
+                config = manager.restore(last, args=meta_items)["meta"]["config"]
+                saving = config[saving_field(config)]
                 step = _best_step(manager, steps, saving["best_metric"], saving["best_mode"])
             elif str(which).isdigit():
                 step = int(which)
@@ -157,10 +159,6 @@ def _best_step(manager: ocp.CheckpointManager, steps: list[int], metric: str, mo
         return max(steps)
     sign = 1.0 if mode == "max" else -1.0
     return max(ranked, key=lambda pair: (sign * pair[0], pair[1]))[1]
-
-
-def _saving(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    return config["saving"] if "saving" in config else config["checkpoint"]
 
 
 def _read_state(path: epath.Path) -> Tree:
