@@ -18,7 +18,7 @@ from jigclu_jax.config_args import parse_arg
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Arguments: epochs (of pretraining), probe_epochs, supervised_epochs, limit (images; 0 for all 4,096), width, seed."""
-    args = parse_arg(arg, epochs=4, probe_epochs=6, supervised_epochs=3, limit=0, width=0.25, seed=0)
+    args = parse_arg(arg, epochs=3, probe_epochs=2, supervised_epochs=2, limit=0, width=0.25, seed=0)
     return ConfigDict(
         {
             "job": "demo",

@@ -9,6 +9,7 @@ from jigclu_jax.config import pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
+AUGMENT_PLACES = ("host", "device", "resident")
 _COMPLETE = {"pretrain": pretrain_config, "probe": probe_config}
 _AT_LEAST_ONE = (
     "batch_size",
@@ -32,6 +33,8 @@ _NOT_NEGATIVE = (
     "eval_data.limit",
     "data.threads",
     "data.shuffle_group",
+    "data.resident_side",
+    "data.dispatch_steps",
     "head.decouple_size",
 )
 
@@ -83,8 +86,8 @@ def check_run(config: ConfigDict) -> None:
         raise UserError(
             f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0"
         )
-    if config.data.augment != "host":
-        raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host'")
+    if config.data.augment not in AUGMENT_PLACES:
+        raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host', 'device' or 'resident'")
     for field in ("data", "eval_data"):
         if field in config and config[field].on_error not in ("stop", "skip"):
             raise UserError(f"config.{field}.on_error={config[field].on_error!r} is unknown: use 'stop' or 'skip'")

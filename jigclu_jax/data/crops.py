@@ -11,16 +11,16 @@ from PIL import Image
 from jigclu_jax.data.draws import Draws
 
 
-def crop_patches(image: UInt8[np.ndarray, "h w 3"], draws: Draws, side: int) -> UInt8[np.ndarray, "k side side 3"]:
-    """Cut the k boxes out of the image, resize each to side x side pixels, mirror the ones that are to be flipped.
+def crop_patches(image: UInt8[np.ndarray, "h w 3"], draws: Draws, side: int, flip: bool = True) -> UInt8[np.ndarray, "k side side 3"]:
+    """Cut the k boxes out of the image, resize each to side x side pixels, mirror the ones that are to be flipped (unless `flip` is False).
 
     The flip comes first here because it commutes with every operation that follows.
     """
     whole = Image.fromarray(image)
     patches = np.empty((len(draws.box), side, side, 3), np.uint8)
-    for i, (box, flip) in enumerate(zip(draws.box.tolist(), draws.flip.tolist(), strict=True)):
-        patch = whole.crop(box).resize((side, side), Image.Resampling.BILINEAR)
-        patches[i] = np.asarray(patch.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else patch)
+    for i, (box, mirrored) in enumerate(zip(draws.box.tolist(), draws.flip.tolist(), strict=True)):
+        patch = np.asarray(whole.crop(box).resize((side, side), Image.Resampling.BILINEAR))
+        patches[i] = patch[:, ::-1] if mirrored and flip else patch
     return patches
 
 

@@ -1,13 +1,16 @@
 """The random numbers of the augmentation, drawn in numpy: a function of (seed, epoch, example, position) alone.
 
 Laws are torchvision's (RandomResizedCrop, ColorJitter, GaussianBlur as the MoCo v2 recipe uses them), on which the authors' code rests.
+They are written for any array library, given as `xp`: the host draws with numpy in float64, the accelerator (`data.augment=resident`)
+with `jax.numpy` in float32.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 from ml_collections import ConfigDict
 
 from jigclu_jax.data.order import generator
@@ -15,37 +18,53 @@ from jigclu_jax.errors import UserError
 
 TRIES = 10
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-PACKED = 11  # columns of Draws.pack()
-_COLUMNS = 4 * TRIES + 13
+PACKED = 12  # columns of Draws.pack()
+UNIFORMS = 4 * TRIES + 13  # random numbers that a patch uses
 
 
 @dataclass(frozen=True)
 class Draws:
     """Parameters for k patches; `order[i, slot]` is the colour operation at that slot (BRIGHTNESS..HUE), `hue` a shift modulo 256."""
 
-    box: Int32[np.ndarray, "k 4"]
-    jitter: Bool[np.ndarray, " k"]
-    order: Int32[np.ndarray, "k 4"]
-    factors: Float32[np.ndarray, "k 3"]
-    hue: Int32[np.ndarray, " k"]
-    grayscale: Bool[np.ndarray, " k"]
-    blur: Bool[np.ndarray, " k"]
-    sigma: Float32[np.ndarray, " k"]
-    flip: Bool[np.ndarray, " k"]
+    box: Int32[Any, "k 4"]
+    jitter: Bool[Any, " k"]
+    order: Int32[Any, "k 4"]
+    factors: Float32[Any, "k 3"]
+    hue: Int32[Any, " k"]
+    grayscale: Bool[Any, " k"]
+    blur: Bool[Any, " k"]
+    sigma: Float32[Any, " k"]
+    flip: Bool[Any, " k"]
 
-    def pack(self) -> Float32[np.ndarray, "k 11"]:
-        """One float32 array for the way into TensorFlow: jitter, order (4), factors (3), hue, grayscale, sigma (0: no blur).
-
-        Box and flip stay behind: the crop is done before.
+    def pack(self, xp: Any = np) -> Float32[Any, "k 12"]:
+        """One float32 array for the way to where colours are worked on: jitter, order (4), factors (3), hue, grayscale, sigma (0: no
+        blur), flip. The box stays behind: the crop is done before.
         """
-        packed = np.empty((len(self.box), PACKED), np.float32)
-        packed[:, 0] = self.jitter
-        packed[:, 1:5] = self.order
-        packed[:, 5:8] = self.factors
-        packed[:, 8] = self.hue
-        packed[:, 9] = self.grayscale
-        packed[:, 10] = self.sigma * self.blur
-        return packed
+        columns = (self.jitter[:, None], self.order, self.factors, self.hue[:, None], self.grayscale[:, None])
+        blur = (self.sigma * self.blur)[:, None]
+        return xp.concatenate([xp.asarray(x, xp.float32) for x in (*columns, blur, self.flip[:, None])], axis=1)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Which operations an augmentation has at all: one whose probability or strength is 0 is left out of the compiled program."""
+
+    jitter: bool
+    hue: bool
+    grayscale: bool
+    blur: float  # the largest sigma, 0: no blur
+    flip: bool
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> "Steps":
+        """The steps of an augmentation config."""
+        return cls(
+            jitter=config.jitter_probability > 0 and max(config.brightness, config.contrast, config.saturation, config.hue) > 0,
+            hue=config.hue > 0,
+            grayscale=config.grayscale_probability > 0,
+            blur=float(config.blur_sigma[1]) if config.blur_probability > 0 else 0.0,
+            flip=config.flip_probability > 0,
+        )
 
 
 def check_augment(config: ConfigDict) -> None:
@@ -68,11 +87,11 @@ def check_augment(config: ConfigDict) -> None:
 
 def draw(config: ConfigDict, seed: int, epoch: int, example: int, cells: Int32[np.ndarray, "k 4"]) -> Draws:
     """Draw the augmentation of the k patches of one example, whose cells are (left, top, right, bottom) in the image."""
-    return draws_from_uniforms(config, generator(seed, epoch, example, 1).random((len(cells), _COLUMNS)), cells)
+    return draws_from_uniforms(config, generator(seed, epoch, example, 1).random((len(cells), UNIFORMS)), cells)
 
 
-def draws_from_uniforms(config: ConfigDict, u: Float64[np.ndarray, "k c"], cells: Int32[np.ndarray, "k 4"]) -> Draws:
-    """The same from uniform numbers in [0, 1), so that laws can be tested; row i serves position i whatever k is."""
+def draws_from_uniforms(config: ConfigDict, u: Float[Any, "k c"], cells: Int32[Any, "k 4"], xp: Any = np) -> Draws:
+    """The same from uniform numbers in [0, 1) in an array library of choice; row i serves position i whatever k is."""
     k = len(cells)
     tries = u[:, : 4 * TRIES].reshape(k, TRIES, 4)
     rest = u[:, 4 * TRIES :]
@@ -81,47 +100,49 @@ def draws_from_uniforms(config: ConfigDict, u: Float64[np.ndarray, "k c"], cells
     hue = config.hue * (2 * rest[:, 7] - 1)
     sigma_low, sigma_high = config.blur_sigma
     return Draws(
-        box=resized_crop_boxes(config.crop_area, config.crop_aspect, tries, cells),
+        box=resized_crop_boxes(config.crop_area, config.crop_aspect, tries, cells, xp),
         jitter=rest[:, 8] < config.jitter_probability,
-        order=np.argsort(rest[:, 0:4], axis=1).astype(np.int32),
+        order=xp.argsort(rest[:, 0:4], axis=1).astype(xp.int32),
         # multiples of 2 ** -14: a blend of 8-bit values is then exact in float32, with or without fused multiply-add
-        factors=(np.rint((low + (high - low) * rest[:, 4:7]) * 2**14) / 2**14).astype(np.float32),
-        hue=np.trunc(hue * 255).astype(np.int32) % 256,
+        factors=(xp.rint((low + (high - low) * rest[:, 4:7]) * 2**14) / 2**14).astype(xp.float32),
+        hue=xp.trunc(hue * 255).astype(xp.int32) % 256,
         grayscale=rest[:, 9] < config.grayscale_probability,
         blur=rest[:, 10] < config.blur_probability,
-        sigma=(sigma_low + (sigma_high - sigma_low) * rest[:, 11]).astype(np.float32),
+        sigma=(sigma_low + (sigma_high - sigma_low) * rest[:, 11]).astype(xp.float32),
         flip=rest[:, 12] < config.flip_probability,
     )
 
 
 def resized_crop_boxes(
-    area: tuple[float, float], aspect: tuple[float, float], u: Float64[np.ndarray, "k t 4"], cells: Int32[np.ndarray, "k 4"]
-) -> Int32[np.ndarray, "k 4"]:
+    area: tuple[float, float], aspect: tuple[float, float], u: Float[Any, "k t 4"], cells: Int32[Any, "k 4"], xp: Any = np
+) -> Int32[Any, "k 4"]:
     """RandomResizedCrop's box inside each cell, in image coordinates (torchvision's law: first of 10 tries that fits, else a central crop).
 
     `u` holds for each try the uniforms of area, aspect (log-uniform), left and top.
     """
-    width = (cells[:, 2] - cells[:, 0]).astype(np.float64)[:, None]
-    height = (cells[:, 3] - cells[:, 1]).astype(np.float64)[:, None]
+    width = (cells[:, 2] - cells[:, 0]).astype(u.dtype)[:, None]
+    height = (cells[:, 3] - cells[:, 1]).astype(u.dtype)[:, None]
     target = width * height * (area[0] + (area[1] - area[0]) * u[:, :, 0])
     log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
-    root = np.exp(0.5 * (log_low + (log_high - log_low) * u[:, :, 1]))
-    side = np.sqrt(target)
-    w, h = np.rint(side * root), np.rint(side / root)
+    root = xp.exp(0.5 * (log_low + (log_high - log_low) * u[:, :, 1]))
+    side = xp.sqrt(target)
+    w, h = xp.rint(side * root), xp.rint(side / root)
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.argmax(axis=1)
-    rows = np.arange(len(cells))
+    first = fits.argmax(axis=1)[:, None]
+
+    def at_first(values: Any) -> Any:
+        return xp.take_along_axis(values, first, axis=1)[:, 0]
+
     width, height = width[:, 0], height[:, 0]
-    w, h = w[rows, first], h[rows, first]
-    left = np.floor(u[rows, first, 2] * (width - w + 1))
-    top = np.floor(u[rows, first, 3] * (height - h + 1))
-    failed = ~fits[rows, first]
-    if failed.any():
-        ratio = width / height
-        w_central = np.where(ratio > aspect[1], np.maximum(np.rint(height * aspect[1]), 1), width)
-        h_central = np.where(ratio < aspect[0], np.maximum(np.rint(width / aspect[0]), 1), height)
-        w, h = np.where(failed, w_central, w), np.where(failed, h_central, h)
-        left = np.where(failed, (width - w) // 2, left)
-        top = np.where(failed, (height - h) // 2, top)
-    left, top = left + cells[:, 0], top + cells[:, 1]
-    return np.stack([left, top, left + w, top + h], axis=1).astype(np.int32)
+    w, h = at_first(w), at_first(h)
+    # the minimum: in float32 the product may round up to the number of places
+    left = xp.minimum(xp.floor(at_first(u[:, :, 2]) * (width - w + 1)), width - w)
+    top = xp.minimum(xp.floor(at_first(u[:, :, 3]) * (height - h + 1)), height - h)
+    failed = ~at_first(fits)
+    ratio = width / height
+    w_central = xp.where(ratio > aspect[1], xp.maximum(xp.rint(height * aspect[1]), 1), width)
+    h_central = xp.where(ratio < aspect[0], xp.maximum(xp.rint(width / aspect[0]), 1), height)
+    w, h = xp.where(failed, w_central, w), xp.where(failed, h_central, h)
+    left = xp.where(failed, (width - w) // 2, left) + cells[:, 0]
+    top = xp.where(failed, (height - h) // 2, top) + cells[:, 1]
+    return xp.stack([left, top, left + w, top + h], axis=1).astype(xp.int32)

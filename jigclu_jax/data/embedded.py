@@ -8,6 +8,7 @@ Only additions, products, comparisons and square roots are used on arrays, which
 random numbers come from Philox counters: the pictures are the same bits on every machine.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -183,10 +184,16 @@ def _draw(labels: Int32[np.ndarray, " n"], random: _Random) -> UInt8[np.ndarray,
 def load_embedded(split: str) -> tuple[UInt8[np.ndarray, "n s s 3"], Int32[np.ndarray, " n"], tuple[str, ...]]:
     """Images uint8[n, 48, 48, 3], labels int32[n] and the 16 class names of split "train" (4096) or "validation" (1024).
 
-    Every class has the same number of images. Raises UserError for another split.
+    Every class has the same number of images. The arrays are drawn once a process and cannot be written to. Raises UserError for
+    another split.
     """
     if split not in SPLITS:
         raise UserError(f"the embedded data set has no split {split!r}: choose one of {', '.join(SPLITS)}")
+    return (*_draw_split(split), CLASSES)
+
+
+@functools.cache
+def _draw_split(split: str) -> tuple[UInt8[np.ndarray, "n s s 3"], Int32[np.ndarray, " n"]]:
     count, number = SPLITS[split], list(SPLITS).index(split)
     order = np.random.Generator(np.random.Philox(key=[_KEY, number])).permutation(count)
     labels = (order % len(CLASSES)).astype(np.int32)
@@ -195,7 +202,8 @@ def load_embedded(split: str) -> tuple[UInt8[np.ndarray, "n s s 3"], Int32[np.nd
         part = labels[start : start + _CHUNK]
         stream = (number + 1) * 2**32 + start
         images[start : start + _CHUNK] = _draw(part, _Random(stream, len(part)))
-    return images, labels, CLASSES
+    images.flags.writeable = labels.flags.writeable = False
+    return images, labels
 
 
 __all__ = ["CLASSES", "IMAGE_SIZE", "SPLITS", "load_embedded"]

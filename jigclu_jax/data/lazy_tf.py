@@ -1,6 +1,7 @@
 """TensorFlow, imported when the first pipeline is built and kept off the accelerator, which belongs to JAX."""
 
 import functools
+import importlib.util
 import os
 from types import ModuleType
 from typing import Any
@@ -21,3 +22,8 @@ def tensorflow() -> ModuleType:
         raise UserError("this data source needs TensorFlow, which is not installed: pip install tensorflow-cpu") from error
     tf.config.set_visible_devices([], "GPU")
     return tf
+
+
+def has_tensorflow() -> bool:
+    """Whether TensorFlow is installed; does not import it."""
+    return importlib.util.find_spec("tensorflow") is not None

@@ -42,6 +42,14 @@ def label_grids(order: Int32[np.ndarray, " n"], grid: int, first: int) -> tuple[
     return (first + cells // (grid * grid)).astype(np.int32), (cells % (grid * grid)).astype(np.int32)
 
 
+def group_layout(
+    seed: int, step: int, group: int, size: int, grid: int
+) -> tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
+    """(order, cluster, location) of the group of that number in the global batch of `step`, `size` images large."""
+    order = permutation(seed, step, group, size * grid * grid)
+    return (order, *label_grids(order, grid, group * size))
+
+
 def assemble(patches: UInt8[np.ndarray, "g k p p 3"], order: Int32[np.ndarray, " g*k"]) -> UInt8[np.ndarray, "g S S 3"]:
     """Paste the patches of a group into its montages: the numpy form."""
     g, k, p = patches.shape[:3]

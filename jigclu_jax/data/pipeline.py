@@ -5,7 +5,6 @@ images at a time, then patches are shuffled within groups and pasted. Nothing de
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, SupportsInt
 
 import numpy as np
@@ -13,20 +12,20 @@ from jaxtyping import Float32, Int32, Int64, UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.data import montage, tf_ops
-from jigclu_jax.data.crops import crop_patches, resize_and_centre_crop
-from jigclu_jax.data.draws import PACKED, check_augment, draw
-from jigclu_jax.data.geometry import check_overlap, patch_boxes, patch_side
+from jigclu_jax.data.crops import crop_patches
+from jigclu_jax.data.draws import PACKED, Steps, draw
+from jigclu_jax.data.geometry import patch_boxes
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
 from jigclu_jax.data.order import EpochOrders, host_positions
+from jigclu_jax.data.plan import Plan, plan_for
+from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
-from jigclu_jax.data.stream import BatchStream, ErrorBox, ImageReader
-from jigclu_jax.errors import UserError
+from jigclu_jax.data.stream import BatchStream, ErrorBox
 
 Cut = tuple[UInt8[np.ndarray, "k p p 3"], Float32[np.ndarray, "k c"], np.int32]  # patches, Draws.pack(), label
 
 _FOREVER = 1 << 40
 _PADDING = -2  # instead of a label, until the mask is made
-_CHUNK_PIXELS = 1 << 18  # colour operations run on about that many pixels at once: what stays in a core's cache
 
 
 def train_batches(
@@ -47,17 +46,19 @@ def train_batches(
 
     view "montage": image uint8[b, S, S, 3], cluster int32[b, m, m] (the image's position in the global batch), location
     int32[b, m, m]; an epoch's incomplete last batch is dropped. view "crop": image uint8[b, S, S, 3], one random resized crop an
-    image, label int32[b] (-1: none), mask bool[b] (False: padding of an epoch's last batch). Raises UserError for a configuration
-    that cannot work; the iterator raises ImageError for an image that cannot be used (data.on_error=stop).
+    image, label int32[b] (-1: none), mask bool[b] (False: padding of an epoch's last batch). With data.augment=device the images are
+    cut and resized alone, and augment float32[b, m, m, 12] (`Draws.pack()` of each cell) says what is left to do. Raises UserError
+    for a configuration that cannot work; the iterator raises ImageError for an image that cannot be used (data.on_error=stop).
     """
     plan = plan_for(source, data_config, augment_config, view, batch_size, steps_per_epoch, host, hosts)
     tf = tensorflow()
     errors = ErrorBox()
     reader = ImageReader(source, plan.min_side, data_config.on_error, "data")
     orders = EpochOrders(seed, len(source))
-    cut = _cutter(reader, augment_config, plan, seed)
+    on_device = data_config.augment == "device"
+    cut = _cutter(reader, augment_config, plan, seed, flip=not on_device)
     columns = plan.grid * plan.grid
-    steps = tf_ops.Steps.of(augment_config)
+    steps = Steps.of(augment_config)
 
     def indices(step: SupportsInt) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
         epoch, positions = host_positions(int(step), steps_per_epoch, batch_size, host, hosts)
@@ -79,34 +80,37 @@ def train_batches(
             tf.ensure_shape(label, []),
         )
 
-    def augment(patches: Tensor, packed: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        flat = tf.reshape(patches, [-1, plan.side, plan.side, 3])
-        return tf_ops.augment(flat, tf.reshape(packed, [-1, PACKED]), steps), label
+    def augment(patches: Tensor, packed: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        flat, rows = tf.reshape(patches, [-1, plan.side, plan.side, 3]), tf.reshape(packed, [-1, PACKED])
+        return flat if on_device else tf_ops.augment(flat, rows, steps), rows, label
 
-    def paste(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def paste(number: Tensor, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         order, cluster, location = tf.numpy_function(errors.guard(labels), [number], [tf.int32, tf.int32, tf.int32], stateful=False)
         images = montage.assemble_tf(tf.reshape(batch[0], [-1, plan.side, plan.side, 3]), order, plan.grid)
         size, m = plan.side * plan.grid, plan.grid
-        return (
+        pasted = (
             tf.ensure_shape(images, [plan.group, size, size, 3]),
             tf.ensure_shape(cluster, [plan.group, m, m]),
             tf.ensure_shape(location, [plan.group, m, m]),
         )
+        if not on_device:
+            return pasted
+        rows = tf.gather(tf.reshape(batch[1], [-1, PACKED]), order)
+        return (*pasted, tf.ensure_shape(tf.reshape(rows, [-1, m, m, PACKED]), [plan.group, m, m, PACKED]))
 
     groups_a_share = plan.share // plan.group
 
     def labels(number: SupportsInt) -> tuple[Int32[np.ndarray, " gk"], Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
         step, group = divmod(int(number), groups_a_share)
-        group += host * groups_a_share
-        order = montage.permutation(seed, start_step + step, group, plan.group * columns)
-        return (order, *montage.label_grids(order, plan.grid, group * plan.group))
+        return montage.group_layout(seed, start_step + step, host * groups_a_share + group, plan.group, plan.grid)
 
     def merge_groups(*parts: Tensor) -> dict[str, Tensor]:
         merged = (tf.reshape(part, [plan.share, *part.shape[2:]]) for part in parts)
-        return dict(zip(("image", "cluster", "location"), merged, strict=True))
+        return dict(zip(("image", "cluster", "location", "augment"), merged, strict=False))
 
-    def merge_chunks(images: Tensor, label: Tensor) -> dict[str, Tensor]:
-        return _labelled(tf.reshape(images, [plan.share, plan.side, plan.side, 3]), tf.reshape(label, [plan.share]))
+    def merge_chunks(images: Tensor, packed: Tensor, label: Tensor) -> dict[str, Tensor]:
+        batch = _labelled(tf.reshape(images, [plan.share, plan.side, plan.side, 3]), tf.reshape(label, [plan.share]))
+        return batch | ({"augment": tf.reshape(packed, [plan.share, 1, 1, PACKED])} if on_device else {})
 
     # autograph would try to read the functions' source, and has nothing to convert in them
     plain = tf.autograph.experimental.do_not_convert
@@ -132,92 +136,8 @@ def _until_closed(dataset: Any, errors: ErrorBox) -> Any:
     return dataset.take_while(tf.autograph.experimental.do_not_convert(is_open))
 
 
-def eval_batches(source: Source, eval_config: ConfigDict, *, batch_size: int, host: int = 0, hosts: int = 1) -> BatchStream:
-    """One pass in order over the source: short side to eval_config.resize, centre crop of eval_config.crop (torchvision's transforms).
-
-    Yields image uint8[b, crop, crop, 3], label int32[b] (-1: none), mask bool[b] (False: padding of the last batch), the same
-    number of batches on every host, b = batch_size / hosts.
-    """
-    _check_hosts(batch_size, host, hosts)
-    for name in ("resize", "crop"):
-        if eval_config[name] < 1:
-            raise UserError(f"eval_data.{name}={eval_config[name]} is not a size in pixels: set it to 1 or more")
-    tf = tensorflow()
-    errors = ErrorBox()
-    reader = ImageReader(source, max(eval_config.min_side, 1), eval_config.on_error, "eval_data")
-    side, share, n = eval_config.crop, batch_size // hosts, len(source)
-
-    def cut(position: SupportsInt) -> tuple[UInt8[np.ndarray, "s s 3"], np.int32]:
-        example = int(position)
-        if example >= n:
-            return np.zeros((side, side, 3), np.uint8), np.int32(_PADDING)
-        image, used = reader(example)
-        return resize_and_centre_crop(image, eval_config.resize, side), _label(source, used)
-
-    def load(example: Tensor) -> tuple[Tensor, Tensor]:
-        image, label = tf.numpy_function(errors.guard(cut), [example], [tf.uint8, tf.int32], stateful=False)
-        return tf.ensure_shape(image, [side, side, 3]), tf.ensure_shape(label, [])
-
-    batches = -(-n // batch_size)
-    positions = np.arange(batches * batch_size).reshape(batches, hosts, share)[:, host].reshape(-1)
-    dataset = _until_closed(tf.data.Dataset.from_tensor_slices(positions), errors)
-    plain = tf.autograph.experimental.do_not_convert
-    dataset = dataset.map(plain(load), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(share, drop_remainder=True).map(plain(_labelled))
-    return BatchStream(dataset, reader, errors, 0)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Sizes that follow from a configuration, in patches (grid), pixels (side, min_side) and images (group, share of a host, chunk)."""
-
-    grid: int
-    side: int
-    overlap: float
-    min_side: int
-    group: int
-    share: int
-
-    @property
-    def chunk(self) -> int:
-        """Images whose colours are worked on in one call: a divisor of the group."""
-        images = max(_CHUNK_PIXELS // (self.grid * self.side) ** 2, 1)
-        return max(d for d in range(1, min(self.group, images) + 1) if self.group % d == 0)
-
-
-def plan_for(
-    source: Source, data: ConfigDict, augment: ConfigDict, view: str, batch_size: int, steps_per_epoch: int, host: int, hosts: int
-) -> Plan:
-    _check_hosts(batch_size, host, hosts)
-    check_augment(augment)
-    if data.threads < 0:
-        raise UserError(f"data.threads={data.threads} is negative: set it to 0 (chosen by tf.data) or to a number of threads")
-    n, share = len(source), batch_size // hosts
-    most = n // batch_size if view == "montage" else -(-n // batch_size)
-    if not 1 <= steps_per_epoch <= most:
-        raise UserError(f"{steps_per_epoch} steps of {batch_size} images an epoch do not fit a data set of {n} images")
-    if view == "montage":
-        if data.grid < 2:
-            raise UserError(f"data.grid={data.grid} makes no montage: set it to 2 or more")
-        check_overlap(data.grid, data.overlap)
-        side = patch_side(data.image_size, data.grid)
-        group = montage.shuffle_group(data.shuffle_group, batch_size, hosts)
-        return Plan(data.grid, side, data.overlap, side if data.min_side < 0 else max(data.min_side, 1), group, share)
-    if view == "crop":
-        side = patch_side(data.image_size, 1)
-        return Plan(1, side, 0.0, max(data.min_side, 1), share, share)
-    raise ValueError(f"view is {view!r}, not 'montage' or 'crop'")
-
-
-def _check_hosts(batch_size: int, host: int, hosts: int) -> None:
-    if batch_size < 1 or batch_size % hosts:
-        raise UserError(f"batch_size={batch_size} does not divide among {hosts} hosts: set it to a multiple of {hosts}")
-    if not 0 <= host < hosts:
-        raise ValueError(f"host {host} of {hosts}")
-
-
-def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int) -> Callable[[SupportsInt, SupportsInt], Cut]:
-    """The Python call of one example: read, draw, cut; zeros for a place of padding (example -1)."""
+def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int, flip: bool) -> Callable[[SupportsInt, SupportsInt], Cut]:
+    """The Python call of one example: read, draw, cut (and `flip`); zeros for a place of padding (example -1)."""
     k, side = plan.grid * plan.grid, plan.side
 
     def cut(epoch: SupportsInt, example: SupportsInt) -> Cut:
@@ -228,7 +148,7 @@ def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int) -> 
         height, width = image.shape[:2]
         # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
         draws = draw(augment, seed, int(epoch), index, patch_boxes(width, height, plan.grid, plan.overlap))
-        return crop_patches(image, draws, side), draws.pack(), _label(reader.source, used)
+        return crop_patches(image, draws, side, flip), draws.pack(), _label(reader.source, used)
 
     return cut
 

@@ -8,12 +8,13 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.data import tf_ops
 from jigclu_jax.data.crops import crop_patches
-from jigclu_jax.data.draws import draw
+from jigclu_jax.data.draws import Steps, draw
 from jigclu_jax.data.geometry import patch_boxes
 from jigclu_jax.data.order import epoch_order
-from jigclu_jax.data.pipeline import plan_for, train_batches
+from jigclu_jax.data.pipeline import train_batches
+from jigclu_jax.data.plan import plan_for
+from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
-from jigclu_jax.data.stream import ImageReader
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def preview(
     batch = next(stream)
     stream.close()
     reader = ImageReader(source, plan.min_side, data_config.on_error, "data")
-    steps = tf_ops.Steps.of(augment_config)
+    steps = Steps.of(augment_config)
     stages = []
     for example in epoch_order(seed, 0, n)[:count].tolist():
         image, _ = reader(example)

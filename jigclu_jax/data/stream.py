@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from jaxtyping import UInt8
 
 from jigclu_jax.data.lazy_tf import tensorflow
-from jigclu_jax.data.sources import Source
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.data.reader import ImageReader
 
 _MARK = re.compile(r"jigclu-error-(\d+)-")
 _MOST_LEFT = 100_000  # elements; more than any read-ahead holds, so that a broken dataset cannot keep a process
@@ -50,49 +48,6 @@ class ErrorBox:
         """The exception whose number TensorFlow's message carries."""
         match = _MARK.search(text)
         return self._raised[int(match.group(1))] if match else None
-
-
-class ImageReader:
-    """Reads images of a source; one that cannot be used stops the run or, with on_error "skip", gives way to the next usable one."""
-
-    def __init__(self, source: Source, min_side: int, on_error: str, section: str) -> None:
-        if on_error not in ("stop", "skip"):
-            raise UserError(f"{section}.on_error={on_error} is unknown: set it to stop or skip")
-        self._section = section
-        self.source, self.min_side, self._skip = source, min_side, on_error == "skip"
-        self.skipped: dict[int, str] = {}
-
-    def __call__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
-        """(image, index it was read from); ImageError, or UserError where no image of the source can be used."""
-        n = len(self.source)
-        for ahead in range(n):
-            candidate = (index + ahead) % n
-            if candidate in self.skipped:
-                continue
-            try:
-                return self._read(candidate), candidate
-            except ImageError as error:
-                if not self._skip:
-                    raise self._advised(error) from error
-                self.skipped[candidate] = str(error)
-        raise UserError(f"none of the {n} images of {self.source.name} can be used; the first: {self.skipped[0]}")
-
-    def _advised(self, error: ImageError) -> ImageError:
-        """The error with what to do about it; sources know nothing of fields."""
-        text = str(error)
-        return (
-            error if "on_error" in text else ImageError(f"{text}: mend it, or set {self._section}.on_error=skip to leave such images out")
-        )
-
-    def _read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        image = self.source.read(index)
-        height, width = image.shape[:2]
-        if min(height, width) < self.min_side:
-            raise ImageError(
-                f"{self.source.describe(index)}: {width} x {height} pixels, but the smaller side must have {self.min_side}:"
-                f" set {self._section}.min_side=1 to enlarge small images, or {self._section}.on_error=skip to leave them out"
-            )
-        return image
 
 
 class BatchStream(Iterator[dict[str, np.ndarray]]):

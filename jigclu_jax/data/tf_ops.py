@@ -6,14 +6,12 @@ The parameters are `Draws.pack()` rows. Formulas follow Pillow (ImageEnhance, Co
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from jaxtyping import Float32
-from ml_collections import ConfigDict
 
-from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION
+from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
 
 BLUR_PASSES = 3
@@ -142,28 +140,8 @@ def blur(planes: Tensor, sigma: Tensor, most: float) -> Tensor:
     return planes
 
 
-@dataclass(frozen=True)
-class Steps:
-    """Which operations an augmentation has at all: one whose probability or strength is 0 is left out of the graph."""
-
-    jitter: bool
-    hue: bool
-    grayscale: bool
-    blur: float  # the largest sigma, 0: no blur
-
-    @classmethod
-    def of(cls, config: ConfigDict) -> "Steps":
-        """The steps of an augmentation config."""
-        return cls(
-            jitter=config.jitter_probability > 0 and max(config.brightness, config.contrast, config.saturation, config.hue) > 0,
-            hue=config.hue > 0,
-            grayscale=config.grayscale_probability > 0,
-            blur=float(config.blur_sigma[1]) if config.blur_probability > 0 else 0.0,
-        )
-
-
 def augment(patches: Tensor, packed: Tensor, steps: Steps) -> Tensor:
-    """Jitter in the drawn order, grayscale, blur: uint8 [n, p, p, 3] and float32 [n, 11] (`Draws.pack()`) -> uint8 [n, p, p, 3].
+    """Jitter in the drawn order, grayscale, blur: uint8 [n, p, p, 3] and float32 [n, 12] (`Draws.pack()`) -> uint8 [n, p, p, 3].
 
     Patch by patch, so that each runs its own operations only and stays in a core's cache; compiled by XLA where TensorFlow has
     it (three times faster than op by op).

@@ -24,6 +24,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
+def stacked_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of batches stacked along a new first axis."""
+    return NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
@@ -48,8 +53,18 @@ def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
+def stacked_to_device(batches: Sequence[Mapping[str, np.ndarray]], length: int, mesh: Mesh) -> dict[str, jax.Array]:
+    """This host's part of several batches -> global arrays with a first axis of `length`, filled up with copies of the last."""
+    sharding = stacked_sharding(mesh)
+    padded = [*batches, *[batches[-1]] * (length - len(batches))]
+    return {name: jax.make_array_from_process_local_data(sharding, np.stack([batch[name] for batch in padded])) for name in padded[0]}
+
+
 def device_batches(batches: Iterator[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
-    """Keep `ahead` batches on their way to the devices, so that the transfer overlaps the step before."""
+    """Keep `ahead` batches on their way to the devices, so that the transfer overlaps the step before.
+
+    Device memory: at most `ahead` + 1 batches beside the one in use.
+    """
     waiting: list[dict[str, jax.Array]] = []
     for batch in batches:
         waiting.append(to_device(batch, mesh))

@@ -20,7 +20,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     method = create_method(config, len(source.classes or ()), choices=PRETRAINING)
     check_best_metric(config, (*method.metric_names, "gradient_norm", "learning_rate"))
     training = prepare_training(config, method, source)
-    trained = run_training(training, workdir, begin=lambda root: save_pictures(config, root, source))
+    trained = run_training(training, workdir, begin=lambda root: save_pictures(training, root))
     if distributed.is_main():
         write_result(workdir, training_result(training, workdir, trained))
         report_pretraining(config, workdir, source)

@@ -9,10 +9,10 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config_check import check_best_metric, check_run
-from jigclu_jax.data.pipeline import eval_batches
+from jigclu_jax.data.eval_stream import EvalStream
 from jigclu_jax.data.sources import Source
 from jigclu_jax.device import distributed
-from jigclu_jax.device.mesh import check_batch, replicated, to_device
+from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.classification import compile_counts, evaluate
 from jigclu_jax.evals.frozen import digest
@@ -78,11 +78,7 @@ def _probe(training: Training, workdir: epath.PathLike, start: TrainState, hook:
 
 def _relative_size(training: Training, method: LinearProbe, probed: TrainState, random: TrainState) -> jax.Array:
     """Size of the probed trunk's features beside the random trunk's, on the first training batch."""
-    stream = training.batches(0, 1)
-    try:
-        image = to_device(next(stream), training.mesh)["image"]
-    finally:
-        stream.close()
+    image = training.supply.first()["image"]
     return feature_size(method.features, probed.extra, image) / feature_size(method.features, random.extra, image)
 
 
@@ -95,7 +91,7 @@ def _evaluation(training: Training, method: LinearProbe, eval_source: Source) ->
         epoch = step // training.plan.steps_per_epoch
         if epoch % config.eval_every_epochs and step != training.plan.total_steps:
             return {}
-        batches = eval_batches(
+        batches = EvalStream(
             eval_source, config.eval_data, batch_size=config.eval_batch_size, host=jax.process_index(), hosts=jax.process_count()
         )
         try:

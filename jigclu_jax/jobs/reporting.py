@@ -2,12 +2,25 @@
 
 import logging
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from etils import epath
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
+from PIL import Image
 
+from jigclu_jax.data.crops import crop_patches
+from jigclu_jax.data.draws import Draws, Steps, draw
+from jigclu_jax.data.geometry import patch_boxes, patch_side
+from jigclu_jax.data.lazy_tf import has_tensorflow
 from jigclu_jax.data.preview import preview
 from jigclu_jax.data.sources import Source
-from jigclu_jax.report.pictures import montage_sheet, patches_sheet
+from jigclu_jax.device.resident import resident_side
+from jigclu_jax.jobs.training import Training
+from jigclu_jax.ops.colour import augment
+from jigclu_jax.ops.crop import crop_and_resize
+from jigclu_jax.report.pictures import montage_sheet, patches_sheet, places_sheet
 from jigclu_jax.report.pretrain_report import pretrain_page
 from jigclu_jax.report.probe_report import probe_page
 from jigclu_jax.report.workdir_files import PICTURES_FOLDER, save_picture
@@ -15,13 +28,48 @@ from jigclu_jax.report.workdir_files import PICTURES_FOLDER, save_picture
 _PREVIEWED = 16  # montages of one shuffle group: enough that some share images
 
 
-def save_pictures(config: ConfigDict, workdir: epath.PathLike, source: Source) -> None:
-    """Pictures of montages with their labels, and of the patches of one image before and after augmentation."""
-    if not config.log.pictures or config.method != "jigclu" or (epath.Path(workdir) / PICTURES_FOLDER / "montages.png").exists():
+def save_pictures(training: Training, workdir: epath.PathLike) -> None:
+    """Pictures of montages with their labels, of the patches of one image before and after augmentation, and, where they are not made
+    on the host, of the same patches made in each of the three places."""
+    config, source = training.config, training.source
+    if not config.log.pictures or training.method.view != "montage" or (epath.Path(workdir) / PICTURES_FOLDER / "montages.png").exists():
         return
-    batch, stages = preview(source, config.data, config.augment, seed=config.seed, count=_PREVIEWED)
-    save_picture(workdir, "patches", patches_sheet(stages[0].image, stages[0].cells, stages[0].patches))
+    if config.data.augment == "host":
+        batch, stages = preview(source, config.data, config.augment, seed=config.seed, count=_PREVIEWED)
+        save_picture(workdir, "patches", patches_sheet(stages[0].image, stages[0].cells, stages[0].patches))
+    elif jax.process_count() > 1:
+        return  # the first batch would need every process
+    else:
+        batch = jax.device_get(training.supply.first())
+        image, cells, draws = _first_image(config, source)
+        places = patches_by_place(config, source, image, draws)
+        save_picture(workdir, "patches", patches_sheet(image, cells, places[config.data.augment]))
+        save_picture(workdir, "places", places_sheet(places))
     save_picture(workdir, "montages", montage_sheet(batch["image"], batch["cluster"], batch["location"]))
+
+
+def patches_by_place(config: ConfigDict, source: Source, image: UInt8[np.ndarray, "h w 3"], draws: Draws) -> dict[str, np.ndarray]:
+    """The patches uint8[k, p, p, 3] of one image with the same parameters, from host (where there is TensorFlow), device and resident."""
+    side, steps = patch_side(config.data.image_size, config.data.grid), Steps.of(config.augment)
+    packed = draws.pack()
+    places: dict[str, np.ndarray] = {}
+    if has_tensorflow():
+        from jigclu_jax.data import tf_ops
+
+        places["host"] = np.asarray(tf_ops.augment(crop_patches(image, draws, side), packed, steps))
+    places["device"] = np.asarray(augment(jnp.asarray(crop_patches(image, draws, side, flip=False)), jnp.asarray(packed), steps))
+    stored = resident_side(source, config.data.resident_side, config.data.image_size)
+    square = np.asarray(Image.fromarray(image).resize((stored, stored), Image.Resampling.BILINEAR))
+    boxes = draws.box * np.tile([stored / image.shape[1], stored / image.shape[0]], 2)
+    cut = crop_and_resize(jnp.asarray(np.repeat(square[None], len(boxes), 0)), jnp.asarray(boxes, jnp.float32), side)
+    places["resident"] = np.asarray(augment(cut, jnp.asarray(packed), steps))
+    return places
+
+
+def _first_image(config: ConfigDict, source: Source) -> tuple[UInt8[np.ndarray, "h w 3"], np.ndarray, Draws]:
+    image = source.read(0)
+    cells = patch_boxes(image.shape[1], image.shape[0], config.data.grid, config.data.overlap)
+    return image, cells, draw(config.augment, config.seed, 0, 0, cells)
 
 
 def report_pretraining(config: ConfigDict, workdir: epath.PathLike, source: Source) -> None:

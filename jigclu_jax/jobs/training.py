@@ -5,19 +5,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import saving_field
 from jigclu_jax.data.order import steps_per_epoch
-from jigclu_jax.data.pipeline import train_batches
 from jigclu_jax.data.sources import Source, open_source
-from jigclu_jax.data.stream import BatchStream
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import check_batch, create_mesh
 from jigclu_jax.errors import UserError
+from jigclu_jax.jobs.feeding import Batches, Supply, open_supply
 from jigclu_jax.methods import Method
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.loop import EpochHook, Plan, Trained, fit
@@ -42,6 +40,7 @@ class Training:
       mesh: all devices.
       plan: lengths and intervals in steps.
       step_fn: the compiled step.
+      supply: where its batches come from.
       skipped: damaged images met so far, index -> message.
     """
 
@@ -51,28 +50,16 @@ class Training:
     mesh: Mesh
     plan: Plan
     step_fn: Step
+    supply: Supply
     skipped: dict[int, str] = dataclasses.field(default_factory=dict)
 
     def initial_state(self) -> TrainState:
         """The state at step 0, from `config.seed`."""
         return create_state(self.method, create_optimizer(self.config.optimizer), self.config.seed, self.mesh)
 
-    def batches(self, start_step: int, stop_step: int) -> BatchStream:
+    def batches(self, start_step: int, stop_step: int) -> Batches:
         """Host batches of this process."""
-        config = self.config
-        return train_batches(
-            self.source,
-            config.data,
-            config.augment,
-            view=self.method.view,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            steps_per_epoch=self.plan.steps_per_epoch,
-            start_step=start_step,
-            stop_step=stop_step,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
-        )
+        return self.supply.batches(start_step, stop_step)
 
 
 def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = None) -> Source:
@@ -103,17 +90,17 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
         )
     per_epoch = steps_per_epoch(len(source), config.batch_size, drop_last)
     saving = config[saving_field(config)]
+    schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
+    supply = open_supply(config, source, method.view, per_epoch, mesh)
     plan = Plan(
         total_steps=max(round(config.epochs * per_epoch), 1),
         steps_per_epoch=per_epoch,
         log_every=config.log_every_steps,
         save_every=max(round(saving.every_epochs * per_epoch), 1),
+        dispatch=supply.feed.dispatch,
     )
-    schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
-    step_fn = compile_step(method, create_optimizer(config.optimizer), schedule, per_epoch, mesh)
-    training = Training(config, method, source, mesh, plan, step_fn)
-    training.batches(0, 0).close()  # the pipeline checks its own fields: before anything is written
-    return training
+    step_fn = compile_step(method, create_optimizer(config.optimizer), schedule, per_epoch, mesh, supply.feed)
+    return Training(config, method, source, mesh, plan, step_fn, supply, dict(supply.skipped))
 
 
 def training_result(training: Training, workdir: epath.PathLike, trained: Trained) -> dict[str, Any]:
@@ -203,9 +190,9 @@ def _run(
         progress.say(f"{root} is complete: {first} steps, nothing left to train")
     elif first:
         progress.say(f"{root}: going on from step {first} of {plan.total_steps}")
-    stream: BatchStream | None = None
+    stream: Batches | None = None
 
-    def batches_from(step: int) -> BatchStream:
+    def batches_from(step: int) -> Batches:
         nonlocal stream
         stream = training.batches(step, plan.total_steps)
         return stream

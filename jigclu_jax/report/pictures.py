@@ -146,6 +146,15 @@ def patches_sheet(
     )
 
 
+def places_sheet(places: Mapping[str, UInt8[np.ndarray, "k p p 3"]]) -> Image.Image:
+    """The same patches as they come out of each place that can make them, a row a place."""
+    rows = []
+    for patches in places.values():
+        factor = max(_CELL // patches.shape[1], 1)
+        rows.append(sheet([_enlarged(patch, factor) for patch in patches], columns=len(patches), gap=8, margin=0))
+    return sheet(rows, [f"augment={name}" for name in places], columns=1)
+
+
 def sheet(
     pictures: Sequence[Image.Image], captions: Sequence[str] = (), *, columns: int = 3, gap: int = _GAP, margin: int = _GAP
 ) -> Image.Image:

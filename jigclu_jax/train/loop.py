@@ -1,6 +1,7 @@
 """The training loop: batches through the step, metrics out, checkpoints kept. It never learns a method's name."""
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,12 +11,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jigclu_jax.device.mesh import device_batches
+from jigclu_jax.device.mesh import device_batches, stacked_to_device
 from jigclu_jax.errors import NonFiniteError, Preempted
 from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.idle import IdleMeter
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.state import TrainState
-from jigclu_jax.train.step import Batch, Metrics, Step
+from jigclu_jax.train.step import Metrics, Step
 from jigclu_jax.train.stop import StopRequest
 from jigclu_jax.train.writers import MetricWriter
 
@@ -34,12 +36,14 @@ class Plan:
       steps_per_epoch: updates an epoch.
       log_every: a row of metrics at least that often; epochs end with a row in any case.
       save_every: a checkpoint that often; the last step is saved in any case.
+      dispatch: at most that many steps are started by one call; none of them but the last logs, saves or ends an epoch.
     """
 
     total_steps: int
     steps_per_epoch: int
     log_every: int
     save_every: int
+    dispatch: int = 1
 
     def logs(self, step: int) -> bool:
         """Whether a row is written after `step` updates."""
@@ -52,6 +56,11 @@ class Plan:
     def ends_epoch(self, step: int) -> bool:
         """Whether `step` updates complete an epoch, or the run."""
         return step % self.steps_per_epoch == 0 or step == self.total_steps
+
+    def steps_from(self, step: int) -> int:
+        """How many steps one call makes after `step` updates."""
+        ends = range(step + 1, step + self.dispatch)
+        return next((end - step for end in ends if self.logs(end) or self.saves(end)), self.dispatch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +108,8 @@ def fit(
       Preempted: a stop was requested, and the state is saved.
     """
     begun, before, first = time.monotonic(), float(meta.get("seconds", 0.0)), int(state.step)
-    recorder = _Recorder(plan, writer, progress)
+    meter = IdleMeter()
+    recorder = _Recorder(plan, writer, progress, meter)
     sums: dict[str, float] = {}
     saved = first
 
@@ -109,49 +119,70 @@ def fit(
         checkpoints.save(step, state, {**meta, "seconds": seconds, "epoch_metrics": sums}, sums if plan.ends_epoch(step) else None)
 
     step = first
-    for batch in device_batches(batches_from(first), mesh) if first < plan.total_steps else ():
-        state, metrics = step_fn(state, batch)
-        step += 1
-        recorder.flush()  # the row before, now that the next step is under way
-        if step == first + 1:
-            jax.block_until_ready(metrics)  # compilation is in no rate
-            recorder.first(step, metrics)
-        if plan.logs(step):
-            recorder.hold(step, metrics, state)
-        if plan.ends_epoch(step) or plan.saves(step):
-            with progress.paused():
-                sums = recorder.means(state)
-                for hook in epoch_hooks if plan.ends_epoch(step) else ():
-                    sums |= hook(step, state)
-                recorder.join(sums if plan.ends_epoch(step) else {})
-        if plan.saves(step):
-            recorder.flush()
-            with progress.paused():
-                save(step)
-                saved = step
-        if (stop.requested and jax.process_count() == 1) or checkpoints.reached_preemption(step):
-            recorder.flush()
-            if saved != step:
-                sums = recorder.means(state)
-                save(step)
-            checkpoints.wait()
-            progress.say(f"stopped on request after step {step}: saved, start the same command again to go on")
-            raise Preempted(f"stopped after step {step}")
+    try:
+        for count, batch in _dispatches(batches_from, plan, first, mesh):
+            state, metrics = step_fn(state, *batch)
+            meter.started(metrics)
+            step += count
+            recorder.flush()  # the row before, now that the next step is under way
+            if step == first + count:
+                jax.block_until_ready(metrics)  # compilation is in no rate
+                recorder.first(step, metrics)
+            if plan.logs(step):
+                recorder.hold(step, metrics, state)
+            if plan.ends_epoch(step) or plan.saves(step):
+                with progress.paused():
+                    sums = recorder.means(state)
+                    for hook in epoch_hooks if plan.ends_epoch(step) else ():
+                        sums |= hook(step, state)
+                    recorder.join(sums if plan.ends_epoch(step) else {})
+                meter.pause()
+            if plan.saves(step):
+                recorder.flush()
+                with progress.paused():
+                    save(step)
+                    saved = step
+            if (stop.requested and jax.process_count() == 1) or checkpoints.reached_preemption(step):
+                recorder.flush()
+                if saved != step:
+                    sums = recorder.means(state)
+                    save(step)
+                checkpoints.wait()
+                progress.say(f"stopped on request after step {step}: saved, start the same command again to go on")
+                raise Preempted(f"stopped after step {step}")
+    finally:
+        meter.close()
     recorder.flush()
     checkpoints.wait()
     rate = progress.average
     return Trained(state, before + time.monotonic() - begun, rate if math.isfinite(rate) else None)
 
 
+def _dispatches(batches_from: BatchesFrom, plan: Plan, first: int, mesh: Mesh) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """(number of steps, what the step function takes beside the state), from the first step to the last."""
+    if first >= plan.total_steps:
+        return
+    batches = batches_from(first)
+    if plan.dispatch == 1:
+        yield from ((1, (batch,)) for batch in device_batches(batches, mesh))
+        return
+    step = first
+    while step < plan.total_steps:
+        count = plan.steps_from(step)
+        taken = list(itertools.islice(batches, count))
+        yield count, (stacked_to_device(taken, plan.dispatch, mesh), np.int32(count))
+        step += count
+
+
 class _Recorder:
     """Holds a row until its metrics can be fetched without waiting, and watches for non-finite numbers."""
 
-    def __init__(self, plan: Plan, writer: MetricWriter, progress: Progress) -> None:
-        self._plan, self._writer, self._progress = plan, writer, progress
+    def __init__(self, plan: Plan, writer: MetricWriter, progress: Progress, meter: IdleMeter) -> None:
+        self._plan, self._writer, self._progress, self._meter = plan, writer, progress, meter
         self._held: tuple[int, Metrics, jax.Array, dict[str, float]] | None = None
         self._shown = 0
 
-    def first(self, step: int, metrics: Batch) -> None:
+    def first(self, step: int, metrics: Metrics) -> None:
         """The first step of this process: starts the clock."""
         self._progress.update(step, {name: float(value) for name, value in metrics.items()})
         self._shown = step
@@ -173,6 +204,7 @@ class _Recorder:
             return
         (step, metrics, bad, more), self._held = self._held, None
         row: dict[str, float] = {name: float(value) for name, value in metrics.items()} | more
+        row["input_wait"] = self._meter.share()
         rate = self._progress.update(step, row) if step > self._shown else math.nan
         self._shown = step
         self._writer.write(step, {"epoch": step / self._plan.steps_per_epoch, **row, "images_per_second": rate})

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, SupportsFloat, runtime_checkable
 
+INPUT_BOUND = 0.1  # from this share of idle time on, a run is said to be input-bound
 _MEMORY_SECONDS = 60.0  # the rate shown is that of about the last minute: steady, yet it follows a machine that slows down
 _ACCURACIES = {"accuracy_retrieval": "retrieval", "accuracy_top1": "top-1", "probe_top1": "top-1"}
 
@@ -111,6 +112,9 @@ class Progress:
         parts += [f"{label} {100 * float(metrics[name]):.1f} %" for name, label in _ACCURACIES.items() if name in metrics]
         if math.isfinite(rate):
             parts.append(f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s")
+            wait = float(metrics.get("input_wait", 0.0))
+            if wait >= INPUT_BOUND:
+                parts.append(f"input-bound: {100 * wait:.0f} % of the time waiting for images")
             done = step - (self._first_step or 0)
             seconds = (self._total_steps - step) * (self._batch_size / rate + self._all_paused / done)
             took = self._all_seconds + self._all_paused

@@ -12,9 +12,10 @@ from PIL import Image
 from jigclu_jax.config import crop_augment_config, montage_augment_config, pipeline_config, source_config
 from jigclu_jax.data.crops import crop_patches
 from jigclu_jax.data.draws import draw
+from jigclu_jax.data.eval_stream import EvalStream
 from jigclu_jax.data.geometry import patch_boxes
 from jigclu_jax.data.order import epoch_order
-from jigclu_jax.data.pipeline import eval_batches, train_batches
+from jigclu_jax.data.pipeline import train_batches
 from jigclu_jax.data.preview import preview
 from jigclu_jax.data.stream import BatchStream
 from jigclu_jax.errors import ImageError, UserError
@@ -250,7 +251,7 @@ def evaluation(**changes: object) -> ConfigDict:
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_evaluation_is_torchvisions_resize_and_centre_crop_in_order(hosts: int) -> None:
     source = photographs(10)
-    shares = [list(eval_batches(source, evaluation(), batch_size=4, host=host, hosts=hosts)) for host in range(hosts)]
+    shares = [list(EvalStream(source, evaluation(), batch_size=4, host=host, hosts=hosts)) for host in range(hosts)]
     assert {len(share) for share in shares} == {3}
     batches = [{name: np.concatenate([share[i][name] for share in shares]) for name in shares[0][0]} for i in range(3)]
     mask = np.concatenate([batch["mask"] for batch in batches])
@@ -271,7 +272,7 @@ def test_one_damaged_image_stops_with_its_name_in_one_line() -> None:
     for open_stream in (
         lambda: montages(source),
         lambda: train_batches(source, settings(), crop_augment_config(), view="crop", seed=0, batch_size=4, steps_per_epoch=2, stop_step=2),
-        lambda: eval_batches(source, evaluation(), batch_size=4),
+        lambda: EvalStream(source, evaluation(), batch_size=4),
     ):
         with pytest.raises(ImageError, match=r"^images\[3\]: damaged image: mend it, or set (eval_)?data\.on_error=skip"):
             list(open_stream())
@@ -287,7 +288,7 @@ def test_damaged_images_give_way_to_the_next_usable_one_when_skipped() -> None:
     for cluster, _, patch in cells(batch, 2):
         assert (patch == replaced[int(order[cluster])]).all()
     assert stream.skipped == {index: f"images[{index}]: damaged image" for index in broken}
-    evaluated = eval_batches(source, evaluation(on_error="skip"), batch_size=8)
+    evaluated = EvalStream(source, evaluation(on_error="skip"), batch_size=8)
     assert next(evaluated)["image"][:, 0, 0, 0].tolist() == [replaced[index] for index in range(8)]
     assert set(evaluated.skipped) == broken
 
@@ -314,7 +315,7 @@ def test_small_images_are_refused_by_name_enlarged_or_skipped() -> None:
     assert list(stream.skipped) == [2]
     next(montages(source, data=settings(min_side=9)))
     with pytest.raises(ImageError, match=r"images\[2\].*eval_data\.min_side=1"):
-        list(eval_batches(source, evaluation(min_side=10), batch_size=8))
+        list(EvalStream(source, evaluation(min_side=10), batch_size=8))
     # single crops enlarge whatever comes unless told otherwise
     next(train_batches(source, settings(min_side=-1), crop_augment_config(), view="crop", seed=0, batch_size=8, steps_per_epoch=1))
 
@@ -367,8 +368,8 @@ def test_other_arguments_that_cannot_work() -> None:
         lambda: montages(source, steps_per_epoch=2),
         lambda: montages(source, batch_size=16, steps_per_epoch=1),
         lambda: montages(source, bad_augment),
-        lambda: eval_batches(source, evaluation(crop=0), batch_size=8),
-        lambda: eval_batches(source, evaluation(), batch_size=3, hosts=2),
+        lambda: EvalStream(source, evaluation(crop=0), batch_size=8),
+        lambda: EvalStream(source, evaluation(), batch_size=3, hosts=2),
     ]
     for call in calls:
         with pytest.raises(UserError):

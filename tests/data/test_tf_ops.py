@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from jigclu_jax.config import crop_augment_config, montage_augment_config
 from jigclu_jax.data import tf_ops
 from jigclu_jax.data.crops import crop_patches, resize_and_centre_crop
-from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Draws, draw
+from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Draws, Steps, draw
 from jigclu_jax.data.lazy_tf import tensorflow
 
 COUNT = 12
@@ -132,14 +132,14 @@ def test_whole_augmentation_in_random_order_is_pillows(side: int) -> None:
     images = np.concatenate([patches(side)] * 3)
     draws = draws_of(len(images), side)
     assert draws.jitter.any() and draws.grayscale.any() and draws.blur.any()
-    got = np.asarray(tf_ops.augment(images, draws.pack(), tf_ops.Steps.of(montage_augment_config())))
+    got = np.asarray(tf_ops.augment(images, draws.pack(), Steps.of(montage_augment_config())))
     assert error(got, pillow_augment(images, draws)) < 0.1
 
 
 def test_eager_equals_dataset_map() -> None:
     tf = tensorflow()
     images, packed = patches(16), draws_of(COUNT, 16).pack()
-    steps = tf_ops.Steps.of(montage_augment_config())
+    steps = Steps.of(montage_augment_config())
     eager = np.asarray(tf_ops.augment(images, packed, steps))
     dataset = tf.data.Dataset.from_tensors((images, packed)).map(
         tf.autograph.experimental.do_not_convert(lambda patches, rows: tf_ops.augment(patches, rows, steps))
@@ -159,7 +159,7 @@ def test_eager_equals_dataset_map() -> None:
 
 def test_without_xla_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     images, packed = patches(16), draws_of(COUNT, 16).pack()
-    steps = tf_ops.Steps.of(montage_augment_config())
+    steps = Steps.of(montage_augment_config())
     compiled = np.asarray(tf_ops.augment(images, packed, steps))
     monkeypatch.setattr(tf_ops, "xla_works", lambda: False)
     plain = np.asarray(tf_ops._compiled.__wrapped__(steps, 16)(images, packed))
@@ -170,10 +170,10 @@ def test_without_xla_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 def test_operations_at_zero_leave_the_pixels() -> None:
     images = patches(16)
     packed = draws_of(COUNT, 16).pack()
-    assert tf_ops.augment(images, packed, tf_ops.Steps.of(crop_augment_config())) is images
+    assert tf_ops.augment(images, packed, Steps.of(crop_augment_config())) is images
     config = montage_augment_config()
     config.hue = config.jitter_probability = config.blur_probability = 0.0
-    only_gray = np.asarray(tf_ops.augment(images, packed, tf_ops.Steps.of(config)))
+    only_gray = np.asarray(tf_ops.augment(images, packed, Steps.of(config)))
     expected = np.where(packed[:, 9, None, None, None] > 0, each(images, lambda image, _: image.convert("L").convert("RGB")), images)
     np.testing.assert_array_equal(only_gray, expected)
 
@@ -181,7 +181,7 @@ def test_operations_at_zero_leave_the_pixels() -> None:
 def test_one_pixel_patches_pass() -> None:
     images = np.random.default_rng(0).integers(0, 256, (COUNT, 1, 1, 3), dtype=np.uint8)
     draws = draws_of(COUNT, 1)
-    got = np.asarray(tf_ops.augment(images, draws.pack(), tf_ops.Steps.of(montage_augment_config())))
+    got = np.asarray(tf_ops.augment(images, draws.pack(), Steps.of(montage_augment_config())))
     assert error(got, pillow_augment(images, draws)) < 0.3
 
 

@@ -1,0 +1,198 @@
+"""A data set that lives on the accelerators: every montage is cut, resized, augmented and pasted there, from uint8 images.
+
+Images are stored as squares. One that is not square is stretched to one, and its own width and height are kept: crops are drawn in
+the image's own geometry, their edges are scaled into the square, and the resize undoes the stretch. So no pixel is cut away, none
+is padding, and all images have one shape.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int32, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jigclu_jax.data.draws import UNIFORMS, Steps, draws_from_uniforms
+from jigclu_jax.data.plan import Plan
+from jigclu_jax.data.reader import ImageReader
+from jigclu_jax.data.sources import Source
+from jigclu_jax.device.feed import Batch, Feed
+from jigclu_jax.device.mesh import DATA_AXIS, batch_sharding, replicated
+from jigclu_jax.errors import UserError
+from jigclu_jax.ops.colour import augment
+from jigclu_jax.ops.crop import cell_boxes, crop_and_resize
+from jigclu_jax.ops.montage import join_cells
+
+SHARE_OF_MEMORY = 0.7  # of a device's memory that images may take: parameters and activations want the rest
+
+_GIB = 2**30
+
+
+def resident_side(source: Source, configured: int, image_size: int) -> int:
+    """Side in pixels of the stored squares: `configured`, or for 0 the images' own where the first is a small square, else image_size."""
+    if configured:
+        return configured
+    height, width = source.read(0).shape[:2]
+    return height if height == width and height <= image_size else image_size
+
+
+def load(
+    source: Source, side: int, reader: ImageReader, mesh: Mesh, say: Callable[[int, int], None] = lambda done, count: None
+) -> tuple[UInt8[Array, "n side side 3"], Int32[np.ndarray, "n 3"]]:
+    """Read every image once and put it where it will stay: (images, sharded over the devices; width, height, index it was read from).
+
+    Each process reads the images of its own devices. The count is rounded up to a multiple of the devices with copies of the last
+    image, which no index names. `say(images read, images to read)` is called now and then.
+
+    Raises:
+      UserError: the images do not fit into the devices' memory.
+      ImageError: an image that cannot be used (on_error=stop).
+    """
+    count = len(source)
+    rows = -(-count // mesh.size)
+    check_memory(rows * side * side * 3, count, side, mesh)
+    facts = np.zeros((rows * mesh.size, 3), np.int32)
+    own = sum(device.process_index == jax.process_index() for device in mesh.devices.flat) * rows
+    done = 0
+
+    def one(index: int) -> UInt8[np.ndarray, "side side 3"]:
+        image, used = reader(min(index, count - 1))
+        facts[index] = image.shape[1], image.shape[0], used
+        if image.shape[:2] == (side, side):
+            return image
+        # anti-aliased when it shrinks; the crop's own resize follows from these pixels
+        return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+    def block(where: Any) -> UInt8[np.ndarray, "rows side side 3"]:
+        nonlocal done
+        start, stop, _ = where[0].indices(rows * mesh.size)
+        images = np.empty((stop - start, side, side, 3), np.uint8)
+        for first in range(start, stop, 1024):  # in pieces: what is read ahead stays small
+            last = min(first + 1024, stop)
+            for index, image in zip(range(first, last), pool.map(one, range(first, last)), strict=True):
+                images[index - start] = image
+            done += last - first
+            say(min(done, own), own)
+        return images
+
+    with ThreadPoolExecutor(max(os.cpu_count() or 1, 2), "resident") as pool:
+        images = jax.make_array_from_callback((rows * mesh.size, side, side, 3), batch_sharding(mesh), block)
+    if jax.process_count() > 1:
+        # each process knows its own images alone, the rows of others are 0
+        facts = np.asarray(multihost_utils.process_allgather(facts)).max(axis=0)
+    return images, facts
+
+
+def check_memory(wanted: int, count: int, side: int, mesh: Mesh) -> None:
+    """Refuse `wanted` bytes a device where that is more than `SHARE_OF_MEMORY` of it, if the device tells how much it has.
+
+    Raises:
+      UserError: saying how much is wanted, how much there is, and what would fit.
+    """
+    device = mesh.local_devices[0]
+    limit = ((device.memory_stats() or {}) if device.platform != "cpu" else {}).get("bytes_limit")
+    room = int(SHARE_OF_MEMORY * limit) if limit else _host_memory()
+    if device.platform == "cpu":  # its "devices" share the machine's memory
+        wanted *= len(mesh.local_devices)
+    if wanted <= room:
+        return
+    fits = int(side * (room / wanted) ** 0.5)
+    where = "this machine has room for" if device.platform == "cpu" else "a device has room for"
+    raise UserError(
+        f"data.augment=resident: {count} images of {side} x {side} pixels take {wanted / _GIB:.2f} GiB a device, and {where}"
+        f" {room / _GIB:.2f}: set data.resident_side to at most {fits}, data.limit to at most {int(count * room / wanted)},"
+        f" use {-(-wanted * mesh.size // room)} devices, or set data.augment=device"
+    )
+
+
+def _host_memory() -> int:
+    try:
+        return int(SHARE_OF_MEMORY * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return 1 << 62  # a system that does not say
+
+
+def resident_feed(
+    images: UInt8[Array, "n side side 3"],
+    sizes: Int32[np.ndarray, "n 2"],
+    augment_config: ConfigDict,
+    plan: Plan,
+    *,
+    seed: int,
+    mesh: Mesh,
+    dispatch: int,
+) -> Feed:
+    """Batches made of resident images (`load`); the host sends `data/index_stream.py`'s grids alone."""
+
+    def prepare(arrays: Any, batch: Batch) -> Batch:
+        images, sizes = arrays
+        places = batch["example"], batch["location"], batch["epoch"]
+        cells = make_cells(images, sizes, *places, config=augment_config, plan=plan, seed=seed, mesh=mesh)
+        rest = {name: value for name, value in batch.items() if name not in ("example", "epoch")}
+        return {**rest, "image": join_cells(cells, plan.grid)}
+
+    return Feed(prepare, (images, jax.device_put(sizes, replicated(mesh))), dispatch)
+
+
+def make_cells(
+    images: UInt8[Array, "n side side 3"],
+    sizes: Int32[Array, "n 2"],
+    example: Int32[Array, "b m m"],
+    location: Int32[Array, "b m m"],
+    epoch: Int32[Array, " b"],
+    *,
+    config: ConfigDict,
+    plan: Plan,
+    seed: int,
+    mesh: Mesh,
+) -> UInt8[Array, "k p p 3"]:
+    """The augmented patches of a batch's cells, in row-major order; each device makes those of its own montages.
+
+    What a patch draws is a function of (seed, epoch, example, location), so that the number of devices changes nothing.
+    """
+    side = images.shape[1]
+    example, location = example.reshape(-1), location.reshape(-1)
+    epoch = jnp.repeat(epoch, plan.grid * plan.grid)
+    width, height = sizes[example].T
+    uniforms = jax.vmap(functools.partial(_uniforms, seed))(epoch, example, location)
+    draws = draws_from_uniforms(config, uniforms, cell_boxes(width, height, location, plan.grid, plan.overlap), jnp)
+    scale = side / jnp.stack([width, height, width, height], axis=1).astype(jnp.float32)
+    steps = Steps.of(config)
+    patches = crop_and_resize(take(images, example, mesh), draws.box * scale, plan.side)
+    return augment(patches, draws.pack(jnp), steps)
+
+
+def _uniforms(seed: int, epoch: Array, example: Array, location: Array) -> Array:
+    key = jax.random.key(seed)
+    for number in (epoch, example, location):
+        key = jax.random.fold_in(key, number)
+    return jax.random.uniform(key, (UNIFORMS,))
+
+
+def take(images: UInt8[Array, "n side side 3"], example: Int32[Array, " k"], mesh: Mesh) -> UInt8[Array, "k side side 3"]:
+    """Images by number, to the device whose cells want them.
+
+    The one exchange of a step: every device puts the wanted images that it holds in their places, zeros elsewhere, and a
+    reduce-scatter adds them up. On d devices each sends (d - 1) / d * k * side * side * 3 bytes; on one, nothing.
+    """
+    if mesh.size == 1:
+        return jnp.take(images, example, axis=0)
+
+    def own(images: Array, example: Array) -> Array:
+        place = example - jax.lax.axis_index(DATA_AXIS) * images.shape[0]
+        here = (place >= 0) & (place < images.shape[0])
+        found = jnp.take(images, jnp.where(here, place, 0), axis=0)
+        found = jnp.where(here[:, None, None, None], found, jnp.zeros((), images.dtype))
+        return jax.lax.psum_scatter(found, DATA_AXIS, scatter_dimension=0, tiled=True)
+
+    whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
+    example = jax.lax.with_sharding_constraint(example, NamedSharding(mesh, whole))
+    return jax.shard_map(own, mesh=mesh, in_specs=(split, whole), out_specs=split)(images, example)

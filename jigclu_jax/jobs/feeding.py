@@ -1,0 +1,116 @@
+"""Where a run's batches come from, by `config.data.augment`: the host's pipeline, its first half, or resident images."""
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jigclu_jax.data.index_stream import IndexStream
+from jigclu_jax.data.pipeline import train_batches
+from jigclu_jax.data.plan import plan_for
+from jigclu_jax.data.reader import ImageReader
+from jigclu_jax.data.sources import Source
+from jigclu_jax.device import distributed, resident
+from jigclu_jax.device.feed import Feed, device_feed, host_feed, prepared_batch
+from jigclu_jax.device.mesh import to_device
+from jigclu_jax.train.progress import duration
+
+_DISPATCH = 8  # steps a call on an accelerator: what the host does between two is then hidden behind even short steps
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """An iterator over host batches that knows which images it had to leave out."""
+
+    @property
+    def skipped(self) -> dict[int, str]: ...
+    def __next__(self) -> dict[str, np.ndarray]: ...
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
+    def close(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Supply:
+    """Host batches and what becomes of them.
+
+    Attributes:
+      batches: (first step, step after the last) -> host batches of this process.
+      feed: what the device does to them.
+      mesh: where they go.
+      skipped: images left out while a resident data set was loaded, index -> message.
+    """
+
+    batches: Callable[[int, int], Batches]
+    feed: Feed
+    mesh: Mesh
+    skipped: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+    def first(self) -> dict[str, jax.Array]:
+        """The first batch of a run, as its method gets it."""
+        stream = self.batches(0, 1)
+        try:
+            return prepared_batch(self.feed, to_device(next(stream), self.mesh))
+        finally:
+            stream.close()
+
+
+def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: int, mesh: Mesh) -> Supply:
+    """The supply of a run, everything about it checked; resident images are loaded here.
+
+    Raises:
+      UserError: a configuration that cannot work, or a data set that does not fit into the devices' memory.
+      ImageError: an image of a resident data set that cannot be used (data.on_error=stop).
+    """
+    data, host, hosts = config.data, jax.process_index(), jax.process_count()
+    plan = plan_for(source, data, config.augment, view, config.batch_size, steps_per_epoch, host, hosts)
+    shared = {
+        "view": view,
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "steps_per_epoch": steps_per_epoch,
+        "host": host,
+        "hosts": hosts,
+    }
+    if data.augment != "resident":
+
+        def batches(start_step: int, stop_step: int) -> Batches:
+            return train_batches(source, data, config.augment, start_step=start_step, stop_step=stop_step, **shared)
+
+        batches(0, 0).close()  # builds the pipeline once: what it refuses is told before anything is written
+        return Supply(batches, device_feed(config.augment, plan.grid) if data.augment == "device" else host_feed(), mesh)
+    side = resident.resident_side(source, data.resident_side, data.image_size)
+    reader = ImageReader(source, plan.min_side, data.on_error, "data")
+    images, facts = resident.load(source, side, reader, mesh, _reporter(source.name))
+    dispatch = data.dispatch_steps or (1 if jax.default_backend() == "cpu" else _DISPATCH)
+    feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=config.seed, mesh=mesh, dispatch=dispatch)
+    # a crop carries its image's label; montages have no use for labels, which may lie inside the records
+    labels = source.labels if view == "crop" else None
+    if labels is not None:
+        labels = labels[facts[: len(source), 2]]  # of the image that was read, where one gave way to the next
+    stream = functools.partial(IndexStream, len(source), labels, plan, **shared)
+    return Supply(lambda start, stop: stream(start_step=start, stop_step=stop), feed, mesh, reader.skipped)
+
+
+def _reporter(name: str) -> Callable[[int, int], None]:
+    """Prints how far loading is, every few seconds and at its end."""
+    begun = time.monotonic()
+    last = begun
+
+    def say(done: int, count: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if not distributed.is_main() or (now - last < 5 and done < count):
+            return
+        last = now
+        rate = done / max(now - begun, 1e-9)
+        rest = f"{duration((count - done) / rate)} left" if done < count else f"took {duration(now - begun)}"
+        print(f"loading {name} into device memory: {done}/{count} images  {rate:.0f} images/s  {rest}", file=sys.stderr, flush=True)
+
+    return say

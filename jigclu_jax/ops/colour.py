@@ -1,0 +1,95 @@
+"""Colour jitter, grayscale, blur and flip on batches of patches on the accelerator, with Pillow's arithmetic: 8-bit values after each.
+
+The formulas are those of `data/tf_ops.py`, from the same parameters (`data/draws.py: Draws.pack`), so that a picture is the same
+wherever it is augmented. All patches go through all operations, and each keeps what it drew: a branch would cost more than it saves.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float32, UInt8
+
+from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
+from jigclu_jax.ops.blur import blur
+
+Planes = Float32[Array, "n 3 h w"]  # whole numbers 0..255
+
+
+def augment(patches: UInt8[Array, "n p p 3"], packed: Float32[Array, "n 12"], steps: Steps) -> UInt8[Array, "n p p 3"]:
+    """Jitter in the drawn order, grayscale, blur, flip of each patch, by its row of `Draws.pack()`."""
+    if not (steps.jitter or steps.grayscale or steps.blur > 0 or steps.flip):
+        return patches
+    planes = jnp.transpose(patches, (0, 3, 1, 2)).astype(jnp.float32)
+    if steps.jitter:
+        planes = _chosen(packed[:, 0] > 0, _jitter(planes, packed, steps.hue), planes)
+    if steps.grayscale:
+        planes = _chosen(packed[:, 9] > 0, jnp.broadcast_to(luma(planes), planes.shape), planes)
+    if steps.blur > 0:
+        planes = _chosen(packed[:, 10] > 0, blur(planes, packed[:, 10], steps.blur), planes)
+    if steps.flip:
+        planes = _chosen(packed[:, 11] > 0, planes[..., ::-1], planes)
+    return jnp.transpose(planes.astype(jnp.uint8), (0, 2, 3, 1))
+
+
+def luma(planes: Planes) -> Float32[Array, "n 1 h w"]:
+    """Pillow's "L"; exact, as every sum stays under 2 ** 24."""
+    red, green, blue = planes[:, 0:1], planes[:, 1:2], planes[:, 2:3]
+    return jnp.floor((19595.0 * red + 38470.0 * green + 7471.0 * blue + 32768.0) * (1 / 65536))
+
+
+def blend(planes: Planes, other: Float32[Array, "n _ _ _"] | float, factor: Float32[Array, " n"]) -> Planes:
+    """Pillow's Image.blend(other, planes, factor): a truncated interpolation, or extrapolation clipped to 0..255."""
+    mixed = other + factor[:, None, None, None] * (planes - other)
+    return jnp.floor(jnp.clip(mixed, 0.0, 255.0))
+
+
+def rounded_mean(gray: Float32[Array, "n 1 h w"]) -> Float32[Array, "n 1 1 1"]:
+    """The whole-number mean that ImageEnhance.Contrast fades to; exact, whatever the order of adding."""
+    rows = gray.sum(axis=3, keepdims=True).astype(jnp.int32)  # below 2 ** 24 up to 65,000 pixels a row
+    count = gray.shape[2] * gray.shape[3]
+    total = rows.sum(axis=2, keepdims=True)  # below 2 ** 31 up to 8 million pixels a patch
+    whole, rest = total // count, total % count
+    return (whole + (2 * rest >= count)).astype(jnp.float32)
+
+
+def shift_hue(planes: Planes, shift: Float32[Array, " n"]) -> Planes:
+    """Add `shift` (0..255) to Pillow's 8-bit hue, modulo 256; both conversions truncate and round as Pillow does."""
+    red, green, blue = planes[:, 0:1], planes[:, 1:2], planes[:, 2:3]
+    high = jnp.maximum(jnp.maximum(red, green), blue)
+    spread = high - jnp.minimum(jnp.minimum(red, green), blue)
+    divisor = jnp.maximum(spread, 1.0)
+    later = jnp.where(green == high, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor)
+    turn = jnp.where(red == high, (green - blue) / divisor, later) / 6.0
+    hue = jnp.floor(jnp.where(turn < 0, turn + 1.0, turn) * 255.0)
+    saturation = jnp.floor(spread * 255.0 / jnp.maximum(high, 1.0))
+    sector = jnp.mod(hue + shift[:, None, None, None], 256.0) * 6.0 / 255.0
+    # a channel falls from `high` by saturation times how far the hue lies from it: a trapezoid over the six sectors
+    depth = high * saturation / 255.0
+
+    def channel(offset: float) -> Float32[Array, "n 1 h w"]:
+        along = sector + offset
+        along = jnp.where(along >= 6.0, along - 6.0, along)
+        away = jnp.clip(jnp.minimum(along, 4.0 - along), 0.0, 1.0)
+        return jnp.floor(high - depth * away + 0.5)
+
+    return jnp.concatenate([channel(5.0), channel(3.0), channel(1.0)], axis=1)
+
+
+def _jitter(planes: Planes, packed: Float32[Array, "n 12"], with_hue: bool) -> Planes:
+    """Brightness, contrast, saturation and hue, in the order of each patch."""
+
+    def slot(number: Array, planes: Planes) -> Planes:
+        operation = jnp.take(packed, 1 + number, axis=1)
+        gray = luma(planes)
+        # contrast and saturation are one blend, with the mean of the luma or with the luma itself
+        other = _chosen(operation == CONTRAST, rounded_mean(gray), _chosen(operation == SATURATION, gray, jnp.zeros_like(gray)))
+        column = {BRIGHTNESS: 5, CONTRAST: 6, SATURATION: 7}
+        factor = sum((jnp.where(operation == name, packed[:, index], 0.0) for name, index in column.items()), jnp.zeros(()))
+        blended = blend(planes, other, factor)
+        return _chosen(operation == HUE, shift_hue(planes, packed[:, 8]) if with_hue else planes, blended)
+
+    return lax.fori_loop(0, 4, slot, planes)  # one program for the four slots: a quarter of the compilation
+
+
+def _chosen(condition: Array, yes: Array, no: Array) -> Array:
+    """Per patch: `yes` where the condition [n] holds, else `no`."""
+    return jnp.where(condition[:, None, None, None], yes, no)
