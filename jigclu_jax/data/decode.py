@@ -40,7 +40,12 @@ _QUIET_MODULE = r"PIL\."
 
 
 def decode_rgb(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes one encoded image (`data`) into RGB, uint8[h, w, 3], contiguous and writable.
+    """`decode_image` as an array, uint8[h, w, 3], contiguous and writable; raises ImageError."""
+    return np.array(decode_image(data, where))
+
+
+def decode_image(data: bytes, where: str) -> Image.Image:
+    """Decodes one encoded image (`data`) into a Pillow image of mode RGB.
 
     `where` names the image in errors. Raises ImageError (one line) for bytes that are no image or damaged, and for images
     over `MAX_PIXELS`. As torchvision's `convert("RGB")` does, alpha is dropped, not blended; the first frame of an
@@ -73,26 +78,30 @@ def gray_to_rgb(gray: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
-def _to_rgb(image: Image.Image, where: str) -> UInt8[np.ndarray, "h w 3"]:
+def _to_rgb(image: Image.Image, where: str) -> Image.Image:
     mode = image.mode
     if mode.startswith("I;16"):
-        return gray_to_rgb(_from_16_bits(np.asarray(image)))
+        return _gray(_from_16_bits(np.asarray(image)))
     if mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ImageError(
                 f"{where}: 32-bit gray values from {values.min()} to {values.max()} have no known white: save the image with 8 or 16 bits"
             )
-        return gray_to_rgb(_from_16_bits(values))
+        return _gray(_from_16_bits(values))
     if mode == "F":
-        return gray_to_rgb(_from_float(np.asarray(image), where))
+        return _gray(_from_float(np.asarray(image), where))
     # convert() warns about, and searches a colour for, transparency that is dropped anyway
     image.info.pop("transparency", None)
     if mode == "RGBa":
         image = image.convert("RGBA")
     elif mode == "La":
         image = image.convert("LA")
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
+
+
+def _gray(values: UInt8[np.ndarray, "h w"]) -> Image.Image:
+    return Image.fromarray(values).convert("RGB")
 
 
 def _from_16_bits(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:

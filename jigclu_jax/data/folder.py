@@ -14,8 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 from etils import epath
 from jaxtyping import Int32, UInt8
+from PIL import Image
 
-from jigclu_jax.data.decode import decode_rgb
+from jigclu_jax.data.decode import decode_image, decode_rgb
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.errors import ImageError, UserError
 
@@ -59,16 +60,21 @@ class FolderSource:
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the file."""
+        return decode_rgb(self._bytes(index), self.describe(index))
+
+    def decode(self, index: int) -> Image.Image:
+        """The same as a Pillow image."""
+        return decode_image(self._bytes(index), self.describe(index))
+
+    def _bytes(self, index: int) -> bytes:
         where = self.describe(index)
         try:
             if self._remote:
-                data = epath.Path(where).read_bytes()
-            else:
-                with open(where, "rb", buffering=0) as file:
-                    data = file.read()
+                return epath.Path(where).read_bytes()
+            with open(where, "rb", buffering=0) as file:
+                return file.read()
         except Exception as error:  # remote file systems raise other things than OSError, TensorFlow's its own
             raise ImageError(f"{where}: cannot be read: {one_line(error)}") from error
-        return decode_rgb(data, where)
 
     def describe(self, index: int) -> str:
         """The path of image `index`."""

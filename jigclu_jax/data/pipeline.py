@@ -145,9 +145,8 @@ def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int, fli
         if index < 0:
             return np.zeros((k, side, side, 3), np.uint8), np.zeros((k, PACKED), np.float32), np.int32(_PADDING)
         image, used = reader(index)
-        height, width = image.shape[:2]
         # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
-        draws = draw(augment, seed, int(epoch), index, patch_boxes(width, height, plan.grid, plan.overlap))
+        draws = draw(augment, seed, int(epoch), index, patch_boxes(*image.size, plan.grid, plan.overlap))
         return crop_patches(image, draws, side, flip), draws.pack(), _label(reader.source, used)
 
     return cut

@@ -1,9 +1,8 @@
 """Reading the images of a source, with what to do about those that cannot be used."""
 
-import numpy as np
-from jaxtyping import UInt8
+from PIL import Image
 
-from jigclu_jax.data.sources import Source
+from jigclu_jax.data.sources import Source, load_image
 from jigclu_jax.errors import ImageError, UserError
 
 
@@ -17,8 +16,8 @@ class ImageReader:
         self.source, self.min_side, self._skip = source, min_side, on_error == "skip"
         self.skipped: dict[int, str] = {}
 
-    def __call__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
-        """(image, index it was read from); ImageError, or UserError where no image of the source can be used."""
+    def __call__(self, index: int) -> tuple[Image.Image, int]:
+        """(image of mode RGB, index it was read from); ImageError, or UserError where no image of the source can be used."""
         n = len(self.source)
         for ahead in range(n):
             candidate = (index + ahead) % n
@@ -39,9 +38,9 @@ class ImageReader:
             error if "on_error" in text else ImageError(f"{text}: mend it, or set {self._section}.on_error=skip to leave such images out")
         )
 
-    def _read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        image = self.source.read(index)
-        height, width = image.shape[:2]
+    def _read(self, index: int) -> Image.Image:
+        image = load_image(self.source, index)
+        width, height = image.size
         if min(height, width) < self.min_side:
             raise ImageError(
                 f"{self.source.describe(index)}: {width} x {height} pixels, but the smaller side must have {self.min_side}:"

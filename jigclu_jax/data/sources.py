@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 from ml_collections import ConfigDict
+from PIL import Image
 
 from jigclu_jax.errors import UserError
 
@@ -40,6 +41,19 @@ class Source(Protocol):
 
     def describe(self, index: int) -> str:
         """The file or record of image `index`, for messages."""
+
+
+@runtime_checkable
+class DecodesImages(Protocol):
+    """A source whose images come from encoded bytes: it can hand them over without the way through an array."""
+
+    def decode(self, index: int) -> Image.Image:
+        """Image `index` as a Pillow image of mode RGB; raises ImageError naming the file or record. Safe with threads."""
+
+
+def load_image(source: Source, index: int) -> Image.Image:
+    """Image `index` of any source as a Pillow image of mode RGB; raises ImageError."""
+    return source.decode(index) if isinstance(source, DecodesImages) else Image.fromarray(source.read(index))
 
 
 def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | None = None) -> Source:
@@ -131,6 +145,10 @@ class Subset:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError."""
         return self._source.read(int(self.indices[index]))
 
+    def decode(self, index: int) -> Image.Image:
+        """The same as a Pillow image."""
+        return load_image(self._source, int(self.indices[index]))
+
     def describe(self, index: int) -> str:
         """The file or record of image `index`."""
         return self._source.describe(int(self.indices[index]))
@@ -151,6 +169,10 @@ class Relabelled:
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError."""
         return self._source.read(index)
+
+    def decode(self, index: int) -> Image.Image:
+        """The same as a Pillow image."""
+        return load_image(self._source, index)
 
     def describe(self, index: int) -> str:
         """The file or record of image `index`."""
@@ -186,4 +208,4 @@ def _open_embedded(split: str) -> Source:
     return ArraySource(images, labels, classes, name=f"embedded/{split}")
 
 
-__all__ = ["SOURCES", "Relabelled", "Source", "Subset", "open_source", "subset_indices", "with_classes"]
+__all__ = ["SOURCES", "DecodesImages", "Relabelled", "Source", "Subset", "load_image", "open_source", "subset_indices", "with_classes"]

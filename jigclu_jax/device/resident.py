@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int32, UInt8
 from ml_collections import ConfigDict
-from PIL import Image
 
+from jigclu_jax.data.crops import resize_by_pillow
 from jigclu_jax.data.draws import UNIFORMS, Steps, draws_from_uniforms
 from jigclu_jax.data.plan import Plan
 from jigclu_jax.data.reader import ImageReader
@@ -65,11 +65,9 @@ def load(
 
     def one(index: int) -> UInt8[np.ndarray, "side side 3"]:
         image, used = reader(min(index, count - 1))
-        facts[index] = image.shape[1], image.shape[0], used
-        if image.shape[:2] == (side, side):
-            return image
+        facts[index] = *image.size, used
         # anti-aliased when it shrinks; the crop's own resize follows from these pixels
-        return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+        return np.asarray(image if image.size == (side, side) else resize_by_pillow(image, side))
 
     def block(where: Any) -> UInt8[np.ndarray, "rows side side 3"]:
         nonlocal done

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jigclu_jax.data.crops import crop_patches
+from jigclu_jax.data.crops import crop_patches, resize_by_pillow
 from jigclu_jax.data.draws import Draws, Steps, draw
 from jigclu_jax.data.geometry import patch_boxes, patch_side
 from jigclu_jax.data.lazy_tf import has_tensorflow
@@ -51,15 +51,15 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
 def patches_by_place(config: ConfigDict, source: Source, image: UInt8[np.ndarray, "h w 3"], draws: Draws) -> dict[str, np.ndarray]:
     """The patches uint8[k, p, p, 3] of one image with the same parameters, from host (where there is TensorFlow), device and resident."""
     side, steps = patch_side(config.data.image_size, config.data.grid), Steps.of(config.augment)
-    packed = draws.pack()
+    packed, picture = draws.pack(), Image.fromarray(image)
     places: dict[str, np.ndarray] = {}
     if has_tensorflow():
         from jigclu_jax.data import tf_ops
 
-        places["host"] = np.asarray(tf_ops.augment(crop_patches(image, draws, side), packed, steps))
-    places["device"] = np.asarray(augment(jnp.asarray(crop_patches(image, draws, side, flip=False)), jnp.asarray(packed), steps))
+        places["host"] = np.asarray(tf_ops.augment(crop_patches(picture, draws, side), packed, steps))
+    places["device"] = np.asarray(augment(jnp.asarray(crop_patches(picture, draws, side, flip=False)), jnp.asarray(packed), steps))
     stored = resident_side(source, config.data.resident_side, config.data.image_size)
-    square = np.asarray(Image.fromarray(image).resize((stored, stored), Image.Resampling.BILINEAR))
+    square = np.asarray(resize_by_pillow(picture, stored))
     boxes = draws.box * np.tile([stored / image.shape[1], stored / image.shape[0]], 2)
     cut = crop_and_resize(jnp.asarray(np.repeat(square[None], len(boxes), 0)), jnp.asarray(boxes, jnp.float32), side)
     places["resident"] = np.asarray(augment(cut, jnp.asarray(packed), steps))

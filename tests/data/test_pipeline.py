@@ -138,7 +138,7 @@ def test_montages_hold_the_augmented_patches_of_their_examples() -> None:
             example = int(order[step % 2 * 8 + cluster])
             image = source.read(example)
             draws = draw(crop_augment_config(), 5, epoch, example, patch_boxes(image.shape[1], image.shape[0], 2, 0.3))
-            np.testing.assert_array_equal(patch, crop_patches(image, draws, 12)[location])
+            np.testing.assert_array_equal(patch, crop_patches(Image.fromarray(image), draws, 12)[location])
 
 
 def test_shapes_and_dtypes() -> None:
@@ -289,7 +289,9 @@ def test_damaged_images_give_way_to_the_next_usable_one_when_skipped() -> None:
         assert (patch == replaced[int(order[cluster])]).all()
     assert stream.skipped == {index: f"images[{index}]: damaged image" for index in broken}
     evaluated = EvalStream(source, evaluation(on_error="skip"), batch_size=8)
-    assert next(evaluated)["image"][:, 0, 0, 0].tolist() == [replaced[index] for index in range(8)]
+    batch = next(evaluated)
+    assert batch["mask"].tolist() == [index not in broken for index in range(8)], "an image left out counts for nothing"
+    assert all(batch["image"][index, 0, 0, 0] == index for index in range(8) if index not in broken)
     assert set(evaluated.skipped) == broken
 
 
@@ -387,4 +389,5 @@ def test_preview_shows_what_the_first_batch_holds() -> None:
         assert stage.crops.shape == stage.patches.shape == (4, 12, 12, 3)
         left, top, right, bottom = stage.boxes[0]
         crop = np.asarray(Image.fromarray(stage.image[top:bottom, left:right]).resize((12, 12), Image.Resampling.BILINEAR))
-        assert any(np.array_equal(stage.crops[0], candidate) for candidate in (crop, crop[:, ::-1]))
+        candidates = [np.abs(stage.crops[0].astype(int) - candidate).max() for candidate in (crop, crop[:, ::-1])]
+        assert min(candidates) <= 1, "Pillow's crop, or what the fast resize makes of it"
