@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--prepared", help="shards of the same images, written by the prepare job")
     parser.add_argument("--peer", help="the peer loader's script")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=12, help="batches of 64 a round")
+    parser.add_argument("--batches", type=int, default=30, help="batches of 64 a round")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="worker processes of the peer, threads of ours")
     parser.add_argument("--resident-data", help="images for the resident row (default: --data), such as CIFAR-10's")
     parser.add_argument("--resident-size", type=int, default=224, help="side of the resident row's montages")
@@ -151,7 +151,7 @@ def main() -> None:
     measured: dict[str, Callable[[], float]] = {}
     if arguments.peer:
         measured["peer"] = lambda: peer(arguments.peer, arguments.data, workers, batches)
-        measured["decode_only"] = lambda: peer(arguments.peer, arguments.data, workers, 3 * batches, "--decode-only")
+        measured["decode_only"] = lambda: peer(arguments.peer, arguments.data, workers, batches, "--decode-only")
     else:
         measured["decode_only"] = lambda: decode_pillow(source, workers, batches)
     measured["decode_tensorflow"] = lambda: decode_tensorflow(arguments.data, workers, batches)
@@ -167,6 +167,8 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for name, measure in measured.items():
             found[name].append(measure())
+    for pipeline in pipelines.values():
+        pipeline.stream.close()
     medians = {name: statistics.median(values) for name, values in found.items()}
     beside = "peer" if arguments.peer else "decode_only"
     for name, value in medians.items():

@@ -67,11 +67,12 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="root of split/class/file folders")
     parser.add_argument("--out", required=True, help="folder for the runs")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0, help="the seeds are this one and those after it")
     parser.add_argument("--methods", default="jigclu,supervised", help="which trunks to train")
     arguments = parser.parse_args()
     pretrain_config, probe_config = PRESETS[arguments.preset]
     figures: dict[str, list[float]] = {}
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for method in arguments.methods.split(","):
             trunk = Path(arguments.out) / f"{method}_seed{seed}"
             find_job("pretrain").run(pretrain_config(arguments.data, method, seed), trunk)

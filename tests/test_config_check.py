@@ -43,7 +43,7 @@ def test_the_defaults_pass(make: Callable[[], ConfigDict]) -> None:
         ("data.shuffle_group", -1, "must be 0 or more"),
         ("head.decouple_size", 9, "must be a multiple of config.data.grid=2, or 0"),
         ("head.decouple_size", -2, "must be 0 or more"),
-        ("data.augment", "device", "is unknown: use 'host'"),
+        ("data.augment", "disk", "is unknown: use 'host', 'device' or 'resident'"),
         ("checkpoint.best_mode", "up", "is unknown: use 'max' or 'min'"),
     ],
 )

@@ -25,13 +25,21 @@ class ErrorBox:
         self.closed = False  # from then on calls return at once, and a dataset that asks `is_open` ends
 
     def guard(self, function: _F) -> _F:
-        """The function, keeping what it raises; TensorFlow gets a numbered stand-in."""
+        """The function, keeping what it raises; TensorFlow gets a numbered stand-in.
+
+        Once closed, calls get what the last one gave: nobody will see it, and an error would be printed at length for each of them.
+        """
+        last: list[Any] = []
 
         def guarded(*arguments: Any) -> Any:
             if self.closed:
+                if last:
+                    return last[0]
                 raise RuntimeError("closed")
             try:
-                return function(*arguments)
+                result = function(*arguments)
+                last[:] = [result]
+                return result
             except Exception as error:
                 with self._lock:
                     self._raised.append(error)

@@ -25,6 +25,8 @@ _CAPTIONS = {
     " image that it was cut from, so patches of one colour belong together; the position is the patch's place in that image"
     " (column by column, from the top).",
     "patches": "One image: the overlapping boxes, the plain crops, and the patches after augmentation.",
+    "places": "The patches of one image with the same random numbers, made in each of the three places that data.augment can name"
+    " (host is missing where TensorFlow is).",
 }
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow", "tensorflow-cpu")
 

@@ -28,7 +28,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def without_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("images_per_second", "input_wait")} for row in rows]
 
 
 def assert_same_tree(left: Any, right: Any) -> None:
@@ -152,6 +152,8 @@ def test_probe_of_a_run(straight: Path, tmp_path: Path) -> None:
 
 def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, tmp_path: Path) -> None:
     """An oracle that shares nothing with the evaluation loop: features by the encoder, accuracy by numpy."""
+    from PIL import Image
+
     from jigclu_jax.data.crops import resize_and_centre_crop
     from jigclu_jax.data.embedded import load_embedded
 

@@ -1,0 +1,101 @@
+"""Colour, blur and flip on the accelerator against Pillow and against the host's TensorFlow, with the same parameters."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from data.pictures import natural
+from PIL import Image, ImageEnhance, ImageFilter
+
+from jigclu_jax.config import crop_augment_config, montage_augment_config
+from jigclu_jax.data import tf_ops
+from jigclu_jax.data.draws import Steps, draw
+from jigclu_jax.ops import colour
+from jigclu_jax.ops.blur import blur
+from jigclu_jax.ops.montage import join_cells, split_cells
+
+SIDE, COUNT = 40, 24
+
+
+def patches(seed: int = 0) -> np.ndarray:
+    return np.stack([natural(SIDE, SIDE, seed + index) for index in range(COUNT)])
+
+
+def planes_of(images: np.ndarray) -> jax.Array:
+    return jnp.asarray(images.transpose(0, 3, 1, 2), jnp.float32)
+
+
+def difference(planes: jax.Array, expected: np.ndarray) -> np.ndarray:
+    got = np.asarray(planes).transpose(0, 2, 3, 1)
+    assert (got == np.rint(got)).all() and got.min() >= 0 and got.max() <= 255
+    return np.abs(got - expected.astype(np.float64))
+
+
+def by_pillow(images: np.ndarray, change: Callable[[Image.Image, float], Image.Image], values: np.ndarray) -> np.ndarray:
+    return np.stack([np.asarray(change(Image.fromarray(image), float(value))) for image, value in zip(images, values, strict=True)])
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_blends_are_pillows(name: str) -> None:
+    images, factors = patches(), (np.rint(np.random.default_rng(1).uniform(0.3, 1.9, COUNT) * 2**14) / 2**14).astype(np.float32)
+    planes = planes_of(images)
+    gray = colour.luma(planes)
+    other = {"brightness": jnp.zeros_like(gray), "contrast": colour.rounded_mean(gray), "saturation": gray}[name]
+    enhancer = {"brightness": ImageEnhance.Brightness, "contrast": ImageEnhance.Contrast, "saturation": ImageEnhance.Color}[name]
+    expected = by_pillow(images, lambda image, factor: enhancer(image).enhance(factor), factors)
+    assert difference(colour.blend(planes, other, jnp.asarray(factors)), expected).mean() < 0.01
+
+
+def test_hue_is_pillows() -> None:
+    images, shifts = patches(), np.arange(COUNT) * 10 % 256
+
+    def turn(image: Image.Image, shift: float) -> Image.Image:
+        hue, saturation, value = image.convert("HSV").split()
+        return Image.merge("HSV", (Image.fromarray(np.asarray(hue) + np.uint8(shift)), saturation, value)).convert("RGB")
+
+    error = difference(colour.shift_hue(planes_of(images), jnp.asarray(shifts, jnp.float32)), by_pillow(images, turn, shifts))
+    assert error.mean() < 0.1
+
+
+@pytest.mark.parametrize("most", [2.0, 5.0])
+def test_blur_is_pillows(most: float) -> None:
+    images, sigmas = patches(), np.linspace(0.1, most, COUNT).astype(np.float32)
+    expected = by_pillow(images, lambda image, sigma: image.filter(ImageFilter.GaussianBlur(sigma)), sigmas)
+    assert difference(blur(planes_of(images), jnp.asarray(sigmas), most), expected).mean() < 0.05
+
+
+def test_a_patch_is_the_same_from_device_and_host() -> None:
+    """The whole chain in the drawn order, each operation at its paper's probability, beside TensorFlow's."""
+    images, config = patches(7), montage_augment_config()
+    cells = np.tile(np.array([[0, 0, SIDE, SIDE]], np.int32), (COUNT, 1))
+    draws = draw(config, 3, 0, 0, cells)
+    steps, packed = Steps.of(config), draws.pack()
+    host = np.asarray(tf_ops.augment(images, packed, steps))
+    host = np.where(draws.flip[:, None, None, None], host[:, :, ::-1], host)
+    device = np.asarray(jax.jit(colour.augment, static_argnums=2)(jnp.asarray(images), jnp.asarray(packed), steps))
+    assert draws.jitter.any() and draws.grayscale.any() and draws.blur.any() and draws.flip.any() and not draws.flip.all()
+    difference = np.abs(device.astype(int) - host.astype(int))
+    assert difference.mean() < 0.02, "compilers may round a division of the hue in another way, no more"
+    assert np.abs(device.astype(int) - images).mean() > 5, "something was done at all"
+
+
+def test_what_a_config_leaves_out_is_left_out() -> None:
+    images, config = jnp.asarray(patches()), crop_augment_config()
+    config.flip_probability = 0.0
+    packed = jnp.ones((COUNT, 12))
+    assert colour.augment(images, packed, Steps.of(config)) is images
+    config.flip_probability = 1.0
+    np.testing.assert_array_equal(colour.augment(images, packed, Steps.of(config)), images[:, :, ::-1])
+
+
+@pytest.mark.parametrize("grid", [1, 2, 3])
+def test_cells_of_a_montage_come_in_rows_and_go_back(grid: int) -> None:
+    cells = np.random.default_rng(0).integers(0, 255, (2 * grid * grid, 5, 5, 3)).astype(np.uint8)
+    montages = np.asarray(join_cells(jnp.asarray(cells), grid))
+    for number, cell in enumerate(cells):
+        montage, place = divmod(number, grid * grid)
+        row, column = divmod(place, grid)
+        np.testing.assert_array_equal(montages[montage, 5 * row : 5 * row + 5, 5 * column : 5 * column + 5], cell)
+    np.testing.assert_array_equal(split_cells(jnp.asarray(montages), grid), cells)
