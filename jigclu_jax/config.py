@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 
 
 def source_config() -> ConfigDict:
-    """Where images come from; one of four sources behind one interface (`data/sources.py`)."""
+    """Where images come from; one of five sources behind one interface (`data/sources.py`)."""
     return ConfigDict(
         {
-            "source": "folder",  # folder | tfds | arrays | embedded
-            "path": "",  # folder: the root; arrays: an .npz file with image and (optionally) label
+            "source": "folder",  # folder | tfds | arrays | prepared | embedded
+            "path": "",  # folder: the root; prepared: the prepare job's output; arrays: an .npz file with image and (optionally) label
             "name": "",  # tfds: the data set's name, config and version included: "imagenet2012:5.1.0"
             "data_dir": "",  # tfds: where it was prepared; "" is TFDS's own default; gs:// works
             "split": "train",  # "" takes every image of an unlabelled tree
@@ -209,6 +209,25 @@ def probe_config() -> ConfigDict:
     return config
 
 
+def prepare_config() -> ConfigDict:
+    """Images of any source into shards that are quick to read (`data/shards.py`), or their check."""
+    return ConfigDict(
+        {
+            "job": "prepare",
+            "seed": 0,  # draws the subset of data.limit
+            "mode": "write",  # write | verify
+            "output": "",  # local folder of the shards
+            "output_split": "",  # name of the split there; "": data.split, or "all"
+            "format": "jpeg",  # jpeg: re-encoded; raw: RGB bytes, for small images
+            "short_side": 256,  # larger images are reduced to it, in pixels
+            "quality": 90,  # of the JPEG encoder
+            "shard_images": 8192,
+            "threads": 0,  # 0: one a core
+            "data": source_config(),
+        }
+    )
+
+
 __all__ = [
     "crop_augment_config",
     "eval_config",
@@ -216,6 +235,7 @@ __all__ = [
     "montage_augment_config",
     "optimizer_config",
     "pipeline_config",
+    "prepare_config",
     "pretrain_config",
     "probe_config",
     "saving_config",

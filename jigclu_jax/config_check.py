@@ -5,12 +5,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import pretrain_config, probe_config, saving_field
+from jigclu_jax.config import prepare_config, pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
 AUGMENT_PLACES = ("host", "device", "resident")
-_COMPLETE = {"pretrain": pretrain_config, "probe": probe_config}
+_COMPLETE = {"pretrain": pretrain_config, "probe": probe_config, "prepare": prepare_config}
 _AT_LEAST_ONE = (
     "batch_size",
     "log_every_steps",
@@ -94,6 +94,24 @@ def check_run(config: ConfigDict) -> None:
     field = saving_field(config)
     if config[field].best_mode not in ("max", "min"):
         raise UserError(f"config.{field}.best_mode={config[field].best_mode!r} is unknown: use 'max' or 'min'")
+
+
+def check_prepare(config: ConfigDict) -> None:
+    """Refuse a prepare job that cannot work.
+
+    Raises:
+      UserError: naming the field, its value and its range.
+    """
+    if not config.output:
+        raise UserError("config.output is empty: give the folder for the shards, --config.output=DIR")
+    for name, choices in (("mode", ("write", "verify")), ("format", ("jpeg", "raw"))):
+        if config[name] not in choices:
+            raise UserError(f"config.{name}={config[name]!r} is unknown: use {' or '.join(map(repr, choices))}")
+    for name, low, high in (("short_side", 1, 65_500), ("quality", 1, 100), ("shard_images", 1, 1 << 31), ("threads", 0, 1024)):
+        if not low <= config[name] <= high:
+            raise UserError(f"config.{name}={config[name]} must be from {low} to {high}")
+    if config.data.on_error not in ("stop", "skip"):
+        raise UserError(f"config.data.on_error={config.data.on_error!r} is unknown: use 'stop' or 'skip'")
 
 
 def check_best_metric(config: ConfigDict, names: tuple[str, ...]) -> None:

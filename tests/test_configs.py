@@ -40,7 +40,7 @@ def _steps(config: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
         yield config.job, config
         return
     for name in config:
-        if isinstance(config[name], ConfigDict):
+        if isinstance(config[name], ConfigDict) and "job" in config[name]:
             yield name, config[name]
 
 

@@ -60,13 +60,14 @@ class FolderSource:
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the file."""
-        return decode_rgb(self._bytes(index), self.describe(index))
+        return decode_rgb(self.encoded(index), self.describe(index))
 
     def decode(self, index: int) -> Image.Image:
         """The same as a Pillow image."""
-        return decode_image(self._bytes(index), self.describe(index))
+        return decode_image(self.encoded(index), self.describe(index))
 
-    def _bytes(self, index: int) -> bytes:
+    def encoded(self, index: int) -> bytes:
+        """The file of image `index`; raises ImageError."""
         where = self.describe(index)
         try:
             if self._remote:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jigclu_jax.errors import UserError
 
-SOURCES = ("folder", "tfds", "arrays", "embedded")
+SOURCES = ("folder", "tfds", "arrays", "prepared", "embedded")
 # Second word of the Philox key of the subset, out of reach of the epoch numbers that the order of examples uses there.
 _LIMIT_STREAM = 0x6C696D6974
 
@@ -54,6 +54,12 @@ class DecodesImages(Protocol):
 def load_image(source: Source, index: int) -> Image.Image:
     """Image `index` of any source as a Pillow image of mode RGB; raises ImageError."""
     return source.decode(index) if isinstance(source, DecodesImages) else Image.fromarray(source.read(index))
+
+
+def encoded_image(source: Source, index: int) -> bytes | None:
+    """The bytes of image `index` as they are stored, None for a source that has none such; raises ImageError."""
+    read = getattr(source, "encoded", None)
+    return None if read is None else read(index)
 
 
 def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | None = None) -> Source:
@@ -149,6 +155,10 @@ class Subset:
         """The same as a Pillow image."""
         return load_image(self._source, int(self.indices[index]))
 
+    def encoded(self, index: int) -> bytes | None:
+        """The bytes as they are stored, where there are any."""
+        return encoded_image(self._source, int(self.indices[index]))
+
     def describe(self, index: int) -> str:
         """The file or record of image `index`."""
         return self._source.describe(int(self.indices[index]))
@@ -174,6 +184,10 @@ class Relabelled:
         """The same as a Pillow image."""
         return load_image(self._source, index)
 
+    def encoded(self, index: int) -> bytes | None:
+        """The bytes as they are stored, where there are any."""
+        return encoded_image(self._source, index)
+
     def describe(self, index: int) -> str:
         """The file or record of image `index`."""
         return self._source.describe(index)
@@ -189,6 +203,10 @@ def _open(config: ConfigDict) -> Source:
         from jigclu_jax.data.arrays import load_npz
 
         return load_npz(config.path, config.split)
+    if config.source == "prepared":
+        from jigclu_jax.data.prepared import PreparedSource
+
+        return PreparedSource(config.path, config.split)
     if config.source == "tfds":
         from jigclu_jax.data.tfds_source import open_tfds
 
@@ -208,4 +226,15 @@ def _open_embedded(split: str) -> Source:
     return ArraySource(images, labels, classes, name=f"embedded/{split}")
 
 
-__all__ = ["SOURCES", "DecodesImages", "Relabelled", "Source", "Subset", "load_image", "open_source", "subset_indices", "with_classes"]
+__all__ = [
+    "SOURCES",
+    "DecodesImages",
+    "Relabelled",
+    "Source",
+    "Subset",
+    "encoded_image",
+    "load_image",
+    "open_source",
+    "subset_indices",
+    "with_classes",
+]

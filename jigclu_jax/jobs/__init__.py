@@ -5,7 +5,7 @@ from types import ModuleType
 
 from jigclu_jax.errors import UserError
 
-JOBS = ("pretrain", "probe", "demo")
+JOBS = ("pretrain", "probe", "prepare", "demo")
 
 
 def find_job(name: str) -> ModuleType:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
@@ -17,10 +15,10 @@ from jigclu_jax.data.pipeline import train_batches
 from jigclu_jax.data.plan import plan_for
 from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
-from jigclu_jax.device import distributed, resident
+from jigclu_jax.device import resident
 from jigclu_jax.device.feed import Feed, device_feed, host_feed, prepared_batch
 from jigclu_jax.device.mesh import to_device
-from jigclu_jax.train.progress import duration
+from jigclu_jax.jobs.counting import counter
 
 _DISPATCH = 8  # steps a call on an accelerator: what the host does between two is then hidden behind even short steps
 
@@ -87,7 +85,7 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
         return Supply(batches, device_feed(config.augment, plan.grid) if data.augment == "device" else host_feed(), mesh)
     side = resident.resident_side(source, data.resident_side, data.image_size)
     reader = ImageReader(source, plan.min_side, data.on_error, "data")
-    images, facts = resident.load(source, side, reader, mesh, _reporter(source.name))
+    images, facts = resident.load(source, side, reader, mesh, counter(f"loading {source.name} into device memory"))
     dispatch = data.dispatch_steps or (1 if jax.default_backend() == "cpu" else _DISPATCH)
     feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=config.seed, mesh=mesh, dispatch=dispatch)
     # a crop carries its image's label; montages have no use for labels, which may lie inside the records
@@ -96,21 +94,3 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
         labels = labels[facts[: len(source), 2]]  # of the image that was read, where one gave way to the next
     stream = functools.partial(IndexStream, len(source), labels, plan, **shared)
     return Supply(lambda start, stop: stream(start_step=start, stop_step=stop), feed, mesh, reader.skipped)
-
-
-def _reporter(name: str) -> Callable[[int, int], None]:
-    """Prints how far loading is, every few seconds and at its end."""
-    begun = time.monotonic()
-    last = begun
-
-    def say(done: int, count: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if not distributed.is_main() or (now - last < 5 and done < count):
-            return
-        last = now
-        rate = done / max(now - begun, 1e-9)
-        rest = f"{duration((count - done) / rate)} left" if done < count else f"took {duration(now - begun)}"
-        print(f"loading {name} into device memory: {done}/{count} images  {rate:.0f} images/s  {rest}", file=sys.stderr, flush=True)
-
-    return say

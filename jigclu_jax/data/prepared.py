@@ -1,0 +1,156 @@
+"""Shards that the `prepare` job wrote, as a source: ArrayRecord files of encoded or raw images, and an index beside them.
+
+A folder holds, for each split, `SPLIT.json` (what was prepared, written last), `SPLIT-00000.array_record` with one image a record
+(a JPEG file, or raw RGB bytes), and `SPLIT-00000.npz` with each record's id, label, size and CRC-32.
+"""
+
+import bisect
+import itertools
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image
+
+from jigclu_jax.data.decode import decode_image
+from jigclu_jax.data.reason import one_line
+from jigclu_jax.errors import ImageError, UserError
+
+FORMAT_VERSION = 1
+FORMATS = ("jpeg", "raw")
+INSTALL = "pip install array-record"
+COLUMNS = ("id", "label", "height", "width", "crc32")  # of an index: str, int32 (-1: none), int32, int32, uint32
+
+
+def shard_path(folder: Path, split: str, number: int) -> Path:
+    """The records of a shard; its index stands beside it with the ending `.npz`."""
+    return folder / f"{split}-{number:05d}.array_record"
+
+
+def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
+    """(folder, contents of SPLIT.json); split "" takes the only one there is.
+
+    Raises:
+      UserError: no such folder or split, a preparation that was not finished, or an index of another version.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder: set path to the output of the prepare job")
+    found = sorted(path.stem for path in root.glob("*.json"))
+    if not found:
+        begun = any(root.glob(".*.preparing"))
+        what = "the preparation was not finished: start the prepare job again" if begun else "no prepared images: run the prepare job"
+        raise UserError(f"{root}: {what}")
+    if not split and len(found) > 1:
+        raise UserError(f"{root}: set split to one of {', '.join(found)}")
+    name = split or found[0]
+    if name not in found:
+        raise UserError(f"{root}: there is no split {name!r} here: choose {', '.join(found)}")
+    path = root / f"{name}.json"
+    try:
+        summary = json.loads(path.read_text())
+        version = summary["version"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path}: no index of prepared images ({one_line(error)}): prepare the images again") from error
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path}: index version {version}, this library reads {FORMAT_VERSION}: prepare the images again")
+    return root, summary
+
+
+def read_index(shard: Path) -> dict[str, np.ndarray]:
+    """The columns of a shard's index; UserError where it is missing or damaged."""
+    path = shard.with_suffix(".npz")
+    try:
+        with np.load(path) as columns:
+            index = {name: columns[name] for name in COLUMNS}
+        if len({len(column) for column in index.values()}) != 1:
+            raise ValueError("columns of different lengths")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: missing or damaged index ({one_line(error)}): delete it and start the prepare job again") from error
+    return index
+
+
+def array_records(shards: Sequence[Path]) -> Any:
+    """The reader of several files, by number of the record; UserError where the package is not installed."""
+    try:
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+    except ImportError as error:
+        raise UserError(f"prepared images need a package that is not installed ({error.name}): {INSTALL}") from error
+    return ArrayRecordDataSource([str(shard) for shard in shards])
+
+
+class Records:
+    """The images of some shards by number, checked against their indices."""
+
+    def __init__(self, shards: Sequence[Path], indices: Sequence[Mapping[str, np.ndarray]], records: Any, *, raw: bool) -> None:
+        self.index = {name: np.concatenate([index[name] for index in indices]) for name in COLUMNS}
+        self.ids: tuple[str, ...] = tuple(self.index["id"].tolist())
+        self._ends = list(itertools.accumulate(len(index["id"]) for index in indices))
+        self._shards, self._records, self._raw = shards, records, raw
+
+    def decode(self, index: int) -> Image.Image:
+        """Image `index` of mode RGB; raises ImageError naming shard, record and id."""
+        where = self.describe(index)
+        try:
+            record: bytes = self._records[index]
+        except Exception as error:  # the C++ reader raises RuntimeError, ValueError or IndexError for damaged files
+            raise ImageError(f"{where}: cannot be read: {one_line(error)}") from error
+        if zlib.crc32(record) != self.index["crc32"][index]:
+            raise ImageError(f"{where}: damaged record, its checksum differs")
+        if self._raw:
+            shape = int(self.index["height"][index]), int(self.index["width"][index]), 3
+            return Image.fromarray(np.frombuffer(record, np.uint8).reshape(shape))
+        return decode_image(record, where)
+
+    def describe(self, index: int) -> str:
+        """Shard, number in it and id of image `index`."""
+        shard = bisect.bisect_right(self._ends, index)
+        first = self._ends[shard - 1] if shard else 0
+        return f"{self._shards[shard]}, record {index - first} ({self.ids[index]})"
+
+
+class PreparedSource:
+    """Prepared images below `path`; raises UserError where the index does not match the shards."""
+
+    def __init__(self, path: str, split: str = "") -> None:
+        if not path:
+            raise UserError("path='': source 'prepared' needs path, the output of the prepare job")
+        root, summary = read_summary(path, split)
+        self.name = f"{root} ({summary['split']})"
+        self._shards = [root / shard["file"] for shard in summary["shards"]]
+        indices = []
+        for shard, facts in zip(self._shards, summary["shards"], strict=True):
+            if not shard.exists():
+                raise UserError(f"{shard}: this shard is missing: copy it here, or delete {root / summary['split']}.json and prepare again")
+            if shard.stat().st_size != facts["bytes"]:
+                size = f"{shard.stat().st_size} bytes, the index says {facts['bytes']}"
+                raise UserError(f"{shard}: {size}: delete the shard and start the prepare job again")
+            index = read_index(shard)
+            if len(index["id"]) != facts["images"]:
+                found = f"{len(index['id'])} records, {root / summary['split']}.json says {facts['images']}"
+                raise UserError(f"{shard.with_suffix('.npz')}: {found}: copy both from one place")
+            indices.append(index)
+        self._images = Records(self._shards, indices, array_records(self._shards), raw=summary["format"] == "raw")
+        self.ids: tuple[str, ...] = self._images.ids
+        self.classes: tuple[str, ...] | None = tuple(summary["classes"]) if summary["classes"] is not None else None
+        self.labels: Int32[np.ndarray, " n"] | None = self._images.index["label"] if self.classes is not None else None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming shard, record and id."""
+        return np.array(self.decode(index))
+
+    def decode(self, index: int) -> Image.Image:
+        """The same as a Pillow image."""
+        return self._images.decode(index)
+
+    def describe(self, index: int) -> str:
+        """Shard, number in it and id of image `index`."""
+        return self._images.describe(index)

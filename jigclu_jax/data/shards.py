@@ -1,0 +1,260 @@
+"""Writing prepared images (`data/prepared.py`) from any source, so that a kill loses at most one shard, and verifying them."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jigclu_jax.data.prepared import COLUMNS, FORMAT_VERSION, INSTALL, Records, array_records, read_index, read_summary, shard_path
+from jigclu_jax.data.reason import one_line
+from jigclu_jax.data.sources import Source, encoded_image, load_image
+from jigclu_jax.errors import ImageError, UserError
+
+Record = tuple[bytes, int, int]  # contents, height, width
+Say = Callable[[int, int], None]  # images done, images in all
+_AHEAD = 64  # images a thread pool may have finished before they are written: bounds the memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How images are stored.
+
+    Attributes:
+      split: name of the split in the output.
+      format: "jpeg" (re-encoded) or "raw" (RGB bytes, for small images).
+      short_side: larger images are reduced to it, in pixels; smaller ones stay as they are.
+      quality: of the JPEG encoder; a JPEG file that needs no reduction is kept byte for byte.
+      shard_images: images a shard.
+    """
+
+    split: str
+    format: str
+    short_side: int
+    quality: int
+    shard_images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What a preparation came to: images stored, image -> why it was left out, bytes, shards found complete at the start."""
+
+    images: int
+    skipped: dict[str, str]
+    bytes: int
+    shards_kept: int
+
+
+def write_shards(
+    source: Source, output: str | Path, settings: Settings, *, on_error: str = "stop", threads: int = 0, say: Say = lambda done, count: None
+) -> Written:
+    """Store every image of `source` in `output`; complete shards of an earlier try are kept. The same bytes, however often it was killed.
+
+    Raises:
+      UserError: the folder holds another preparation of this split, or cannot be written.
+      ImageError: an image that cannot be used, where on_error is "stop".
+    """
+    root = Path(output).expanduser()
+    count = len(source)
+    facts = {**dataclasses.asdict(settings), "source": source.name, "count": count, "ids": _digest(source)}
+    _claim(root, settings.split, facts)
+    shards: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    kept = 0
+    with ThreadPoolExecutor(threads or max(os.cpu_count() or 1, 2), "prepare") as pool:
+        for number, first in enumerate(range(0, count, settings.shard_images)):
+            last = min(first + settings.shard_images, count)
+            shard = shard_path(root, settings.split, number)
+            if shard.exists():
+                kept += 1
+            else:
+                _write_shard(source, range(first, last), shard, settings, on_error, pool, say)
+            index = read_index(shard)
+            skipped |= _left_out(shard)
+            if len(index["id"]):  # not where every image of it was left out
+                shards.append({"file": shard.name, "images": len(index["id"]), "bytes": shard.stat().st_size})
+            say(last, count)
+    if not sum(shard["images"] for shard in shards):
+        raise UserError(f"none of the {count} images of {source.name} can be used; the first: {next(iter(skipped.values()), '')}")
+    classes = list(source.classes) if source.classes is not None else None
+    summary = {"version": FORMAT_VERSION, "classes": classes, "shards": shards, **facts}
+    _replace(root / f"{settings.split}.json", (json.dumps(summary, indent=2) + "\n").encode())
+    (root / f".{settings.split}.preparing").unlink(missing_ok=True)
+    return Written(sum(shard["images"] for shard in shards), skipped, sum(shard["bytes"] for shard in shards), kept)
+
+
+def verify_shards(output: str | Path, split: str, say: Say = lambda done, count: None) -> tuple[int, list[str]]:
+    """(images read, a line for each record or shard that is damaged); raises UserError where there is nothing to verify."""
+    root, summary = read_summary(output, split)
+    damaged, read, count = [], 0, sum(shard["images"] for shard in summary["shards"])
+    for facts in summary["shards"]:
+        shard = root / facts["file"]
+        try:
+            index = read_index(shard)
+            if not shard.exists():
+                raise UserError(f"{shard}: this shard is missing")
+            part = {**summary, "shards": [facts]}
+            problems = _verify_shard(shard, index, part)
+        except UserError as error:
+            problems = [str(error)]
+        damaged += problems
+        read += facts["images"]
+        say(read, count)
+    return read, damaged
+
+
+def _verify_shard(shard: Path, index: dict[str, np.ndarray], summary: dict[str, Any]) -> list[str]:
+    facts, size = summary["shards"][0], shard.stat().st_size
+    problems = []
+    if size != facts["bytes"]:
+        problems.append(f"{shard}: {size} bytes, the index says {facts['bytes']}")
+    if len(index["id"]) != facts["images"]:
+        problems.append(f"{shard}: {len(index['id'])} records in its index, {summary['split']}.json says {facts['images']}")
+    try:
+        records = array_records([shard])
+        found = len(records)
+    except UserError:
+        raise
+    except Exception as error:  # the C++ reader raises RuntimeError or ValueError for a file whose end is damaged
+        return [*problems, f"{shard}: cannot be opened, all its records are lost: {one_line(error)}"]
+    if found != len(index["id"]):
+        return [*problems, f"{shard}: {found} records, the index says {len(index['id'])}"]
+    images = Records([shard], [index], records, raw=summary["format"] == "raw")
+    for number in range(found):
+        try:
+            images.decode(number)
+        except ImageError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _write_shard(
+    source: Source, numbers: range, shard: Path, settings: Settings, on_error: str, pool: ThreadPoolExecutor, say: Say
+) -> None:
+    """Records under another name, then the index, then the name that makes them count."""
+    try:
+        from array_record.python.array_record_module import ArrayRecordWriter
+    except ImportError as error:
+        raise UserError(f"the prepare job needs a package that is not installed ({error.name}): {INSTALL}") from error
+    part = shard.with_suffix(".array_record.part")
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    skipped: dict[str, str] = {}
+    labels = source.labels
+    try:
+        # one record a group: any of them is read alone; JPEG does not compress further
+        writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
+        try:
+            for number, record in zip(numbers, _records(source, numbers, settings, pool), strict=True):
+                name = _identity(source, number)
+                if isinstance(record, ImageError):
+                    if on_error != "skip":
+                        raise ImageError(f"{record}: mend it, or set data.on_error=skip to leave such images out") from record
+                    skipped[name] = str(record)
+                    continue
+                contents, height, width = record
+                writer.write(contents)
+                label = -1 if labels is None else int(labels[number])
+                for column, value in zip(COLUMNS, (name, label, height, width, zlib.crc32(contents)), strict=True):
+                    columns[column].append(value)
+                say(number + 1, len(source))
+        finally:
+            writer.close()
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    types = {"label": np.int32, "height": np.int32, "width": np.int32, "crc32": np.uint32}
+    held = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.array(values, types.get(name, np.str_)) for name, values in columns.items()}
+    np.savez_compressed(held, **arrays, skipped=np.array(json.dumps(skipped)))
+    _replace(shard.with_suffix(".npz"), held.getvalue())
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    part.replace(shard)
+
+
+def _records(source: Source, numbers: range, settings: Settings, pool: ThreadPoolExecutor) -> Iterator[Record | ImageError]:
+    def one(number: int) -> Record | ImageError:
+        try:
+            return _encode(source, number, settings)
+        except ImageError as error:
+            return error
+
+    for start in range(numbers.start, numbers.stop, _AHEAD):
+        yield from pool.map(one, range(start, min(start + _AHEAD, numbers.stop)))
+
+
+def _encode(source: Source, number: int, settings: Settings) -> Record:
+    image = load_image(source, number)
+    short = min(image.size)
+    if short > settings.short_side:
+        scale = settings.short_side / short
+        size = tuple(max(round(side * scale), settings.short_side) for side in image.size)
+        # the sharpest of Pillow's filters: training's own crop takes detail away again, and can give none back
+        image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    if settings.format == "raw":
+        return image.tobytes(), image.height, image.width
+    if short <= settings.short_side:
+        original = encoded_image(source, number)
+        if original is not None and original[:3] == b"\xff\xd8\xff":
+            return original, image.height, image.width
+    held = io.BytesIO()
+    image.save(held, "JPEG", quality=settings.quality)
+    return held.getvalue(), image.height, image.width
+
+
+def _identity(source: Source, number: int) -> str:
+    """What the source calls the image, without the folder that all of them share."""
+    return source.describe(number).removeprefix(source.name.partition(" (")[0]).lstrip("/, ")
+
+
+def _digest(source: Source) -> str:
+    found = hashlib.sha256()
+    for number in range(len(source)):
+        found.update(_identity(source, number).encode() + b"\0")
+    return found.hexdigest()
+
+
+def _left_out(shard: Path) -> dict[str, str]:
+    with np.load(shard.with_suffix(".npz")) as columns:
+        return dict(json.loads(str(columns["skipped"])))
+
+
+def _claim(root: Path, split: str, facts: dict[str, Any]) -> None:
+    """Make the folder this preparation's, or check that it is."""
+    if "://" in str(root) or root.as_posix().startswith("gs:/"):
+        raise UserError(f"{root}: prepared images are written to a local folder: choose one, and copy it afterwards")
+    claim, done = root / f".{split}.preparing", root / f"{split}.json"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for path in (done, claim):
+            if path.exists():
+                before = json.loads(path.read_text())
+                changed = [name for name, value in facts.items() if before.get(name) != value]
+                if changed:
+                    raise UserError(
+                        f"{root} holds another preparation of split {split!r} ({', '.join(changed)} differ): use another config.output"
+                    )
+                return
+        if any(root.glob(f"{split}-*")):
+            raise UserError(f"{root} holds files of a split {split!r} without its index: use another config.output, or delete them")
+        _replace(claim, (json.dumps(facts, indent=2) + "\n").encode())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{root}: cannot be written: {one_line(error)}") from error
+
+
+def _replace(path: Path, contents: bytes) -> None:
+    """Write a file as a whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb") as file:
+        file.write(contents)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,30 @@
+"""The line of long work that counts images: how many are done, how fast, how long it will take."""
+
+import sys
+import time
+from collections.abc import Callable
+
+from jigclu_jax.device import distributed
+from jigclu_jax.train.progress import duration
+
+_SECONDS = 5.0  # between two lines
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """A function (images done, images in all) that prints now and then, and once at the end, on the process that speaks."""
+    begun = last = time.monotonic()
+    first: int | None = None
+    ended = False
+
+    def say(done: int, count: int) -> None:
+        nonlocal last, first, ended
+        first = done if first is None else first
+        now = time.monotonic()
+        if ended or not distributed.is_main() or (now - last < _SECONDS and done < count):
+            return
+        last, ended = now, done >= count
+        rate = (done - first) / max(now - begun, 1e-9) or done / max(now - begun, 1e-9)
+        rest = f"took {duration(now - begun)}" if ended else f"{duration((count - done) / max(rate, 1e-9))} left"
+        print(f"{what}: {done}/{count} images  {rate:.0f} images/s  {rest}", file=sys.stderr, flush=True)
+
+    return say

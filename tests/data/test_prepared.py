@@ -1,0 +1,196 @@
+"""Prepared shards: what goes in comes out, a kill changes nothing, damage is named, and bad input is told in one line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.pictures import natural
+from PIL import Image
+
+from jigclu_jax.config import source_config
+from jigclu_jax.data import shards
+from jigclu_jax.data.prepared import PreparedSource
+from jigclu_jax.data.shards import Settings, verify_shards, write_shards
+from jigclu_jax.data.sources import Source, open_source
+from jigclu_jax.errors import ImageError, UserError
+
+COUNT = 11
+
+
+def settings(**changes: object) -> Settings:
+    return Settings(**({"split": "train", "format": "jpeg", "short_side": 40, "quality": 90, "shard_images": 4} | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """train/{cat,dog}/N.jpg of several sizes; number 3 is small, number 5 a PNG."""
+    for index in range(COUNT):
+        height, width = (30, 36) if index == 3 else (60 + index, 90 - index)
+        path = tmp_path / "images" / "train" / ("cat" if index % 2 else "dog") / f"{index}.{'png' if index == 5 else 'jpg'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(natural(height, width, index)).save(path)
+    return tmp_path / "images"
+
+
+def opened(folder: Path) -> Source:
+    config = source_config()
+    config.update({"path": str(folder), "split": "train"})
+    return open_source(config)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_images_ids_labels_and_classes_come_out_again(folder: Path, tmp_path: Path) -> None:
+    source = opened(folder)
+    written = write_shards(source, tmp_path / "out", settings())
+    assert (written.images, written.skipped, written.shards_kept) == (COUNT, {}, 0)
+    prepared = PreparedSource(str(tmp_path / "out"), "train")
+    assert isinstance(prepared, Source) and len(prepared) == COUNT
+    assert prepared.classes == ("cat", "dog") == source.classes
+    assert source.labels is not None and prepared.labels is not None and prepared.labels.tolist() == source.labels.tolist()
+    assert prepared.ids == tuple(source.describe(index).removeprefix(f"{folder}/train/") for index in range(COUNT))
+    for index in range(COUNT):
+        before, after = source.read(index), prepared.read(index)
+        assert min(after.shape[:2]) == min(40, *before.shape[:2])
+        assert after.shape[1] / after.shape[0] == pytest.approx(before.shape[1] / before.shape[0], rel=0.02), "no stretching"
+        expected = np.asarray(Image.fromarray(before).resize((after.shape[1], after.shape[0]), Image.Resampling.LANCZOS)).astype(int)
+        assert np.abs(after - expected).mean() < 12, "what JPEG takes away"
+    config = source_config()
+    config.update({"source": "prepared", "path": str(tmp_path / "out"), "split": "", "limit": 4})
+    assert len(open_source(config)) == 4
+
+
+def test_a_small_jpeg_is_kept_to_the_byte_and_raw_images_to_the_pixel(folder: Path, tmp_path: Path) -> None:
+    source = opened(folder)
+    small = next(index for index in range(COUNT) if source.describe(index).endswith("/3.jpg"))
+    write_shards(source, tmp_path / "jpeg", settings())
+    np.testing.assert_array_equal(PreparedSource(str(tmp_path / "jpeg")).read(small), source.read(small))
+    write_shards(source, tmp_path / "raw", settings(format="raw", short_side=100))
+    raw = PreparedSource(str(tmp_path / "raw"))
+    for index in range(COUNT):
+        np.testing.assert_array_equal(raw.read(index), source.read(index))
+
+
+@pytest.mark.parametrize("stop_at", [2, 6, 10])
+def test_a_preparation_that_was_interrupted_ends_as_one_that_was_not(folder: Path, tmp_path: Path, stop_at: int) -> None:
+    source = opened(folder)
+    write_shards(source, tmp_path / "straight", settings())
+
+    def stop(done: int, count: int) -> None:
+        if done >= stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(source, tmp_path / "out", settings(), say=stop)
+    with pytest.raises(UserError, match="was not finished"):
+        PreparedSource(str(tmp_path / "out"), "train")
+    (tmp_path / "out" / "train-00002.array_record.part").write_bytes(b"what a kill leaves")
+    written = write_shards(source, tmp_path / "out", settings())
+    assert written.shards_kept == stop_at // 4
+    assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+    assert write_shards(source, tmp_path / "out", settings()).shards_kept == 3, "done: nothing is written again"
+
+
+def test_damaged_images_stop_or_are_left_out_and_counted(folder: Path, tmp_path: Path) -> None:
+    broken = folder / "train" / "dog" / "4.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    source = opened(folder)
+    with pytest.raises(ImageError, match=r"dog/4\.jpg.*data\.on_error=skip"):
+        write_shards(source, tmp_path / "out", settings())
+    assert not list((tmp_path / "out").glob("*.part"))
+    written = write_shards(source, tmp_path / "out", settings(), on_error="skip")
+    assert written.images == COUNT - 1 and list(written.skipped) == ["dog/4.jpg"]
+    assert "dog/4.jpg" not in PreparedSource(str(tmp_path / "out")).ids
+    assert verify_shards(tmp_path / "out", "train") == (COUNT - 1, [])
+
+
+def test_a_shard_of_which_nothing_is_left(folder: Path, tmp_path: Path) -> None:
+    for path in sorted((folder / "train" / "cat").iterdir())[:4]:
+        path.write_bytes(b"\xff\xd8\xff and no more")
+    written = write_shards(opened(folder), tmp_path / "out", settings(), on_error="skip")
+    assert written.images == COUNT - 4 == len(PreparedSource(str(tmp_path / "out")))
+
+
+def test_a_damaged_record_is_named_by_verify_and_by_whoever_reads_it(folder: Path, tmp_path: Path) -> None:
+    write_shards(opened(folder), tmp_path / "out", settings(format="raw", short_side=100))
+    prepared = PreparedSource(str(tmp_path / "out"))
+    shard = tmp_path / "out" / "train-00001.array_record"
+    data, record = bytearray(shard.read_bytes()), prepared.read(5).tobytes()
+    place = bytes(data).index(record[:64])
+    data[place + 30] ^= 0xFF
+    shard.write_bytes(data)
+    read, damaged = verify_shards(tmp_path / "out", "train")
+    assert read == COUNT and len(damaged) == 1
+    assert f"train-00001.array_record, record 1 ({prepared.ids[5]})" in damaged[0]
+    again = PreparedSource(str(tmp_path / "out"))
+    with pytest.raises(ImageError, match=r"train-00001\.array_record, record 1 \("):
+        again.read(5)
+    again.read(6)
+    shard.unlink()
+    write_shards(opened(folder), tmp_path / "out", settings(format="raw", short_side=100))
+    assert verify_shards(tmp_path / "out", "train") == (COUNT, []), "a deleted shard is made anew"
+
+
+def test_what_does_not_match_the_index_is_refused(folder: Path, tmp_path: Path) -> None:
+    write_shards(opened(folder), tmp_path / "out", settings())
+
+    def damaged(name: str, change: str) -> Path:
+        copy = tmp_path / change
+        shutil.copytree(tmp_path / "out", copy)
+        path = copy / name
+        {
+            "cut": lambda: path.write_bytes(path.read_bytes()[:-70_000]),
+            "gone": path.unlink,
+            "other": lambda: shutil.copy(copy / "train-00000.npz", copy / "train-00002.npz"),
+            "noise": lambda: path.write_bytes(b"noise"),
+        }[change]()
+        return copy
+
+    for name, change, expected in [
+        ("train-00001.array_record", "cut", r"train-00001.*bytes, the index says"),
+        ("train-00001.array_record", "gone", r"train-00001\.array_record: this shard is missing"),
+        ("train-00002.npz", "other", r"train-00002\.npz: 4 records.*says 3"),
+        ("train.json", "noise", r"train\.json: no index of prepared images"),
+    ]:
+        copy = damaged(name, change)
+        with pytest.raises(UserError, match=expected):
+            PreparedSource(str(copy), "train")
+        if name != "train.json":
+            assert verify_shards(copy, "train")[1], change
+
+
+def test_bad_folders_and_other_settings_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    source = opened(folder)
+    write_shards(source, tmp_path / "out", settings())
+    for call, expected in [
+        (lambda: PreparedSource(str(tmp_path / "nowhere")), "no such folder"),
+        (lambda: PreparedSource(str(folder)), "no prepared images"),
+        (lambda: PreparedSource(""), "needs path"),
+        (lambda: PreparedSource(str(tmp_path / "out"), "val"), "there is no split 'val' here: choose train"),
+        (lambda: write_shards(source, tmp_path / "out", settings(short_side=20)), r"another preparation.*short_side differ"),
+        (lambda: write_shards(source, "gs://bucket/out", settings()), "a local folder"),
+    ]:
+        with pytest.raises(UserError, match=expected) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    summary = json.loads((tmp_path / "out" / "train.json").read_text())
+    (tmp_path / "out" / "train.json").write_text(json.dumps(summary | {"version": 99}))
+    with pytest.raises(UserError, match="index version 99"):
+        PreparedSource(str(tmp_path / "out"))
+
+
+def test_reading_ahead_is_bounded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more images are encoded than `_AHEAD` beyond what was written."""
+    monkeypatch.setattr(shards, "_AHEAD", 2)
+    encoded: list[int] = []
+    original = shards._encode
+    monkeypatch.setattr(shards, "_encode", lambda source, number, s: encoded.append(number) or original(source, number, s))
+
+    def look(done: int, count: int) -> None:
+        assert len(encoded) <= done + 2
+
+    write_shards(opened(folder), tmp_path / "out", settings(), say=look, threads=2)
