@@ -5,12 +5,13 @@
 Rows: `decode_only` (the peer's own `--decode-only` where a peer is given, else Pillow in as many threads), `decode_tensorflow`
 (tf.data with tf.io.decode_jpeg at full resolution), `host`, `device` and `prepared` (data.augment=device from shards that the
 `prepare` job wrote), each with 224-pixel montages of 2 x 2 patches and the paper's augmentation, batch 64, and `resident` (crop,
-colour and paste of images in device memory, on JAX's default device). Peers are measured in turn with ours, round by round; a value
-is the median of the rounds, with the lowest and the highest beside it. A peer script prints `... N images/s ...` and takes FOLDER,
+colour and paste of images in device memory, on JAX's default device). Everything is measured in turn, round by round, each in a
+process of its own, as a run has it; a value is the median of the rounds, with the lowest and the highest beside it. A peer script prints `... N images/s ...` and takes FOLDER,
 `--workers`, `--batches` and `--decode-only`.
 """
 
 import argparse
+import functools
 import os
 import re
 import statistics
@@ -26,6 +27,7 @@ import numpy as np
 from rows import print_row
 
 from jigclu_jax.config import pretrain_config
+from jigclu_jax.data.cell_stream import CellStream
 from jigclu_jax.data.index_stream import IndexStream
 from jigclu_jax.data.lazy_tf import tensorflow
 from jigclu_jax.data.pipeline import train_batches
@@ -33,7 +35,6 @@ from jigclu_jax.data.plan import plan_for
 from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source, load_image, open_source
 from jigclu_jax.device import resident
-from jigclu_jax.device.feed import prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device
 
 BATCH = 64
@@ -76,16 +77,24 @@ def rate(batches: Iterator[Any], size: int, count: int, warm: int = 3) -> float:
     return size * count / (time.perf_counter() - start)
 
 
-class Pipeline:
-    """One of our pipelines, kept open over the rounds."""
-
-    def __init__(self, config: Any, source: Source, threads: int) -> None:
-        config.data.threads = threads
-        steps = len(source) // BATCH
-        self.stream = train_batches(source, config.data, config.augment, view="montage", seed=0, batch_size=BATCH, steps_per_epoch=steps)
-
-    def __call__(self, batches: int) -> float:
-        return rate(self.stream, BATCH, batches)
+def ours(name: str, arguments: argparse.Namespace) -> float:
+    """Images/s of one of our rows, in this process."""
+    path = arguments.prepared if name == "prepared" else arguments.data
+    config = settings(path, augment="host" if name == "host" else "device", threads=arguments.workers)
+    if name == "prepared":
+        config.data.source = "prepared"
+    source = open_source(config.data)
+    many = Repeated(source, -(-100 * BATCH // len(source)))
+    steps = len(many) // BATCH
+    options: dict[str, Any] = {"view": "montage", "seed": 0, "batch_size": BATCH, "steps_per_epoch": steps}
+    if name == "host":
+        stream: Any = train_batches(many, config.data, config.augment, **options)
+    else:
+        plan = plan_for(many, config.data, config.augment, "montage", BATCH, steps, 0, 1)
+        stream = CellStream(ImageReader(many, 1, "stop", "data"), config.augment, plan, threads=arguments.workers, **options)
+    found = rate(stream, BATCH, arguments.batches, warm=5)
+    stream.close()
+    return found
 
 
 def peer(script: str, folder: str, workers: int, batches: int, *options: str) -> float:
@@ -121,8 +130,10 @@ def decode_pillow(source: Source, threads: int, batches: int) -> float:
         return len(indices) / (time.perf_counter() - start)
 
 
-def resident_rate(config: Any, source: Source, batches: int) -> Callable[[], float]:
+def resident_rate(arguments: argparse.Namespace) -> float:
     """Making of batches from resident images, without a training step."""
+    config = settings(arguments.resident_data or arguments.data, image_size=arguments.resident_size)
+    source = open_source(config.data)
     mesh = create_mesh()
     steps = len(source) // BATCH
     plan = plan_for(source, config.data, config.augment, "montage", BATCH, steps, 0, 1)
@@ -130,8 +141,18 @@ def resident_rate(config: Any, source: Source, batches: int) -> Callable[[], flo
     images, facts = resident.load(source, side, ImageReader(source, 1, "stop", "data"), mesh)
     feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=0, mesh=mesh, dispatch=1)
     stream = IndexStream(len(source), None, plan, view="montage", seed=0, batch_size=BATCH, steps_per_epoch=steps)
-    ready = (jax.block_until_ready(prepared_batch(feed, to_device(next(stream), mesh))) for _ in iter(int, 1))
-    return lambda: rate(ready, BATCH, batches, warm=1)
+    make = jax.jit(feed.prepare)
+    ready = (jax.block_until_ready(make(feed.arrays, to_device(next(stream), mesh))) for _ in iter(int, 1))
+    return rate(ready, BATCH, arguments.batches)
+
+
+def in_a_process(name: str) -> float:
+    """One of our rows, measured by this script started anew."""
+    command = [sys.executable, *sys.argv, "--row", name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"row {name} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
 
 
 def main() -> None:
@@ -144,31 +165,30 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="worker processes of the peer, threads of ours")
     parser.add_argument("--resident-data", help="images for the resident row (default: --data), such as CIFAR-10's")
     parser.add_argument("--resident-size", type=int, default=224, help="side of the resident row's montages")
+    parser.add_argument("--row", help=argparse.SUPPRESS)  # measure that row alone, print its rate
     arguments = parser.parse_args()
     workers, batches = arguments.workers, arguments.batches
-    source = open_source(settings(arguments.data).data)
-    many = Repeated(source, -(-100 * BATCH // len(source)))
-    measured: dict[str, Callable[[], float]] = {}
+    rows: dict[str, Callable[[], float]] = {
+        "decode_only": lambda: decode_pillow(open_source(settings(arguments.data).data), workers, batches),
+        "decode_tensorflow": lambda: decode_tensorflow(arguments.data, workers, batches),
+        "host": lambda: ours("host", arguments),
+        "device": lambda: ours("device", arguments),
+        "prepared": lambda: ours("prepared", arguments),
+        "resident": lambda: resident_rate(arguments),
+    }
+    if arguments.row:
+        print(rows[arguments.row]())
+        return
+    if not arguments.prepared:
+        del rows["prepared"]
+    measured = {name: functools.partial(in_a_process, name) for name in rows}
     if arguments.peer:
-        measured["peer"] = lambda: peer(arguments.peer, arguments.data, workers, batches)
-        measured["decode_only"] = lambda: peer(arguments.peer, arguments.data, workers, batches, "--decode-only")
-    else:
-        measured["decode_only"] = lambda: decode_pillow(source, workers, batches)
-    measured["decode_tensorflow"] = lambda: decode_tensorflow(arguments.data, workers, batches)
-    pipelines = {place: Pipeline(settings(arguments.data, augment=place), many, workers) for place in ("host", "device")}
-    if arguments.prepared:
-        config = settings(arguments.prepared, augment="device", source="prepared")
-        shards = open_source(config.data)
-        pipelines["prepared"] = Pipeline(config, Repeated(shards, -(-100 * BATCH // len(shards))), workers)
-    measured |= {name: (lambda pipeline=pipeline: pipeline(batches)) for name, pipeline in pipelines.items()}
-    config = settings(arguments.resident_data or arguments.data, image_size=arguments.resident_size)
-    measured["resident"] = resident_rate(config, open_source(config.data), batches)
+        by_peer = functools.partial(peer, arguments.peer, arguments.data, workers, batches)
+        measured |= {"peer": by_peer, "decode_only": functools.partial(by_peer, "--decode-only")}
     found: dict[str, list[float]] = {name: [] for name in measured}
     for _ in range(arguments.rounds):
         for name, measure in measured.items():
             found[name].append(measure())
-    for pipeline in pipelines.values():
-        pipeline.stream.close()
     medians = {name: statistics.median(values) for name, values in found.items()}
     beside = "peer" if arguments.peer else "decode_only"
     for name, value in medians.items():
@@ -183,7 +203,6 @@ def main() -> None:
             to_decode_only=round(value / medians["decode_only"], 3),
             workers=workers,
             rounds=arguments.rounds,
-            device=jax.devices()[0].device_kind if name == "resident" else "host",
         )
 
 

@@ -46,8 +46,7 @@ def train_batches(
 
     view "montage": image uint8[b, S, S, 3], cluster int32[b, m, m] (the image's position in the global batch), location
     int32[b, m, m]; an epoch's incomplete last batch is dropped. view "crop": image uint8[b, S, S, 3], one random resized crop an
-    image, label int32[b] (-1: none), mask bool[b] (False: padding of an epoch's last batch). With data.augment=device the images are
-    cut and resized alone, and augment float32[b, m, m, 12] (`Draws.pack()` of each cell) says what is left to do. Raises UserError
+    image, label int32[b] (-1: none), mask bool[b] (False: padding of an epoch's last batch). Raises UserError
     for a configuration that cannot work; the iterator raises ImageError for an image that cannot be used (data.on_error=stop).
     """
     plan = plan_for(source, data_config, augment_config, view, batch_size, steps_per_epoch, host, hosts)
@@ -55,8 +54,7 @@ def train_batches(
     errors = ErrorBox()
     reader = ImageReader(source, plan.min_side, data_config.on_error, "data")
     orders = EpochOrders(seed, len(source))
-    on_device = data_config.augment == "device"
-    cut = _cutter(reader, augment_config, plan, seed, flip=not on_device)
+    cut = _cutter(reader, augment_config, plan, seed)
     columns = plan.grid * plan.grid
     steps = Steps.of(augment_config)
 
@@ -80,23 +78,19 @@ def train_batches(
             tf.ensure_shape(label, []),
         )
 
-    def augment(patches: Tensor, packed: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        flat, rows = tf.reshape(patches, [-1, plan.side, plan.side, 3]), tf.reshape(packed, [-1, PACKED])
-        return flat if on_device else tf_ops.augment(flat, rows, steps), rows, label
+    def augment(patches: Tensor, packed: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        flat = tf.reshape(patches, [-1, plan.side, plan.side, 3])
+        return tf_ops.augment(flat, tf.reshape(packed, [-1, PACKED]), steps), label
 
-    def paste(number: Tensor, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def paste(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         order, cluster, location = tf.numpy_function(errors.guard(labels), [number], [tf.int32, tf.int32, tf.int32], stateful=False)
         images = montage.assemble_tf(tf.reshape(batch[0], [-1, plan.side, plan.side, 3]), order, plan.grid)
         size, m = plan.side * plan.grid, plan.grid
-        pasted = (
+        return (
             tf.ensure_shape(images, [plan.group, size, size, 3]),
             tf.ensure_shape(cluster, [plan.group, m, m]),
             tf.ensure_shape(location, [plan.group, m, m]),
         )
-        if not on_device:
-            return pasted
-        rows = tf.gather(tf.reshape(batch[1], [-1, PACKED]), order)
-        return (*pasted, tf.ensure_shape(tf.reshape(rows, [-1, m, m, PACKED]), [plan.group, m, m, PACKED]))
 
     groups_a_share = plan.share // plan.group
 
@@ -106,11 +100,10 @@ def train_batches(
 
     def merge_groups(*parts: Tensor) -> dict[str, Tensor]:
         merged = (tf.reshape(part, [plan.share, *part.shape[2:]]) for part in parts)
-        return dict(zip(("image", "cluster", "location", "augment"), merged, strict=False))
+        return dict(zip(("image", "cluster", "location"), merged, strict=True))
 
-    def merge_chunks(images: Tensor, packed: Tensor, label: Tensor) -> dict[str, Tensor]:
-        batch = _labelled(tf.reshape(images, [plan.share, plan.side, plan.side, 3]), tf.reshape(label, [plan.share]))
-        return batch | ({"augment": tf.reshape(packed, [plan.share, 1, 1, PACKED])} if on_device else {})
+    def merge_chunks(images: Tensor, label: Tensor) -> dict[str, Tensor]:
+        return _labelled(tf.reshape(images, [plan.share, plan.side, plan.side, 3]), tf.reshape(label, [plan.share]))
 
     # autograph would try to read the functions' source, and has nothing to convert in them
     plain = tf.autograph.experimental.do_not_convert
@@ -136,8 +129,8 @@ def _until_closed(dataset: Any, errors: ErrorBox) -> Any:
     return dataset.take_while(tf.autograph.experimental.do_not_convert(is_open))
 
 
-def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int, flip: bool) -> Callable[[SupportsInt, SupportsInt], Cut]:
-    """The Python call of one example: read, draw, cut (and `flip`); zeros for a place of padding (example -1)."""
+def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int) -> Callable[[SupportsInt, SupportsInt], Cut]:
+    """The Python call of one example: read, draw, cut; zeros for a place of padding (example -1)."""
     k, side = plan.grid * plan.grid, plan.side
 
     def cut(epoch: SupportsInt, example: SupportsInt) -> Cut:
@@ -147,7 +140,7 @@ def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int, fli
         image, used = reader(index)
         # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
         draws = draw(augment, seed, int(epoch), index, patch_boxes(*image.size, plan.grid, plan.overlap))
-        return crop_patches(image, draws, side, flip), draws.pack(), _label(reader.source, used)
+        return crop_patches(image, draws, side), draws.pack(), _label(reader.source, used)
 
     return cut
 

@@ -134,7 +134,8 @@ def resident_feed(
         images, sizes = arrays
         places = batch["example"], batch["location"], batch["epoch"]
         cells = make_cells(images, sizes, *places, config=augment_config, plan=plan, seed=seed, mesh=mesh)
-        rest = {name: value for name, value in batch.items() if name not in ("example", "epoch")}
+        unused = ("example", "epoch") if "cluster" in batch else ("example", "epoch", "location")
+        rest = {name: value for name, value in batch.items() if name not in unused}
         return {**rest, "image": join_cells(cells, plan.grid)}
 
     return Feed(prepare, (images, jax.device_put(sizes, replicated(mesh))), dispatch)

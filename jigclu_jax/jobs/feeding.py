@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jigclu_jax.data.cell_stream import CellStream
 from jigclu_jax.data.index_stream import IndexStream
 from jigclu_jax.data.pipeline import train_batches
 from jigclu_jax.data.plan import plan_for
@@ -68,7 +69,7 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
     """
     data, host, hosts = config.data, jax.process_index(), jax.process_count()
     plan = plan_for(source, data, config.augment, view, config.batch_size, steps_per_epoch, host, hosts)
-    shared = {
+    shared: dict[str, Any] = {
         "view": view,
         "seed": config.seed,
         "batch_size": config.batch_size,
@@ -76,15 +77,22 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
         "host": host,
         "hosts": hosts,
     }
-    if data.augment != "resident":
+    if data.augment == "host":
 
-        def batches(start_step: int, stop_step: int) -> Batches:
+        def pipeline(start_step: int, stop_step: int) -> Batches:
             return train_batches(source, data, config.augment, start_step=start_step, stop_step=stop_step, **shared)
 
-        batches(0, 0).close()  # builds the pipeline once: what it refuses is told before anything is written
-        return Supply(batches, device_feed(config.augment, plan.grid) if data.augment == "device" else host_feed(), mesh)
-    side = resident.resident_side(source, data.resident_side, data.image_size)
+        pipeline(0, 0).close()  # builds the pipeline once: what it refuses is told before anything is written
+        return Supply(pipeline, host_feed(), mesh)
     reader = ImageReader(source, plan.min_side, data.on_error, "data")
+    if data.augment == "device":
+
+        def cells(start_step: int, stop_step: int) -> Batches:
+            options = {"threads": data.threads, "start_step": start_step, "stop_step": stop_step} | shared
+            return CellStream(reader, config.augment, plan, **options)
+
+        return Supply(cells, device_feed(config.augment, plan.grid), mesh)
+    side = resident.resident_side(source, data.resident_side, data.image_size)
     images, facts = resident.load(source, side, reader, mesh, counter(f"loading {source.name} into device memory"))
     dispatch = data.dispatch_steps or (1 if jax.default_backend() == "cpu" else _DISPATCH)
     feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=config.seed, mesh=mesh, dispatch=dispatch)

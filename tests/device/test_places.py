@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import montage_augment_config, pretrain_config
 from jigclu_jax.data.arrays import ArraySource
+from jigclu_jax.data.cell_stream import CellStream
 from jigclu_jax.data.draws import UNIFORMS, Draws, draw, draws_from_uniforms
 from jigclu_jax.data.geometry import patch_boxes
 from jigclu_jax.data.index_stream import IndexStream
@@ -25,7 +26,7 @@ from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.device import resident
 from jigclu_jax.device.feed import device_feed, prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import ImageError, UserError
 
 SCRIPT = Path(__file__).with_name("places_equivalence.py")
 STEPS, BATCH = 3, 8
@@ -54,8 +55,15 @@ def test_device_makes_the_hosts_pictures(view: str) -> None:
     config = settings(grid=2 if view == "montage" else 1)
     feed, mesh = device_feed(config.augment, config.data.grid), create_mesh(jax.devices()[:1])
     expected = host_batches(config, view)
-    config.data.augment = "device"
-    for host, raw in zip(expected, host_batches(config, view), strict=True):
+    images = source(labels=view == "crop")
+    steps = STEPS if view == "montage" else STEPS + 1
+    options = {"view": view, "seed": 3, "batch_size": BATCH, "steps_per_epoch": steps, "stop_step": STEPS}
+    plan = plan_for(images, config.data, config.augment, view, BATCH, steps, 0, 1)
+    reader = ImageReader(images, plan.min_side, "stop", "data")
+    found = [list(CellStream(reader, config.augment, plan, threads=threads, **options)) for threads in (1, 3)]
+    for one, several in zip(*found, strict=True):
+        assert all((one[name] == several[name]).all() for name in one), "whatever the number of threads"
+    for host, raw in zip(expected, found[0], strict=True):
         batch = jax.device_get(prepared_batch(feed, to_device(raw, mesh)))
         assert batch.keys() == host.keys()
         for name in host.keys() - {"image"}:
@@ -169,3 +177,27 @@ def test_images_that_do_not_fit_are_refused_with_what_would(monkeypatch: pytest.
     images = source()
     with pytest.raises(UserError, match=r"27 images of 24 x 24 pixels take 0\.00 GiB a device.*resident_side to at most 15, data\.limit"):
         resident.load(images, 24, ImageReader(images, 1, "stop", "data"), mesh)
+
+
+def test_device_batches_leave_out_what_is_damaged_and_know_its_label() -> None:
+    """A damaged image stops the run and is named; skipped, the next one stands in with its own label, as on the host."""
+
+    class Damaged(ArraySource):
+        def read(self, index: int) -> np.ndarray:
+            if index in (3, 4):
+                raise ImageError(f"image {index}: damaged")
+            return super().read(index)
+
+    images = Damaged(np.stack([natural(24, 24, index) for index in range(12)]), np.arange(12) % 5, [str(i) for i in range(5)])
+    config = settings(grid=1, image_size=24, on_error="skip")
+    plan = plan_for(images, config.data, config.augment, "crop", 4, 3, 0, 1)
+    options = {"view": "crop", "seed": 0, "batch_size": 4, "steps_per_epoch": 3, "stop_step": 3}
+    stream = CellStream(ImageReader(images, 1, "skip", "data"), config.augment, plan, threads=2, **options)
+    host = train_batches(images, config.data, config.augment, **options)
+    for ours, theirs in zip(stream, host, strict=True):
+        np.testing.assert_array_equal(ours["label"], theirs["label"])
+    assert set(stream.skipped) == {3, 4}
+    stopping = CellStream(ImageReader(images, 1, "stop", "data"), config.augment, plan, threads=2, **options)
+    with pytest.raises(ImageError, match=r"damaged.*data\.on_error=skip"):
+        list(stopping)
+    assert next(stopping, None) is None, "a stream that broke has ended"
