@@ -5,9 +5,11 @@
 Rows: `decode_only` (the peer's own `--decode-only` where a peer is given, else Pillow in as many threads), `decode_tensorflow`
 (tf.data with tf.io.decode_jpeg at full resolution), `host`, `device` and `prepared` (data.augment=device from shards that the
 `prepare` job wrote), each with 224-pixel montages of 2 x 2 patches and the paper's augmentation, batch 64, and `resident` (crop,
-colour and paste of images in device memory, on JAX's default device). Everything is measured in turn, round by round, each in a
-process of its own, as a run has it; a value is the median of the rounds, with the lowest and the highest beside it. A peer script prints `... N images/s ...` and takes FOLDER,
-`--workers`, `--batches` and `--decode-only`.
+colour and paste of images in device memory, on JAX's default device).
+
+Everything is measured in turn, round by round, each in a process of its own, as a run has it; a value is the median of the rounds,
+with the lowest and the highest beside it. A peer script prints `... N images/s ...` and takes FOLDER, `--workers`, `--batch`,
+`--batches` and `--decode-only`.
 """
 
 import argparse

@@ -31,7 +31,7 @@ from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import cell_boxes, crop_and_resize
 from jigclu_jax.ops.montage import join_cells
 
-SHARE_OF_MEMORY = 0.7  # of a device's memory that images may take: parameters and activations want the rest
+SHARE_OF_MEMORY = 0.8  # of the memory that JAX has on a device; parameters and activations want the rest
 
 _GIB = 2**30
 

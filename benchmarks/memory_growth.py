@@ -1,0 +1,57 @@
+"""Growth of the process's resident memory over many batches of an input pipeline.
+
+    python benchmarks/memory_growth.py --data FOLDER --place device --batches 10000
+
+Batches of 16 montages of 64 pixels; memory is read after 500 batches and at the end. Prints one JSON row in MB.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rows import print_row
+
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.data.cell_stream import CellStream
+from jigclu_jax.data.pipeline import train_batches
+from jigclu_jax.data.plan import plan_for
+from jigclu_jax.data.reader import ImageReader
+from jigclu_jax.data.sources import open_source
+
+BATCH, WARM = 16, 500
+
+
+def resident_megabytes() -> float:
+    """Resident set of this process (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="any tree of images")
+    parser.add_argument("--place", choices=("host", "device"), default="device")
+    parser.add_argument("--batches", type=int, default=10_000)
+    arguments = parser.parse_args()
+    config = pretrain_config()
+    config.data.update({"path": arguments.data, "split": "", "min_side": 1, "image_size": 64})
+    source = open_source(config.data)
+    steps = len(source) // BATCH
+    options: dict[str, Any] = {"view": "montage", "seed": 0, "batch_size": BATCH, "steps_per_epoch": steps}
+    if arguments.place == "host":
+        stream: Any = train_batches(source, config.data, config.augment, **options)
+    else:
+        plan = plan_for(source, config.data, config.augment, "montage", BATCH, steps, 0, 1)
+        stream = CellStream(ImageReader(source, 1, "stop", "data"), config.augment, plan, threads=0, **options)
+    for _ in range(WARM):
+        next(stream)
+    before = resident_megabytes()
+    for _ in range(arguments.batches):
+        next(stream)
+    after = resident_megabytes()
+    stream.close()
+    print_row(f"memory growth {arguments.place}", round(after - before, 1), "MB", batches=arguments.batches, at_start=round(before, 1))
+
+
+if __name__ == "__main__":
+    main()
