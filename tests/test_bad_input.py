@@ -127,7 +127,7 @@ class DamagedStream(BatchStream):
 
 
 def test_a_damaged_image_leaves_no_begun_run(refused: Refused, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jigclu_jax.jobs.training.train_batches", DamagedStream)
+    monkeypatch.setattr("jigclu_jax.jobs.feeding.train_batches", DamagedStream)
     line = [FOLDER_CONFIG, "--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", *QUIET]
     assert refused(*line) == "/photos/7.jpg: truncated JPEG"
     (tmp_path / "out").mkdir()
