@@ -15,6 +15,8 @@ from data.offline_builder import CLASSES, SPLIT_SIZES, label_of, picture
 
 from jigclu_jax.config import source_config
 from jigclu_jax.data import tfds_source
+from jigclu_jax.data.prepared import PreparedSource
+from jigclu_jax.data.shards import Settings, write_shards
 from jigclu_jax.data.sources import open_source
 from jigclu_jax.data.tfds_source import TfdsSource, open_tfds
 from jigclu_jax.errors import ImageError, UserError
@@ -234,3 +236,16 @@ for file_format in {FORMATS}:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "12 True 0 18 1 False\n12 True 1 18 2 False\n"
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_tfds_set_can_be_prepared(prepared: pathlib.Path, tmp_path: pathlib.Path, file_format: str) -> None:
+    """Pixels, labels and class list of the shards are those of the set; an id says from which record an image came."""
+    source = open_tfds(NAME, "train", str(prepared / file_format))
+    write_shards(source, tmp_path / "out", Settings("train", "raw", 256, 90, 8))
+    shards = PreparedSource(str(tmp_path / "out"))
+    assert shards.classes == source.classes and len(shards) == SPLIT_SIZES["train"] == len(set(shards.ids))
+    assert shards.labels is not None and source.labels is not None and shards.labels.tolist() == source.labels.tolist()
+    for index in range(len(shards)):
+        np.testing.assert_array_equal(shards.read(index), source.read(index))
+        assert "record" in shards.ids[index] and file_format in shards.ids[index]
