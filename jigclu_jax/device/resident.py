@@ -104,10 +104,11 @@ def check_memory(wanted: int, count: int, side: int, mesh: Mesh) -> None:
         return
     fits = int(side * (room / wanted) ** 0.5)
     where = "this machine has room for" if device.platform == "cpu" else "a device has room for"
+    more = "" if device.platform == "cpu" else f" use {-(-wanted * mesh.size // room)} devices,"
     raise UserError(
         f"data.augment=resident: {count} images of {side} x {side} pixels take {wanted / _GIB:.2f} GiB a device, and {where}"
         f" {room / _GIB:.2f}: set data.resident_side to at most {fits}, data.limit to at most {int(count * room / wanted)},"
-        f" use {-(-wanted * mesh.size // room)} devices, or set data.augment=device"
+        f"{more} or set data.augment=device"
     )
 
 
