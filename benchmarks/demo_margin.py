@@ -7,7 +7,9 @@ the pretrained trunk beside the same trunk with random weights, in points, mean 
 """
 
 import argparse
+import contextlib
 import statistics
+import sys
 from pathlib import Path
 
 from rows import print_row
@@ -29,7 +31,8 @@ def main() -> None:
     for seed in range(arguments.seeds):
         workdir = Path(arguments.out) / f"seed{seed}"
         config = load_config(str(CONFIG), ",".join(filter(None, [f"seed={seed}", arguments.arguments])))
-        find_job("demo").run(config, workdir)
+        with contextlib.redirect_stdout(sys.stderr):  # what is printed here are rows alone
+            find_job("demo").run(config, workdir)
         result = read_result(workdir)
         assert result is not None
         for name, value in result["probe_top1"].items():
