@@ -43,7 +43,7 @@ def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
       UserError: no such folder or split, a preparation that was not finished, or an index of another version.
     """
     if is_remote(folder):
-        raise UserError(f"{folder}: the reader of prepared images wants a local folder: copy it to this machine first")
+        raise UserError(f"{folder}: prepared images are read from a local folder: copy it to this machine first")
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"{root}: no such folder: set path to the output of the prepare job")
