@@ -1,10 +1,11 @@
 """Shards that the `prepare` job wrote, as a source: ArrayRecord files of encoded or raw images, and an index beside them.
 
 A folder holds, for each split, `SPLIT.json` (what was prepared, written last), `SPLIT-00000.array_record` with one image a record
-(a JPEG file, or raw RGB bytes), and `SPLIT-00000.npz` with each record's id, label, size and CRC-32.
+(a JPEG file, or raw RGB bytes), and `SPLIT-00000.npz` with each record's id, label, size and CRC-32, and the bytes of the shard.
 """
 
 import bisect
+import io
 import itertools
 import json
 import zipfile
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
+from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.data.decode import decode_image
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.errors import ImageError, UserError
@@ -25,6 +27,8 @@ FORMAT_VERSION = 1
 FORMATS = ("jpeg", "raw")
 INSTALL = "pip install array-record"
 COLUMNS = ("id", "label", "height", "width", "crc32")  # of an index: str, int32 (-1: none), int32, int32, uint32
+AGAIN = "start the prepare job again"  # a shard that is not whole is written anew then
+_BAD_INDEX = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what np.load raises for damaged files
 
 
 def shard_path(folder: Path, split: str, number: int) -> Path:
@@ -38,13 +42,15 @@ def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
     Raises:
       UserError: no such folder or split, a preparation that was not finished, or an index of another version.
     """
+    if is_remote(folder):
+        raise UserError(f"{folder}: prepared images are read from a local folder: copy it to this machine first")
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"{root}: no such folder: set path to the output of the prepare job")
     found = sorted(path.stem for path in root.glob("*.json"))
     if not found:
         begun = any(root.glob(".*.preparing"))
-        what = "the preparation was not finished: start the prepare job again" if begun else "no prepared images: run the prepare job"
+        what = f"the preparation was not finished: {AGAIN}" if begun else "no prepared images: run the prepare job"
         raise UserError(f"{root}: {what}")
     if not split and len(found) > 1:
         raise UserError(f"{root}: set split to one of {', '.join(found)}")
@@ -53,35 +59,69 @@ def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"{root}: there is no split {name!r} here: choose {', '.join(found)}")
     path = root / f"{name}.json"
     try:
-        summary = json.loads(path.read_text())
+        summary: dict[str, Any] = json.loads(path.read_text())
         version = summary["version"]
+        if version == FORMAT_VERSION:  # another version may have other fields
+            _ = [summary[field] for field in ("split", "format", "classes")]
+            _ = [shard[field] for shard in summary["shards"] for field in ("file", "images", "bytes")]
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path}: no index of prepared images ({one_line(error)}): prepare the images again") from error
+        what = f"no index of prepared images ({one_line(error)})"
+        raise UserError(f"{path}: {what}: put back a copy of it, or prepare the images again in an empty folder") from error
     if version != FORMAT_VERSION:
         raise UserError(f"{path}: index version {version}, this library reads {FORMAT_VERSION}: prepare the images again")
     return root, summary
+
+
+def open_index(shard: Path) -> Any:
+    """The arrays of a shard's index, as a context; raises what numpy does for files that are missing or damaged."""
+    return np.load(io.BytesIO(shard.with_suffix(".npz").read_bytes()))  # given a name, numpy leaves damaged files open
 
 
 def read_index(shard: Path) -> dict[str, np.ndarray]:
     """The columns of a shard's index; UserError where it is missing or damaged."""
     path = shard.with_suffix(".npz")
     try:
-        with np.load(path) as columns:
+        with open_index(shard) as columns:
             index = {name: columns[name] for name in COLUMNS}
         if len({len(column) for column in index.values()}) != 1:
             raise ValueError("columns of different lengths")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: missing or damaged index ({one_line(error)}): delete it and start the prepare job again") from error
+    except _BAD_INDEX as error:
+        raise UserError(f"{path}: missing or damaged index ({one_line(error)}): {AGAIN}") from error
     return index
 
 
+def is_whole(shard: Path) -> bool:
+    """Whether a shard is there with the bytes that its index names, and the index is as it should be."""
+    try:
+        read_index(shard)
+        with open_index(shard) as columns:
+            return shard.stat().st_size == int(columns["bytes"])
+    except (UserError, *_BAD_INDEX):
+        return False
+
+
 def array_records(shards: Sequence[Path]) -> Any:
-    """The reader of several files, by number of the record; UserError where the package is not installed."""
+    """The reader of several files, by number of the record; raises UserError naming the shard that cannot be opened."""
+    reader = reader_class()
+    try:
+        return reader([str(shard) for shard in shards])
+    except Exception as error:  # the C++ reader raises RuntimeError or ValueError for a file whose end is damaged, and does not name it
+        for shard in shards:
+            try:
+                reader([str(shard)])
+            except Exception as reason:
+                advice = f"delete the shard and {AGAIN}"
+                raise UserError(f"{shard}: cannot be opened, all its records are lost: {one_line(reason)}: {advice}") from error
+        raise UserError(f"{shards[0].parent}: the shards cannot be opened: {one_line(error)}") from error
+
+
+def reader_class() -> Any:
+    """ArrayRecord's reader; raises UserError where the package is not installed."""
     try:
         from array_record.python.array_record_data_source import ArrayRecordDataSource
     except ImportError as error:
         raise UserError(f"prepared images need a package that is not installed ({error.name}): {INSTALL}") from error
-    return ArrayRecordDataSource([str(shard) for shard in shards])
+    return ArrayRecordDataSource
 
 
 class Records:
@@ -126,10 +166,10 @@ class PreparedSource:
         indices = []
         for shard, facts in zip(self._shards, summary["shards"], strict=True):
             if not shard.exists():
-                raise UserError(f"{shard}: this shard is missing: copy it here, or delete {root / summary['split']}.json and prepare again")
+                raise UserError(f"{shard}: this shard is missing: copy it here, or {AGAIN}")
             if shard.stat().st_size != facts["bytes"]:
                 size = f"{shard.stat().st_size} bytes, the index says {facts['bytes']}"
-                raise UserError(f"{shard}: {size}: delete the shard and start the prepare job again")
+                raise UserError(f"{shard}: {size}: {AGAIN}")
             index = read_index(shard)
             if len(index["id"]) != facts["images"]:
                 found = f"{len(index['id'])} records, {root / summary['split']}.json says {facts['images']}"

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jigclu_jax.data.prepared import COLUMNS, FORMAT_VERSION, INSTALL, Records, array_records, read_index, read_summary, shard_path
+from jigclu_jax.atomic_file import is_remote
+from jigclu_jax.data.prepared import (
+    COLUMNS,
+    FORMAT_VERSION,
+    INSTALL,
+    Records,
+    array_records,
+    is_whole,
+    open_index,
+    read_index,
+    read_summary,
+    reader_class,
+    shard_path,
+)
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources import Source, encoded_image, load_image
 from jigclu_jax.errors import ImageError, UserError
@@ -59,11 +73,13 @@ def write_shards(
     """Store every image of `source` in `output`; complete shards of an earlier try are kept. The same bytes, however often it was killed.
 
     Raises:
-      UserError: the folder holds another preparation of this split, or cannot be written.
+      UserError: a source without images or without a length, or a folder that holds another preparation of this split or cannot be written.
       ImageError: an image that cannot be used, where on_error is "stop".
     """
+    if is_remote(output):
+        raise UserError(f"{output}: prepared images are written to a local folder: choose one, and copy it afterwards")
     root = Path(output).expanduser()
-    count = len(source)
+    count = _count(source)
     facts = {**dataclasses.asdict(settings), "source": source.name, "count": count, "ids": _digest(source)}
     _claim(root, settings.split, facts)
     shards: list[dict[str, Any]] = []
@@ -73,7 +89,7 @@ def write_shards(
         for number, first in enumerate(range(0, count, settings.shard_images)):
             last = min(first + settings.shard_images, count)
             shard = shard_path(root, settings.split, number)
-            if shard.exists():
+            if is_whole(shard):  # one that was cut, or lost its index, must not become what the new index calls right
                 kept += 1
             else:
                 _write_shard(source, range(first, last), shard, settings, on_error, pool, say)
@@ -93,6 +109,7 @@ def write_shards(
 
 def verify_shards(output: str | Path, split: str, say: Say = lambda done, count: None) -> tuple[int, list[str]]:
     """(images read, a line for each record or shard that is damaged); raises UserError where there is nothing to verify."""
+    reader_class()  # not installed is no damage
     root, summary = read_summary(output, split)
     damaged, read, count = [], 0, sum(shard["images"] for shard in summary["shards"])
     for facts in summary["shards"]:
@@ -121,10 +138,8 @@ def _verify_shard(shard: Path, index: dict[str, np.ndarray], summary: dict[str, 
     try:
         records = array_records([shard])
         found = len(records)
-    except UserError:
-        raise
-    except Exception as error:  # the C++ reader raises RuntimeError or ValueError for a file whose end is damaged
-        return [*problems, f"{shard}: cannot be opened, all its records are lost: {one_line(error)}"]
+    except UserError as error:
+        return [*problems, str(error)]
     if found != len(index["id"]):
         return [*problems, f"{shard}: {found} records, the index says {len(index['id'])}"]
     images = Records([shard], [index], records, raw=summary["format"] == "raw")
@@ -173,7 +188,7 @@ def _write_shard(
     types = {"label": np.int32, "height": np.int32, "width": np.int32, "crc32": np.uint32}
     held = io.BytesIO()
     arrays: dict[str, Any] = {name: np.array(values, types.get(name, np.str_)) for name, values in columns.items()}
-    np.savez_compressed(held, **arrays, skipped=np.array(json.dumps(skipped)))
+    np.savez_compressed(held, **arrays, skipped=np.array(json.dumps(skipped)), bytes=np.int64(part.stat().st_size))
     _replace(shard.with_suffix(".npz"), held.getvalue())
     with open(part, "rb+") as file:
         os.fsync(file.fileno())
@@ -211,8 +226,28 @@ def _encode(source: Source, number: int, settings: Settings) -> Record:
 
 
 def _identity(source: Source, number: int) -> str:
-    """What the source calls the image, without the folder that all of them share."""
-    return source.describe(number).removeprefix(source.name.partition(" (")[0]).lstrip("/, ")
+    """What the source calls the image, without the folder that all of them share: the same on every machine."""
+    where, shared = source.describe(number), source.name
+    while True:
+        rest = where.removeprefix(shared).lstrip("/, ")
+        if where.startswith(shared) and rest:
+            return rest
+        shorter = re.sub(r" \([^()]*\)$", "", shared)  # "(4 of 11)" of a subset, which no image's name has
+        if shorter == shared:
+            return where.rpartition("/")[2]  # a TFDS record, named by its file
+        shared = shorter
+
+
+def _count(source: Source) -> int:
+    try:
+        count = len(source)
+    except TypeError as error:
+        raise UserError(
+            f"{source.name}: a source without a length cannot be prepared: store its images as a folder or .npz file"
+        ) from error
+    if not count:
+        raise UserError(f"{source.name}: there are no images to prepare")
+    return count
 
 
 def _digest(source: Source) -> str:
@@ -223,20 +258,18 @@ def _digest(source: Source) -> str:
 
 
 def _left_out(shard: Path) -> dict[str, str]:
-    with np.load(shard.with_suffix(".npz")) as columns:
+    with open_index(shard) as columns:
         return dict(json.loads(str(columns["skipped"])))
 
 
 def _claim(root: Path, split: str, facts: dict[str, Any]) -> None:
     """Make the folder this preparation's, or check that it is."""
-    if "://" in str(root) or root.as_posix().startswith("gs:/"):
-        raise UserError(f"{root}: prepared images are written to a local folder: choose one, and copy it afterwards")
     claim, done = root / f".{split}.preparing", root / f"{split}.json"
     try:
         root.mkdir(parents=True, exist_ok=True)
         for path in (done, claim):
             if path.exists():
-                before = json.loads(path.read_text())
+                before = _facts_in(path)
                 changed = [name for name, value in facts.items() if before.get(name) != value]
                 if changed:
                     raise UserError(
@@ -248,6 +281,14 @@ def _claim(root: Path, split: str, facts: dict[str, Any]) -> None:
         _replace(claim, (json.dumps(facts, indent=2) + "\n").encode())
     except (OSError, ValueError) as error:
         raise UserError(f"{root}: cannot be written: {one_line(error)}") from error
+
+
+def _facts_in(path: Path) -> dict[str, Any]:
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({one_line(error)}): put back a copy of it, or use another config.output") from error
+    return before if isinstance(before, dict) else {}
 
 
 def _replace(path: Path, contents: bytes) -> None:

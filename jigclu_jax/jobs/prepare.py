@@ -32,7 +32,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         for line in damaged:
             print(line, file=sys.stderr)
         if damaged:
-            raise UserError(f"{config.output}: {len(damaged)} of {images} records or shards are damaged (named above): prepare them again")
+            what = f"{len(damaged)} records or shards are damaged (named above; {images} records in all)"
+            raise UserError(f"{config.output}: {what}: delete the shards named and start the prepare job again")
         found = {"images": images, "damaged": 0}
     else:
         source = open_images(config, "data")

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data import offline_builder
 from data.pictures import natural
 from PIL import Image
 
 from jigclu_jax.config import source_config
 from jigclu_jax.data import shards
+from jigclu_jax.data.folder import FolderSource
 from jigclu_jax.data.prepared import PreparedSource
 from jigclu_jax.data.shards import Settings, verify_shards, write_shards
-from jigclu_jax.data.sources import Source, open_source
+from jigclu_jax.data.sources import Source, Subset, open_source
+from jigclu_jax.data.tfds_source import open_tfds
 from jigclu_jax.errors import ImageError, UserError
 
 COUNT = 11
@@ -194,3 +197,98 @@ def test_reading_ahead_is_bounded(folder: Path, tmp_path: Path, monkeypatch: pyt
         assert len(encoded) <= done + 2
 
     write_shards(opened(folder), tmp_path / "out", settings(), say=look, threads=2)
+
+
+@pytest.mark.parametrize("damage", ["shard cut", "shard longer", "index gone", "index cut"])
+def test_a_shard_that_is_not_whole_is_written_anew(folder: Path, tmp_path: Path, damage: str) -> None:
+    """It must not become what the new index calls right; what the messages advise works without deleting anything."""
+    source = opened(folder)
+    write_shards(source, tmp_path / "out", settings())
+    before = contents(tmp_path / "out")
+    shard = tmp_path / "out" / "train-00001.array_record"
+    index = shard.with_suffix(".npz")
+    {
+        "shard cut": lambda: shard.write_bytes(shard.read_bytes()[:-70_000]),
+        "shard longer": lambda: shard.write_bytes(shard.read_bytes() + bytes(9)),
+        "index gone": index.unlink,
+        "index cut": lambda: index.write_bytes(index.read_bytes()[:-40]),
+    }[damage]()
+    with pytest.raises(UserError, match="start the prepare job again"):
+        PreparedSource(str(tmp_path / "out"))
+    assert verify_shards(tmp_path / "out", "train")[1]
+    assert write_shards(source, tmp_path / "out", settings()).shards_kept == 2
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_shard_that_cannot_be_opened_is_named_in_one_line(folder: Path, tmp_path: Path) -> None:
+    """The size is right, so that only the reader sees it."""
+    write_shards(opened(folder), tmp_path / "out", settings())
+    shard = tmp_path / "out" / "train-00001.array_record"
+    shard.write_bytes(shard.read_bytes()[:-65_536] + bytes(65_536))
+    with pytest.raises(UserError, match=r"train-00001\.array_record: cannot be opened") as caught:
+        PreparedSource(str(tmp_path / "out"))
+    assert "\n" not in str(caught.value)
+    assert len(verify_shards(tmp_path / "out", "train")[1]) == 1
+
+
+@pytest.mark.parametrize(
+    "summary", [{"version": 1}, {"version": 1, "split": "train", "format": "jpeg", "classes": None, "shards": [{}]}, []]
+)
+def test_an_index_without_its_fields_is_refused(folder: Path, tmp_path: Path, summary: object) -> None:
+    write_shards(opened(folder), tmp_path / "out", settings())
+    (tmp_path / "out" / "train.json").write_text(json.dumps(summary))
+    for call in (lambda: PreparedSource(str(tmp_path / "out")), lambda: verify_shards(tmp_path / "out", "train")):
+        with pytest.raises(UserError, match=r"train\.json: no index of prepared images"):
+            call()
+
+
+def test_sources_without_a_length_or_images_and_remote_folders_are_refused(folder: Path, tmp_path: Path) -> None:
+    class Endless:
+        name, classes, labels = "stream", None, None
+
+        def __len__(self) -> int:
+            raise TypeError("an endless stream has no length")
+
+        def read(self, index: int) -> np.ndarray:
+            return np.zeros((8, 8, 3), np.uint8)
+
+        def describe(self, index: int) -> str:
+            return f"stream[{index}]"
+
+    source = opened(folder)
+    for call, expected in [
+        (lambda: write_shards(Endless(), tmp_path / "out", settings()), "stream: a source without a length"),
+        (lambda: write_shards(Subset(source, np.zeros(0, np.int64)), tmp_path / "out", settings()), "there are no images"),
+        (lambda: write_shards(source, "gs://bucket/out", settings()), "gs://bucket/out: .*local folder"),
+        (lambda: PreparedSource("gs://bucket/out"), "gs://bucket/out: .*local folder"),
+    ]:
+        with pytest.raises(UserError, match=expected):
+            call()
+    assert not (tmp_path / "out").exists()
+
+
+def test_ids_do_not_depend_on_where_the_images_lie(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "my photos (2)" / "all"
+    shutil.copytree(folder, moved)
+    some = np.array([0, 3, 7])
+    for number, source in enumerate([opened(folder), opened(moved), Subset(opened(moved), some)]):
+        write_shards(source, tmp_path / f"out{number}", settings())
+    ids = [PreparedSource(str(tmp_path / f"out{number}")).ids for number in range(3)]
+    assert ids[0] == ids[1] and ids[2] == tuple(ids[0][index] for index in some) and ids[0][0] == "cat/1.jpg"
+    write_shards(FolderSource(moved), tmp_path / "flat", settings(split="all"))
+    assert PreparedSource(str(tmp_path / "flat")).ids[0] == "train/cat/1.jpg"
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_a_tfds_set_is_prepared_with_its_classes_and_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str) -> None:
+    monkeypatch.setenv("JIGCLU_JAX_CACHE", str(tmp_path / "cache"))
+    offline_builder.build(offline_builder.OfflinePictures, tmp_path / "tfds", file_format)
+    source = open_tfds("offline_pictures", "train", str(tmp_path / "tfds"))
+    write_shards(source, tmp_path / "out", settings(format="raw"))
+    prepared = PreparedSource(str(tmp_path / "out"))
+    assert prepared.classes == offline_builder.CLASSES
+    assert source.labels is not None and prepared.labels is not None and prepared.labels.tolist() == source.labels.tolist()
+    name = f"offline_pictures-train.{file_format}-00000-of-00001"
+    assert prepared.ids == tuple(f"{name}, record {index}" for index in range(len(source)))
+    for index in range(len(source)):
+        np.testing.assert_array_equal(prepared.read(index), source.read(index))

@@ -47,7 +47,7 @@ def test_prepare_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(arguments(tmp_path, "again", "verify")) == 2
     lines = capsys.readouterr().err.splitlines()
     assert "train-00001.array_record, record " in lines[-2] and "Traceback" not in "".join(lines)
-    assert "1 of 20 records or shards are damaged" in lines[-1]
+    assert "1 records or shards are damaged (named above; 20 records in all): delete the shards named" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,19 @@ def test_sigterm_keeps_complete_shards_and_leaves_with_75(tmp_path: Path, monkey
     monkeypatch.undo()
     assert main(arguments(tmp_path, "write")) == 0
     assert json.loads((tmp_path / "write" / "result.json").read_text())["shards_kept"] == 1
+
+
+def test_writing_over_a_damaged_shard_mends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second run must not call right what it finds: verify would then have nothing to compare with."""
+    images(tmp_path / "images", 20)
+    assert main(arguments(tmp_path, "write")) == 0
+    shard = tmp_path / "shards" / "train-00001.array_record"
+    os.truncate(shard, 1000)
+    assert main(arguments(tmp_path, "damaged", "verify")) == 2
+    assert f"{shard}: 1000 bytes, the index says" in capsys.readouterr().err
+    assert main(arguments(tmp_path, "mended")) == 0
+    assert json.loads((tmp_path / "mended" / "result.json").read_text())["shards_kept"] == 2
+    assert main(arguments(tmp_path, "sound", "verify")) == 0
 
 
 @pytest.mark.slow
