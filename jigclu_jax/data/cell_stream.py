@@ -57,15 +57,14 @@ class CellStream(Iterator[dict[str, np.ndarray]]):
     def _begin(self, grids: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[Future[None]]]:
         plan, share = self._plan, self._plan.share
         m, size = plan.grid, plan.grid * plan.side
-        unused = ("epoch", "example") if "cluster" in grids else ("epoch", "example", "location")
-        batch = {name: grid for name, grid in grids.items() if name not in unused}
+        batch = {name: grid for name, grid in grids.items() if name not in ("epoch", "example")}
         batch["image"] = np.zeros((share, size, size, 3), np.uint8)
         batch["augment"] = np.zeros((share, m, m, PACKED), np.float32)
         # where the patches of each image go: row j holds the cells of one image, in location order
-        order = np.lexsort((grids["location"].reshape(-1), grids.get("cluster", np.arange(share)).reshape(-1)))
-        cells = order.reshape(share, m * m)
-        if "mask" in grids:
-            cells = cells[grids["mask"]]
+        if "cluster" in grids:
+            cells = np.lexsort((grids["location"].reshape(-1), grids["cluster"].reshape(-1))).reshape(share, m * m)
+        else:
+            cells = np.flatnonzero(grids["mask"])[:, None]
         epoch, example = int(grids["epoch"][0]), grids["example"].reshape(-1)
         parts = [cells[start : start + _TASK] for start in range(0, len(cells), _TASK)]
         return batch, [self._pool.submit(self._fill, batch, epoch, example[part[:, 0]], part) for part in parts]

@@ -88,12 +88,12 @@ def check_augment(config: ConfigDict) -> None:
 
 def draw(config: ConfigDict, seed: int, epoch: int, example: int, cells: Int32[np.ndarray, "k 4"]) -> Draws:
     """Draw the augmentation of the k patches of one example, whose cells are (left, top, right, bottom) in the image."""
-    return draws_from_uniforms(config, generator(seed, epoch, example, 1).random((len(cells), UNIFORMS)), cells)
+    return draw_many(config, seed, epoch, [example], [cells])
 
 
 def draw_many(config: ConfigDict, seed: int, epoch: int, examples: Sequence[int], cells: Sequence[Int32[np.ndarray, "k 4"]]) -> Draws:
     """`draw` of several examples, one after the other in one `Draws`: numpy's cost a call is paid once for all of them."""
-    uniforms = [generator(seed, epoch, int(example), 1).random((len(own), UNIFORMS)) for example, own in zip(examples, cells, strict=True)]
+    uniforms = [generator(seed, epoch, example, 1).random((len(own), UNIFORMS)) for example, own in zip(examples, cells, strict=True)]
     return draws_from_uniforms(config, np.concatenate(uniforms), np.concatenate(cells))
 
 

@@ -24,7 +24,6 @@ from jigclu_jax.data.reason import one_line
 from jigclu_jax.errors import ImageError, UserError
 
 FORMAT_VERSION = 1
-FORMATS = ("jpeg", "raw")
 INSTALL = "pip install array-record"
 COLUMNS = ("id", "label", "height", "width", "crc32")  # of an index: str, int32 (-1: none), int32, int32, uint32
 AGAIN = "start the prepare job again"  # a shard that is not whole is written anew then

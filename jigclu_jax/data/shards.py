@@ -115,22 +115,20 @@ def verify_shards(output: str | Path, split: str, say: Say = lambda done, count:
     for facts in summary["shards"]:
         shard = root / facts["file"]
         try:
-            index = read_index(shard)
-            if not shard.exists():
-                raise UserError(f"{shard}: this shard is missing")
-            part = {**summary, "shards": [facts]}
-            problems = _verify_shard(shard, index, part)
+            damaged += _verify_shard(shard, facts, summary)
         except UserError as error:
-            problems = [str(error)]
-        damaged += problems
+            damaged.append(str(error))
         read += facts["images"]
         say(read, count)
     return read, damaged
 
 
-def _verify_shard(shard: Path, index: dict[str, np.ndarray], summary: dict[str, Any]) -> list[str]:
-    facts, size = summary["shards"][0], shard.stat().st_size
-    problems = []
+def _verify_shard(shard: Path, facts: dict[str, Any], summary: dict[str, Any]) -> list[str]:
+    """What is wrong with a shard of which SPLIT.json tells `facts`; UserError where its index cannot be read or the shard is missing."""
+    index = read_index(shard)
+    if not shard.exists():
+        raise UserError(f"{shard}: this shard is missing")
+    problems, size = [], shard.stat().st_size
     if size != facts["bytes"]:
         problems.append(f"{shard}: {size} bytes, the index says {facts['bytes']}")
     if len(index["id"]) != facts["images"]:
@@ -292,7 +290,11 @@ def _facts_in(path: Path) -> dict[str, Any]:
 
 
 def _replace(path: Path, contents: bytes) -> None:
-    """Write a file as a whole or not at all."""
+    """Write a file as a whole or not at all.
+
+    Unlike `atomic_file.write_bytes` under a name that is the same for every process: what a kill leaves is overwritten by the next
+    try, so that the folder ends as if there had been none.
+    """
     part = path.with_name(path.name + ".part")
     with open(part, "wb") as file:
         file.write(contents)

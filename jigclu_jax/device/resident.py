@@ -133,10 +133,10 @@ def resident_feed(
 
     def prepare(arrays: Any, batch: Batch) -> Batch:
         images, sizes = arrays
-        places = batch["example"], batch["location"], batch["epoch"]
+        location = batch.get("location", jnp.zeros_like(batch["example"]))  # a single crop has one place
+        places = batch["example"], location, batch["epoch"]
         cells = make_cells(images, sizes, *places, config=augment_config, plan=plan, seed=seed, mesh=mesh)
-        unused = ("example", "epoch") if "cluster" in batch else ("example", "epoch", "location")
-        rest = {name: value for name, value in batch.items() if name not in unused}
+        rest = {name: value for name, value in batch.items() if name not in ("example", "epoch")}
         return {**rest, "image": join_cells(cells, plan.grid)}
 
     return Feed(prepare, (images, jax.device_put(sizes, replicated(mesh))), dispatch)
