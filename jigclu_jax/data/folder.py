@@ -55,6 +55,11 @@ class FolderSource:
         if split:
             self._find_labels(top)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The paths of the images below the split's folder."""
+        return tuple(self._files)
+
     def __len__(self) -> int:
         return len(self._files)
 

@@ -9,11 +9,10 @@ from jaxtyping import Int32, Int64, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jigclu_jax.data.subsets import balanced_indices, listed_indices, subset_indices
 from jigclu_jax.errors import UserError
 
 SOURCES = ("folder", "tfds", "arrays", "prepared", "embedded")
-# Second word of the Philox key of the subset, out of reach of the epoch numbers that the order of examples uses there.
-_LIMIT_STREAM = 0x6C696D6974
 
 
 @runtime_checkable
@@ -51,6 +50,15 @@ class DecodesImages(Protocol):
         """Image `index` as a Pillow image of mode RGB; raises ImageError naming the file or record. Safe with threads."""
 
 
+@runtime_checkable
+class NamesImages(Protocol):
+    """A source whose images have names of their own: paths below a folder, file names or keys in records."""
+
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        """The names in the source's order, None where there are none; may be read from storage at the first call."""
+
+
 def load_image(source: Source, index: int) -> Image.Image:
     """Image `index` of any source as a Pillow image of mode RGB; raises ImageError."""
     return source.decode(index) if isinstance(source, DecodesImages) else Image.fromarray(source.read(index))
@@ -65,14 +73,29 @@ def encoded_image(source: Source, index: int) -> bytes | None:
 def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | None = None) -> Source:
     """Opens the source that `config` describes (the fields of `config.source_config()`).
 
-    seed: draws the subset of `config.limit`. classes: the class list of the training; labels are numbered by it. Raises
-    UserError (one line) for everything that is wrong with the source, also for classes that are not in `classes`.
+    seed: draws the subset of `config.limit` or `config.fraction`. classes: the class list of the training; labels are numbered by
+    it. A subset keeps the whole class list. Raises UserError (one line) for everything that is wrong with the source, also for
+    classes that are not in `classes`.
     """
     source = _open(config)
+    if config.list:
+        names = source.ids if isinstance(source, NamesImages) else None
+        source = Subset(source, listed_indices(config.list, names, source.name, config.split))
     if classes is not None:
         source = with_classes(source, classes)
     if config.limit < 0:
         raise UserError(f"limit={config.limit}: it must be 0 (all images) or a number of images")
+    if not 0 <= config.fraction <= 1:
+        raise UserError(f"fraction={config.fraction:g}: it must be 0 (all images) or a share of them up to 1")
+    if config.fraction and config.limit:
+        raise UserError(f"fraction={config.fraction:g} and limit={config.limit} exclude each other: set one of them to 0")
+    if config.fraction:
+        if source.classes is None:
+            raise UserError(
+                f"{source.name}: fraction={config.fraction:g} takes the same number of every class, and there are no labels: use limit"
+            )
+        assert source.labels is not None
+        return Subset(source, balanced_indices(source.labels, config.fraction, seed, source.classes))
     if config.limit == 0:
         return source
     if config.limit > len(source):
@@ -103,26 +126,6 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
         raise UserError(f"{source.name}: classes that the training does not know: {shown}; it knows {listed}")
     table = np.array([number.get(name, -1) for name in own], np.int32)
     return Relabelled(source, table[labels], wanted)
-
-
-def subset_indices(count: int, labels: Int32[np.ndarray, " n"] | None, limit: int, seed: int) -> Int64[np.ndarray, " k"]:
-    """Draws `limit` of `count` examples, class by class where labelled; sorted indices, int64[limit].
-
-    Classes get the same number of examples as far as they have them, within one. A larger limit with the same seed
-    contains the smaller one.
-    """
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, _LIMIT_STREAM], np.uint64)))
-    order = generator.permutation(count)
-    if labels is None:
-        return np.sort(order[:limit]).astype(np.int64)
-    drawn = labels[order]
-    turn = generator.permutation(int(labels.max()) + 1)  # which class comes first when there are examples left over
-    by_class = np.argsort(drawn, kind="stable")
-    counts = np.bincount(drawn)
-    rank = np.empty(count, np.int64)
-    rank[by_class] = np.arange(count) - np.repeat(np.cumsum(counts) - counts, counts)
-    first = np.lexsort((turn[drawn], rank))[:limit]
-    return np.sort(order[first]).astype(np.int64)
 
 
 class Subset:
@@ -229,12 +232,12 @@ def _open_embedded(split: str) -> Source:
 __all__ = [
     "SOURCES",
     "DecodesImages",
+    "NamesImages",
     "Relabelled",
     "Source",
     "Subset",
     "encoded_image",
     "load_image",
     "open_source",
-    "subset_indices",
     "with_classes",
 ]

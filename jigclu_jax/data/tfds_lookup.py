@@ -93,6 +93,13 @@ def is_encoded_image(feature: Any) -> bool:
     return bool(feature.np_dtype != "float32")  # whose PNG holds bit patterns
 
 
+def is_text(feature: Any) -> bool:
+    """Whether the records hold `feature` as a string."""
+    import tensorflow_datasets as tfds
+
+    return isinstance(feature, tfds.features.Text)
+
+
 def _is_raw_image(feature: Any) -> bool:
     import tensorflow_datasets as tfds
 
@@ -163,4 +170,4 @@ def _prepared(root: epath.Path, base: str) -> list[str]:
     return found
 
 
-__all__ = ["find_builder", "find_features", "find_split", "is_encoded_image", "prepare_command"]
+__all__ = ["find_builder", "find_features", "find_split", "is_encoded_image", "is_text", "prepare_command"]

@@ -7,7 +7,7 @@ parsed by TFDS's own protocol buffers and images decoded by `decode.py`: TensorF
 import concurrent.futures
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -15,11 +15,14 @@ from jaxtyping import Int32, UInt8
 from jigclu_jax.data.cache import cached
 from jigclu_jax.data.decode import decode_rgb, gray_to_rgb
 from jigclu_jax.data.reason import one_line
-from jigclu_jax.data.tfds_lookup import find_builder, find_features, find_split, is_encoded_image, prepare_command
+from jigclu_jax.data.tfds_lookup import find_builder, find_features, find_split, is_encoded_image, is_text, prepare_command
 from jigclu_jax.data.tfds_records import ArrayRecordRecords, Records, TfrecordRecords
 from jigclu_jax.errors import ImageError, UserError
 
-_LABEL_THREADS = 16
+T = TypeVar("T")
+_CHUNK = 1024  # records that a thread takes at a time
+_THREADS = 16  # for a pass over all records
+_KEYS = ("file_name", "filename", "image/file_name", "image/filename", "key", "id", "image_id")  # features that name an image
 
 
 class TfdsSource:
@@ -36,6 +39,7 @@ class TfdsSource:
         self._parse_raw = None if is_encoded_image(features[image]) else _raw_parser(image, features[image])
         self.classes: tuple[str, ...] | None = None if label is None else tuple(features[label].names)
         self._labels: Int32[np.ndarray, " n"] | None = None
+        self._key = next((key for key in _KEYS if key in features and is_text(features[key])), None)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -51,6 +55,14 @@ class TfdsSource:
                 key = f"{self._records.key}\n{self._label}"
                 self._labels = cached("labels", key, self._records.stamp(), self._gather_labels)["labels"]
             return self._labels
+
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        """File names or keys of all images, None where the records have none; reads the whole split unless the cache has them."""
+        if self._key is None:
+            return None
+        key = f"{self._records.key}\n{self._key}"
+        return tuple(cached("ids", key, self._records.stamp(), self._gather_ids)["ids"].tolist())
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the record and its file."""
@@ -71,20 +83,39 @@ class TfdsSource:
         return self._records.describe(index)
 
     def _gather_labels(self) -> dict[str, np.ndarray]:
-        labels = np.empty(len(self), np.int32)
         key, count = self._label or "", len(self.classes or ())
 
-        def gather(start: int) -> None:
-            for index in range(start, len(self), _LABEL_THREADS):
-                where = self.describe(index)
-                values = _parse(self._records.read(index, check=False), where)[key].int64_list.value
-                if len(values) != 1 or not 0 <= values[0] < count:
-                    raise UserError(f"{where}: no label in its feature {key!r}: use a split that has labels")
-                labels[index] = values[0]
+        def label(feature: Mapping[str, Any], where: str) -> int:
+            values = feature[key].int64_list.value
+            if len(values) != 1 or not 0 <= values[0] < count:
+                raise UserError(f"{where}: no label in its feature {key!r}: use a split that has labels")
+            return int(values[0])
 
-        with concurrent.futures.ThreadPoolExecutor(_LABEL_THREADS) as pool:
-            list(pool.map(gather, range(_LABEL_THREADS)))
-        return {"labels": labels}
+        return {"labels": np.array(self._gather(label), np.int32)}
+
+    def _gather_ids(self) -> dict[str, np.ndarray]:
+        key = self._key or ""
+
+        def name(feature: Mapping[str, Any], where: str) -> str:
+            values = feature[key].bytes_list.value
+            if len(values) != 1:
+                raise UserError(f"{where}: no name in its feature {key!r}: use data.fraction instead of a list")
+            return values[0].decode("utf-8", "replace")
+
+        return {"ids": np.array(self._gather(name), np.str_)}
+
+    def _gather(self, extract: Callable[[Mapping[str, Any], str], T]) -> list[T]:
+        """`extract` of every record, in order."""
+
+        def one(index: int) -> T:
+            where = self.describe(index)
+            return extract(_parse(self._records.read(index, check=False), where), where)
+
+        def several(start: int) -> list[T]:
+            return [one(index) for index in range(start, min(start + _CHUNK, len(self)))]
+
+        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+            return [value for part in pool.map(several, range(0, len(self), _CHUNK)) for value in part]
 
 
 def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsSource:

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -76,6 +77,29 @@ class OfflineArrays(tfds.core.GeneratorBasedBuilder):
             yield index, {"pixels": np.full((9, 7, 3), index, np.uint8)}
 
 
+class OfflineNamed(tfds.core.GeneratorBasedBuilder):
+    """Pictures with file names in two configs, as `imagenet2012_subset` has them; `half` holds every second one."""
+
+    VERSION = tfds.core.Version("5.0.0")
+    BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name="all"), tfds.core.BuilderConfig(name="half")]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(
+            {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=CLASSES), "file_name": tfds.features.Text()}
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for index in range(0, SPLIT_SIZES["train"], 1 if self.builder_config.name == "all" else 2):
+            yield (
+                index,
+                {"image": picture("train", index), "label": label_of("train", index), "file_name": f"n{index % 3}_{index}.JPEG"},
+            )
+
+
 class OfflineNumbers(tfds.core.GeneratorBasedBuilder):
     """No image at all."""
 
@@ -91,6 +115,6 @@ class OfflineNumbers(tfds.core.GeneratorBasedBuilder):
         yield 0, {"value": 3}
 
 
-def build(builder: type[tfds.core.GeneratorBasedBuilder], data_dir: pathlib.Path, file_format: str) -> None:
+def build(builder: type[tfds.core.GeneratorBasedBuilder], data_dir: pathlib.Path, file_format: str, config: str | None = None) -> None:
     """Prepares a data set under `data_dir`; asks no network."""
-    builder(data_dir=str(data_dir), file_format=file_format).download_and_prepare()
+    builder(data_dir=str(data_dir), file_format=file_format, config=config).download_and_prepare()

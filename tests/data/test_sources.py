@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import source_config
 from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.sources import Source, open_source, subset_indices, with_classes
+from jigclu_jax.data.sources import Source, open_source, with_classes
+from jigclu_jax.data.subsets import subset_indices
 from jigclu_jax.errors import UserError
 
 

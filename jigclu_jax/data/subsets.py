@@ -1,0 +1,159 @@
+"""Which images of a set belong to a part of it: a number of them, the same share of every class, a held-out part, a list of names.
+
+Everything is a function of labels or names and a seed, so that a part is the same on every machine.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Int32, Int64
+
+from jigclu_jax.data.reason import one_line
+from jigclu_jax.errors import UserError
+
+# Second word of the Philox key, out of reach of the epoch numbers that the order of examples uses there.
+_LIMIT_STREAM = 0x6C696D6974
+_HELD_OUT_STREAM = 0x68656C64
+
+
+def subset_indices(count: int, labels: Int32[np.ndarray, " n"] | None, limit: int, seed: int) -> Int64[np.ndarray, " k"]:
+    """Draws `limit` of `count` examples, class by class where labelled; sorted indices, int64[limit].
+
+    Classes get the same number of examples as far as they have them, within one. A larger limit with the same seed
+    contains the smaller one.
+    """
+    generator = _generator(seed, _LIMIT_STREAM)
+    order = generator.permutation(count)
+    if labels is None:
+        return np.sort(order[:limit]).astype(np.int64)
+    drawn = labels[order]
+    turn = generator.permutation(int(labels.max()) + 1)  # which class comes first when there are examples left over
+    first = np.lexsort((turn[drawn], _rank_in_class(drawn)))[:limit]
+    return np.sort(order[first]).astype(np.int64)
+
+
+def balanced_indices(labels: Int32[np.ndarray, " n"], fraction: float, seed: int, classes: Sequence[str]) -> Int64[np.ndarray, " k"]:
+    """The same number of examples of every class that has any, about `fraction` of all in total; sorted indices.
+
+    That number is floor(fraction * n / classes with examples). A larger fraction with the same seed contains the smaller
+    one. `classes` are the names, for messages.
+
+    Raises:
+      UserError: not even one example a class (with the least fraction), or more than a class has (with the largest).
+    """
+    counts = np.bincount(labels, minlength=1)
+    present = np.flatnonzero(counts)
+    n, own = len(labels), len(present)
+    # decimals such as 0.29 * 100 fall just below the whole number that is meant
+    each = math.floor(fraction * n / own + 1e-9)
+    if each < 1:
+        least = math.ceil(1e6 * own / n) / 1e6
+        raise UserError(
+            f"fraction={fraction:g} of {n} images in {own} classes is less than one image a class: set fraction to at least {least:g}"
+        )
+    rarest = int(present[np.argmin(counts[present])])
+    if each > counts[rarest]:
+        most = math.floor(1e6 * int(counts[rarest]) * own / n) / 1e6
+        raise UserError(
+            f"fraction={fraction:g} asks for {each} images of every class, and class {classes[rarest]!r} has {counts[rarest]}: "
+            f"set fraction to at most {most:g}, or use limit={each * own}, which takes from a class what it has"
+        )
+    return subset_indices(n, labels, each * own, seed)
+
+
+def held_out_indices(
+    labels: Int32[np.ndarray, " n"], fraction: float, seed: int
+) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " h"]]:
+    """(kept, held out): every class gives its share of `fraction`, at least one example, and keeps at least one; sorted indices.
+
+    A class of a single example keeps it. UserError where nothing could be held out.
+    """
+    order = _generator(seed, _HELD_OUT_STREAM).permutation(len(labels))
+    counts = np.bincount(labels)
+    share = np.minimum(np.maximum(np.rint(fraction * counts).astype(np.int64), 1), counts - 1)
+    drawn = labels[order]
+    held = np.zeros(len(labels), bool)
+    held[order] = _rank_in_class(drawn) < share[drawn]
+    if not held.any():
+        raise UserError("no class has two images, so none can be held out to choose by: give more images, or fixed values")
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def listed_indices(path: str, names: Sequence[str] | None, source: str, split: str) -> Int64[np.ndarray, " k"]:
+    """The images that a text file names, one a line; sorted indices.
+
+    A line is a name as the source has it (a path below the split's folder, a record's key), the same with the split's name
+    before it, or a file name without folders where that is unambiguous. Empty lines are passed over.
+
+    Args:
+      path: the text file; `gs://` works.
+      names: the source's names in its order, None where it has none.
+      source: the source's name, for messages.
+      split: the split's name.
+
+    Raises:
+      UserError: naming the line: an unknown name, an ambiguous one, one that stands there twice; or an empty or missing file.
+    """
+    if names is None:
+        raise UserError(f"list={path}: the images of {source} have no names: use fraction or limit")
+    lines = _lines(path)
+    whole = {name: index for index, name in enumerate(names)}
+    bare: dict[str, int] = {}
+    for index, name in enumerate(names):
+        short = name.rpartition("/")[2]
+        bare[short] = index if short not in bare else -1
+    found: dict[int, int] = {}  # index -> line
+    unknown: list[tuple[int, str]] = []
+    for number, line in lines:
+        index = whole.get(line, whole.get(line.removeprefix(f"{split}/"), bare.get(line)))
+        if index is None:
+            unknown.append((number, line))
+        elif index < 0:
+            twice = [name for name in names if name.rpartition("/")[2] == line]
+            raise UserError(f"{path} line {number}: {line!r} could be {twice[0]} or {twice[1]}: give the folder as well")
+        elif index in found:
+            raise UserError(f"{path} line {number}: {line!r} stands on line {found[index]} already: remove one of them")
+        else:
+            found[index] = number
+    if unknown:
+        number, line = unknown[0]
+        more = f" (and {len(unknown) - 1} more of {len(lines)} lines)" if len(unknown) > 1 else ""
+        raise UserError(f"{path} line {number}: no image {line!r} in {source}{more}; names there are like {names[0]!r}")
+    return np.array(sorted(found), np.int64)
+
+
+def _lines(path: str) -> list[tuple[int, str]]:
+    """(number, text) of the lines that are not empty."""
+    file = epath.Path(path).expanduser()
+    if not file.exists() or file.is_dir():
+        what = "a folder" if file.exists() else "no such file"
+        raise UserError(f"list={path}: {what}: give a text file with one image a line")
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise UserError(f"{path} line {number}: not UTF-8 text: give a text file with one image a line") from None
+    except Exception as error:  # remote file systems raise other things than OSError
+        raise UserError(f"list={path}: cannot be read: {one_line(error)}") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise UserError(f"list={path}: the file is empty: give one image a line")
+    return lines
+
+
+def _generator(seed: int, stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, stream], np.uint64)))
+
+
+def _rank_in_class(labels: Int32[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """How many examples of the same class stand before each."""
+    by_class = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    rank = np.empty(len(labels), np.int64)
+    rank[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rank
+
+
+__all__ = ["balanced_indices", "held_out_indices", "listed_indices", "subset_indices"]
