@@ -5,12 +5,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import prepare_config, pretrain_config, probe_config, saving_field
+from jigclu_jax.config import finetune_config, prepare_config, pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
 AUGMENT_PLACES = ("host", "device", "resident")
-_COMPLETE = {"pretrain": pretrain_config, "probe": probe_config, "prepare": prepare_config}
+_COMPLETE = {"pretrain": pretrain_config, "probe": probe_config, "finetune": finetune_config, "prepare": prepare_config}
 _AT_LEAST_ONE = (
     "batch_size",
     "log_every_steps",
@@ -36,7 +36,10 @@ _NOT_NEGATIVE = (
     "data.resident_side",
     "data.dispatch_steps",
     "head.decouple_size",
+    "head_multiplier",
+    "search.epochs",
 )
+STARTS = ("checkpoint", "weights", "random")
 
 
 def check_fields(config: ConfigDict, where: str) -> None:
@@ -112,6 +115,38 @@ def check_prepare(config: ConfigDict) -> None:
             raise UserError(f"config.{name}={config[name]} must be from {low} to {high}")
     if config.data.on_error not in ("stop", "skip"):
         raise UserError(f"config.data.on_error={config.data.on_error!r} is unknown: use 'stop' or 'skip'")
+
+
+def check_finetune(config: ConfigDict) -> None:
+    """Refuse a start, a schedule, a search or controls of fine-tuning that cannot be.
+
+    Raises:
+      UserError: naming the field, its value and its range.
+    """
+    for name, choices in (("init", STARTS), ("schedule_as", ("meant", "coded"))):
+        if config[name] not in choices:
+            raise UserError(f"config.{name}={config[name]!r} is unknown: use {' or '.join(map(repr, choices))}")
+    controls = control_names(config)
+    for name in controls:
+        if name not in ("random", "weights") or name == config.init or controls.count(name) > 1:
+            raise UserError(f"config.controls={config.controls!r}: use 'random', 'weights' or 'random,weights', other starts than config.init")
+    starts = (config.init, *controls)
+    for name, what in (("checkpoint", "the workdir of a pretraining run"), ("weights", "a file with the weights of a torchvision ResNet")):
+        if name in starts and not config[name]:
+            raise UserError(f"config.{name} is empty: give {what}, --config.{name}=PATH, or another config.init")
+    if not 0 <= config.held_out < 1:
+        raise UserError(f"config.held_out={config.held_out:g} must be 0 or a share below 1")
+    if not 0 < config.search.held_out < 1:
+        raise UserError(f"config.search.held_out={config.search.held_out:g} must lie between 0 and 1")
+    for name in ("learning_rates", "weight_decays"):
+        values = config.search[name]
+        if any(not (math.isfinite(value) and value >= 0) for value in values) or len(set(values)) < len(values):
+            raise UserError(f"config.search.{name}={tuple(values)} must be different numbers of 0 or more")
+
+
+def control_names(config: ConfigDict) -> tuple[str, ...]:
+    """The starts that `config.controls` of fine-tuning names."""
+    return tuple(name.strip() for name in config.controls.split(",") if name.strip())
 
 
 def check_best_metric(config: ConfigDict, names: tuple[str, ...]) -> None:

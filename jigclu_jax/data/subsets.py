@@ -107,16 +107,16 @@ def listed_indices(path: str, names: Sequence[str] | None, source: str, split: s
     found: dict[int, int] = {}  # index -> line
     unknown: list[tuple[int, str]] = []
     for number, line in lines:
-        index = whole.get(line, whole.get(line.removeprefix(f"{split}/"), bare.get(line)))
-        if index is None:
+        place = whole.get(line, whole.get(line.removeprefix(f"{split}/"), bare.get(line)))
+        if place is None:
             unknown.append((number, line))
-        elif index < 0:
+        elif place < 0:
             twice = [name for name in names if name.rpartition("/")[2] == line]
             raise UserError(f"{path} line {number}: {line!r} could be {twice[0]} or {twice[1]}: give the folder as well")
-        elif index in found:
-            raise UserError(f"{path} line {number}: {line!r} stands on line {found[index]} already: remove one of them")
+        elif place in found:
+            raise UserError(f"{path} line {number}: {line!r} stands on line {found[place]} already: remove one of them")
         else:
-            found[index] = number
+            found[place] = number
     if unknown:
         number, line = unknown[0]
         more = f" (and {len(unknown) - 1} more of {len(lines)} lines)" if len(unknown) > 1 else ""

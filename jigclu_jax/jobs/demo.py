@@ -13,6 +13,7 @@ from jigclu_jax.device import distributed
 from jigclu_jax.evals.logistic import linear_probe
 from jigclu_jax.evals.pixels import colour_histogram, pixel_features
 from jigclu_jax.jobs import pretrain, probe
+from jigclu_jax.jobs.accuracy import open_eval_source
 from jigclu_jax.report.demo_report import demo_page
 from jigclu_jax.train.workdir import open_workdir, read_result, write_result
 
@@ -74,7 +75,7 @@ def _baselines(config: ConfigDict, root: epath.Path) -> dict[str, float]:
     if path.exists():
         return json.loads(path.read_text())
     source = open_source(config.data, seed=config.seed)
-    held_out = probe.open_eval_source(config, source)
+    held_out = open_eval_source(config, source)
     (train_images, train_labels), (test_images, test_labels) = _arrays(source), _arrays(held_out)
     classes = len(source.classes or ())
     found: dict[str, float] = {}

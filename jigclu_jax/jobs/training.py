@@ -74,15 +74,17 @@ def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = 
         raise UserError(f"config.{group}: {error}") from error
 
 
-def prepare_training(config: ConfigDict, method: Method, source: Source) -> Training:
+def prepare_training(config: ConfigDict, method: Method, source: Source, *, drop_last: bool = False) -> Training:
     """Check that a run whose numbers are in range (`check_run`) can work, and build its step.
+
+    With `drop_last` an epoch's incomplete last batch is left out, as it always is for montages.
 
     Raises:
       UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
     """
     mesh = create_mesh()
     check_batch(config.batch_size, mesh)
-    drop_last = method.view == "montage"
+    drop_last = drop_last or method.view == "montage"
     if drop_last and len(source) < config.batch_size:
         raise UserError(
             f"{source.name} holds {len(source)} images, fewer than one batch of config.batch_size={config.batch_size}: "

@@ -1,0 +1,60 @@
+"""Accuracies of a run's classifier on held-out images: measured after epochs, and read back for its result."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax.data.eval_stream import EvalStream
+from jigclu_jax.data.sources import Source
+from jigclu_jax.evals.classification import compile_counts, evaluate
+from jigclu_jax.jobs.training import Training, open_images
+from jigclu_jax.methods import Classifier
+from jigclu_jax.train.loop import EpochHook
+from jigclu_jax.train.state import TrainState
+from jigclu_jax.train.writers import read_metrics
+
+
+def open_eval_source(config: ConfigDict, train: Source) -> Source:
+    """The evaluation images, labels numbered as in training; fields of `eval_data` left empty are those of `data`."""
+    config = config.copy_and_resolve_references()
+    for name in ("source", "path", "name", "data_dir"):
+        config.eval_data[name] = config.eval_data[name] or config.data[name]
+    return open_images(config, "eval_data", train.classes)
+
+
+def accuracy_hook(training: Training, method: Classifier, eval_source: Source, prefix: str) -> EpochHook:
+    """After an epoch: `{prefix}_top1` and `{prefix}_top5` on the evaluation images."""
+    config, mesh = training.config, training.mesh
+    counts_fn = compile_counts(method.predict, mesh)
+
+    def hook(step: int, state: TrainState) -> Mapping[str, float]:
+        epoch = step // training.plan.steps_per_epoch
+        if epoch % config.eval_every_epochs and step != training.plan.total_steps:
+            return {}
+        batches = EvalStream(
+            eval_source, config.eval_data, batch_size=config.eval_batch_size, host=jax.process_index(), hosts=jax.process_count()
+        )
+        try:
+            found = evaluate(counts_fn, state.params, state.stats, state.extra, batches, mesh)
+        finally:
+            batches.close()
+        return {f"{prefix}_top1": found["top1"], f"{prefix}_top5": found["top5"]}
+
+    return hook
+
+
+def accuracy_figures(workdir: epath.PathLike, prefix: str) -> dict[str, Any]:
+    """Last and best accuracies from the rows of metrics.jsonl, which a resumed run shares with its earlier parts."""
+    top1, top5 = f"{prefix}_top1", f"{prefix}_top5"
+    rows = [row for row in read_metrics(workdir) if row.get(top1) is not None]
+    best = max(rows, key=lambda row: row[top1])
+    return {
+        f"{top1}_last": rows[-1][top1],
+        f"{top1}_best": best[top1],
+        f"{top5}_last": rows[-1][top5],
+        f"{top5}_best": max(row[top5] for row in rows),
+        f"{prefix}_best_epoch": best["epoch"],
+    }

@@ -1,0 +1,236 @@
+"""Job `finetune`: trunk and a new classifier trained together, from a pretrained trunk, imported weights or from scratch.
+
+The method is training with labels (`methods/supervised.py`) with another state at step 0. With a search, every pair of rates and
+decays is a run of its own in WORKDIR/trials, judged on a held-out part of train; the final run in WORKDIR/final sees all of train and
+looks at the evaluation images once. Without one, the run lies in WORKDIR itself. Controls are the same in WORKDIR/controls/START.
+"""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax.config_check import check_best_metric, check_finetune, check_run, control_names
+from jigclu_jax.data.sources import Source, Subset
+from jigclu_jax.data.subsets import held_out_indices
+from jigclu_jax.device import distributed
+from jigclu_jax.device.mesh import check_batch, replicated
+from jigclu_jax.errors import NonFiniteError, UserError
+from jigclu_jax.evals.frozen import digest
+from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
+from jigclu_jax.jobs.reporting import report_finetuning
+from jigclu_jax.jobs.training import open_images, prepare_training, run_training, training_result
+from jigclu_jax.jobs.trunk import Trunk, check_trunk_shapes, checkpoint_trunk, imported_trunk, with_trunk_model
+from jigclu_jax.methods import create_method
+from jigclu_jax.train.checkpoint import FOLDER
+from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
+
+TRIALS, FINAL, CONTROLS = "trials", "final", "controls"
+HEAD = "classifier/*"
+FIGURES = ("finetune_top1_last", "finetune_top1_best", "finetune_top5_last", "finetune_top5_best", "finetune_best_epoch")
+
+
+def run(config: ConfigDict, workdir: epath.PathLike) -> None:
+    """Fine-tune as the config says; leaves the files of a training job, the search and the controls in result.json and report.html.
+
+    Raises:
+      UserError: a start, data or numbers that cannot work.
+    """
+    distributed.start()
+    check_finetune(config)
+    check_run(config)
+    trunks = {start: _trunk(config, start) for start in (config.init, *control_names(config))}
+    config = _with_model(with_head_rate(config), trunks[config.init])
+    check_workdir(workdir, config)
+    source, eval_source = _images(config)
+    root = epath.Path(workdir)
+    begun = has_run(root)
+    try:
+        result = _searched(config, root, trunks[config.init], source, eval_source)
+        others = {}
+        for start in control_names(config):
+            control = _changed(config, {"init": start, "controls": ""})
+            others[start] = _searched(control, root / CONTROLS / start, trunks[start], source, eval_source)
+    except UserError:
+        if not begun and distributed.is_main():
+            _discard(root)
+        raise
+    if distributed.is_main():
+        if others:
+            result["controls"] = {start: {name: found[name] for name in (*FIGURES, "chosen")} for start, found in others.items()}
+            write_result(root, result)
+        report_finetuning(root, len(source.classes or ()))
+
+
+def with_head_rate(config: ConfigDict) -> ConfigDict:
+    """The config with the classifier's learning rate among the optimizer's multipliers, or none there where it is as coded.
+
+    The authors' semi-supervised code gives the optimizer a group of its own for the classifier and then overwrites the rates of all
+    groups with the trunk's before the first epoch (`main_semi.py`): "coded" trains as that does, "meant" as the command line reads.
+    """
+    config = config.copy_and_resolve_references()
+    others = tuple(pair for pair in config.optimizer.multipliers if pair[0] != HEAD)
+    if config.schedule_as == "coded":
+        config.optimizer.multipliers = others
+    elif config.head_multiplier != 1.0:
+        config.optimizer.multipliers = (*others, (HEAD, config.head_multiplier))
+    return config
+
+
+def _trunk(config: ConfigDict, start: str) -> Trunk | None:
+    if start == "checkpoint":
+        return checkpoint_trunk(config)
+    return imported_trunk(config) if start == "weights" else None
+
+
+def _with_model(config: ConfigDict, trunk: Trunk | None) -> ConfigDict:
+    """The config with its trunk described in full: by the checkpoint, or by itself."""
+    if trunk is not None:
+        config = with_trunk_model(config, trunk)
+    if not config.model.arch:
+        raise UserError(f"config.model.arch is empty, and config.init={config.init!r} does not say it: give one, as resnet50")
+    config.model.stem = config.model.stem or "imagenet"
+    config.model.width = config.model.width or 1.0
+    return config
+
+
+def _images(config: ConfigDict) -> tuple[Source, Source]:
+    """Training and evaluation images, labelled and of two classes at least."""
+    source = open_images(config, "data")
+    if source.classes is None:
+        raise UserError(f"{source.name} has no labels, and fine-tuning needs them: give folders split/class/file, or a label array")
+    present = np.unique(source.labels)
+    if len(present) < 2:
+        raise UserError(f"{source.name}: all images are of class {source.classes[present[0]]!r}: fine-tuning needs at least two classes")
+    return source, open_eval_source(config, source)
+
+
+def _searched(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: Source, eval_source: Source) -> dict[str, Any]:
+    """The result of a run with the values that a search on held-out images chose, or of a single run where nothing is to choose."""
+    pairs = list(itertools.product(_or(config, "learning_rate"), _or(config, "weight_decay")))
+    if not _searches(config):
+        return _single(config, root, trunk, source, eval_source)
+    open_workdir(root, config, write=distributed.is_main())
+    trials = []
+    for number, (rate, decay) in enumerate(pairs, 1):
+        where = root / TRIALS / f"learning_rate={rate:g},weight_decay={decay:g}"
+        _say(f"== {where}: trial {number} of {len(pairs)}")
+        trials.append({"learning_rate": rate, "weight_decay": decay} | _trial(_trial_config(config, rate, decay), where, trunk, source))
+    judged = [trial for trial in trials if trial["top1"] is not None]
+    if not judged:
+        raise UserError(f"every trial in {root / TRIALS} diverged: give lower config.search.learning_rates")
+    best = max(judged, key=lambda trial: trial["top1"])  # of equals the first: the lowest rate where they are given in order
+    chosen = {name: best[name] for name in ("learning_rate", "weight_decay")}
+    _say(f"== {root / FINAL}: all of train, learning rate {chosen['learning_rate']:g}, weight decay {chosen['weight_decay']:g}")
+    final = _single(_final_config(config, chosen), root / FINAL, trunk, source, eval_source)
+    seconds = final["seconds"] + sum(trial.pop("seconds") for trial in trials)
+    result = final | {"seconds": seconds, "search": trials, "chosen": chosen}
+    return write_result(root, result) if distributed.is_main() else result
+
+
+def _single(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: Source, eval_source: Source) -> dict[str, Any]:
+    """Train one classifier and trunk to the end; writes and returns its result."""
+    if config.held_out:
+        labels = source.labels
+        assert labels is not None
+        kept, held = held_out_indices(labels, config.held_out, config.seed)
+        source, eval_source = Subset(source, kept), Subset(source, held)
+    check_run(config)
+    check_workdir(root, config)
+    method = create_method(config, len(source.classes or ()), choices=("supervised",))
+    check_best_metric(config, ("finetune_top1", "finetune_top5", *method.metric_names))
+    # an incomplete batch is dropped, as the authors do: its padding would enter BatchNorm's statistics
+    training = prepare_training(config, method, source, drop_last=True)
+    check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
+    start, identity = training.initial_state(), {}
+    if trunk is not None:
+        check_trunk_shapes({"params": start.params["trunk"], "stats": start.stats["trunk"]}, trunk, config)
+        placed = jax.device_put(trunk.tree, replicated(training.mesh))
+        start = dataclasses.replace(
+            start, params=start.params | {"trunk": placed["params"]}, stats=start.stats | {"trunk": placed["stats"]}
+        )
+        identity["trunk"] = digest(trunk.tree)
+    hook = accuracy_hook(training, method, eval_source, "finetune")
+    trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(hook,))
+    result = training_result(training, root, trained) | accuracy_figures(root, "finetune")
+    result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
+    result |= {"train_images": len(source), "eval_images": len(eval_source), "checkpoint_step": trunk.step if trunk else None}
+    result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}
+    if distributed.is_main():
+        result = write_result(root, result)
+        report_finetuning(root, len(source.classes or ()))
+    return result
+
+
+def _trial(config: ConfigDict, where: epath.Path, trunk: Trunk | None, source: Source) -> dict[str, Any]:
+    """Top-1 of a trial on the held-out images (None where it diverged) and its seconds; a trial that is done is not run again."""
+    check_workdir(where, config)
+    result = read_result(where)
+    if result is None:
+        try:
+            result = _single(config, where, trunk, source, source)
+        except NonFiniteError as error:
+            _say(f"{where}: {error}")
+            result = {"job": config.job, "seed": config.seed, "seconds": 0.0, "finetune_top1_last": None, "diverged": str(error)}
+            if distributed.is_main():
+                write_result(where, result)
+        if distributed.is_main() and (where / FOLDER).exists():
+            (where / FOLDER).rmtree()  # what it was for is known
+    return {"top1": result["finetune_top1_last"], "seconds": result["seconds"]}
+
+
+def _searches(config: ConfigDict) -> bool:
+    return bool(config.search.learning_rates or config.search.weight_decays)
+
+
+def _or(config: ConfigDict, name: str) -> tuple[float, ...]:
+    """The values that the search tries of a field of the optimizer."""
+    return tuple(config.search[f"{name}s"]) or (config.optimizer[name],)
+
+
+def _trial_config(config: ConfigDict, rate: float, decay: float) -> ConfigDict:
+    epochs = config.search.epochs or config.epochs
+    changed = _chosen(config, rate, decay, epochs)
+    changed.held_out = config.search.held_out
+    changed.optimizer.milestones = tuple(round(milestone * epochs / config.epochs) for milestone in config.optimizer.milestones)
+    return changed
+
+
+def _final_config(config: ConfigDict, chosen: dict[str, float]) -> ConfigDict:
+    changed = _chosen(config, chosen["learning_rate"], chosen["weight_decay"], config.epochs)
+    changed.eval_every_epochs = config.epochs  # one look, after the last
+    return changed
+
+
+def _chosen(config: ConfigDict, rate: float, decay: float, epochs: int) -> ConfigDict:
+    """A single run of a search, complete in itself: `--workdir` of it alone goes on with it."""
+    changed = _changed(config, {"controls": "", "epochs": epochs})
+    changed.search.update({"learning_rates": (), "weight_decays": ()})
+    changed.optimizer.update({"learning_rate": float(rate), "weight_decay": float(decay)})
+    return changed
+
+
+def _changed(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
+    changed = config.copy_and_resolve_references()
+    changed.update(fields)
+    return changed
+
+
+def _discard(root: epath.Path) -> None:
+    """Remove what a refused first call has left, where it is nothing but its config."""
+    for folder in (root / TRIALS, root / CONTROLS):
+        if folder.exists():
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
+    if not (root / FINAL).exists():
+        discard_run(root)
+
+
+def _say(text: str) -> None:
+    if distributed.is_main():
+        print(text, flush=True)
