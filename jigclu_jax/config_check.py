@@ -158,7 +158,9 @@ def check_finetune(config: ConfigDict) -> None:
     controls = control_names(config)
     for name in controls:
         if name not in ("random", "weights") or name == config.init or controls.count(name) > 1:
-            raise UserError(f"config.controls={config.controls!r}: use 'random', 'weights' or 'random,weights', other starts than config.init")
+            raise UserError(
+                f"config.controls={config.controls!r}: use 'random', 'weights' or 'random,weights', other starts than config.init"
+            )
     starts = (config.init, *controls)
     for name, what in (("checkpoint", "the workdir of a pretraining run"), ("weights", "a file with the weights of a torchvision ResNet")):
         if name in starts and not config[name]:
@@ -169,10 +171,14 @@ def check_finetune(config: ConfigDict) -> None:
         raise UserError(f"config.search.held_out={config.search.held_out:g} must lie between 0 and 1")
     for name in ("learning_rates", "weight_decays"):
         values = config.search[name]
-        if not all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in values) or len(set(values)) < len(values):
+        if not all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in values) or len(set(values)) < len(
+            values
+        ):
             raise UserError(f"config.search.{name}={tuple(values)} must be different numbers of 0 or more")
         if values and config.held_out:
-            raise UserError(f"config.held_out={config.held_out:g} and config.search.{name} exclude each other: a search holds out by itself")
+            raise UserError(
+                f"config.held_out={config.held_out:g} and config.search.{name} exclude each other: a search holds out by itself"
+            )
 
 
 def control_names(config: ConfigDict) -> tuple[str, ...]:

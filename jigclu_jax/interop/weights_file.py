@@ -69,7 +69,7 @@ def _bare(key: str) -> str:
     return key
 
 
-def _float32(tree: NumpyTree, path: str) -> NumpyTree:
+def _float32(tree: Mapping[str, Any], path: str) -> NumpyTree:
     found: NumpyTree = {}
     for name, value in tree.items():
         found[name] = _float32(value, path) if isinstance(value, Mapping) else np.asarray(value, np.float32)

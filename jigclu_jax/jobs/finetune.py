@@ -103,7 +103,9 @@ def _images(config: ConfigDict) -> tuple[Source, Source]:
     source = open_images(config, "data")
     if source.classes is None:
         raise UserError(f"{source.name} has no labels, and fine-tuning needs them: give folders split/class/file, or a label array")
-    present = np.unique(source.labels)
+    labels = source.labels
+    assert labels is not None
+    present = np.unique(labels)
     if len(present) < 2:
         raise UserError(f"{source.name}: all images are of class {source.classes[present[0]]!r}: fine-tuning needs at least two classes")
     return source, open_eval_source(config, source)
@@ -196,7 +198,9 @@ def _trial_config(config: ConfigDict, rate: float, decay: float) -> ConfigDict:
     epochs = config.search.epochs or config.epochs
     changed = _chosen(config, rate, decay, epochs)
     changed.held_out = config.search.held_out
-    changed.optimizer.milestones = tuple(round(milestone * epochs / config.epochs) for milestone in config.optimizer.milestones)
+    share = epochs / config.epochs
+    changed.optimizer.milestones = tuple(round(milestone * share) for milestone in config.optimizer.milestones)
+    changed.optimizer.warmup_epochs = config.optimizer.warmup_epochs * share
     return changed
 
 

@@ -20,6 +20,7 @@ from jigclu_jax.device.resident import resident_side
 from jigclu_jax.jobs.training import Training
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import crop_and_resize
+from jigclu_jax.report.finetune_report import finetune_page
 from jigclu_jax.report.pictures import montage_sheet, patches_sheet, places_sheet
 from jigclu_jax.report.pretrain_report import pretrain_page
 from jigclu_jax.report.probe_report import probe_page
@@ -81,3 +82,8 @@ def report_pretraining(config: ConfigDict, workdir: epath.PathLike, source: Sour
 def report_probe(workdir: epath.PathLike, classes: int) -> None:
     """Write `report.html` of a probe."""
     logging.info("report: %s", probe_page(workdir, classes=classes))
+
+
+def report_finetuning(workdir: epath.PathLike, classes: int) -> None:
+    """Write `report.html` of a fine-tuning."""
+    logging.info("report: %s", finetune_page(workdir, classes=classes))

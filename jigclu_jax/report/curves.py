@@ -88,6 +88,13 @@ def probe_panels(classes: int, random_init: float | None = None) -> list[Panel]:
     ]
 
 
+def finetune_panels(classes: int) -> list[Panel]:
+    """The panels of a fine-tuning; `classes` 0 where chance is not known."""
+    accuracies = {"accuracy_top1": "top-1, training batches", "finetune_top1": "top-1, held out", "finetune_top5": "top-5, held out"}
+    chance = {"chance": 1 / classes} if classes else {}
+    return [Panel("Loss", {"loss": "training"}), Panel("Accuracy", accuracies, chance, percent=True), *_common_panels()]
+
+
 def _common_panels() -> list[Panel]:
     return [
         Panel("Learning rate", {"learning_rate": "learning rate"}),
@@ -215,6 +222,7 @@ __all__ = [
     "Panel",
     "draw_curves",
     "draw_panel",
+    "finetune_panels",
     "png",
     "pretrain_panels",
     "probe_panels",

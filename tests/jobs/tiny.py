@@ -1,6 +1,7 @@
 """A pretraining run and a probe small enough for a test: 96 embedded pictures, a trunk of a few channels."""
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -29,4 +30,18 @@ def probe_config(checkpoint: str, epochs: int = 2) -> ConfigDict:
     config.eval_every_epochs = 1
     config.log.tensorboard = False
     config.log.pictures = False
+    return config
+
+
+def finetune_config(checkpoint: str = "", epochs: int = 2, **changes: Any) -> ConfigDict:
+    """6 steps an epoch, evaluated on 40 pictures after each; no search."""
+    config = load_config(str(CONFIGS / "finetune.py"), f"small,epochs={epochs},batch_size=16")
+    config.checkpoint = checkpoint
+    config.optimizer.update({"learning_rate": 0.02, "warmup_epochs": 0.0})
+    config.search.update({"learning_rates": (), "weight_decays": ()})
+    config.data.update({"source": "embedded", "name": "", "split": "train", "limit": 96})
+    config.eval_data.update({"split": "validation", "limit": 40})
+    config.eval_batch_size = 32
+    config.log.tensorboard = False
+    config.update(changes)
     return config
