@@ -107,12 +107,19 @@ def model_config() -> ConfigDict:
 
 
 def optimizer_config() -> ConfigDict:
-    """SGD with PyTorch's momentum and weight decay coupled into the gradient."""
+    """SGD with PyTorch's momentum and weight decay coupled into the gradient (`train/optimizer.py` has the others)."""
     return ConfigDict(
         {
+            "name": "sgd",  # sgd | lars | adamw
             "learning_rate": 0.03,
-            "momentum": 0.9,
-            "weight_decay": 1e-4,  # of every parameter, BatchNorm and biases too
+            "momentum": 0.9,  # sgd and lars
+            "betas": (0.9, 0.999),  # adamw
+            "epsilon": 1e-8,  # adamw
+            "trust_coefficient": 0.001,  # lars
+            "weight_decay": 1e-4,  # by sgd of every parameter, BatchNorm and biases too
+            "exclude_1d": "auto",  # no decay and no trust ratio for biases and BatchNorm: always | never | auto: by lars and adamw
+            "no_decay": (),  # patterns of paths without decay and trust ratio, such as ("location/*",)
+            "multipliers": (),  # of the rate, by path: (("trunk/*", 0.1), ("trunk/layer1/*", 0.0)); the last match counts, 0 freezes
             "schedule": "cosine",  # cosine | step | constant
             "per_epoch": True,  # the rate changes once an epoch, as in the authors' code; False: every step
             "warmup_epochs": 0.0,  # linear from 0

@@ -22,7 +22,15 @@ _AT_LEAST_ONE = (
     "data.image_size",
     "data.grid",
 )
-_POSITIVE = ("epochs", "loss.temperature", "loss.base_temperature", "saving.every_epochs", "checkpoint.every_epochs")
+_POSITIVE = (
+    "optimizer.epsilon",
+    "optimizer.trust_coefficient",
+    "epochs",
+    "loss.temperature",
+    "loss.base_temperature",
+    "saving.every_epochs",
+    "checkpoint.every_epochs",
+)
 _NOT_NEGATIVE = (
     "seed",
     "optimizer.learning_rate",
@@ -86,6 +94,7 @@ def check_run(config: ConfigDict) -> None:
         raise UserError(
             f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0"
         )
+    _check_optimizer(config.optimizer)
     if config.data.augment not in AUGMENT_PLACES:
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host', 'device' or 'resident'")
     for field in ("data", "eval_data"):
@@ -94,6 +103,26 @@ def check_run(config: ConfigDict) -> None:
     field = saving_field(config)
     if config[field].best_mode not in ("max", "min"):
         raise UserError(f"config.{field}.best_mode={config[field].best_mode!r} is unknown: use 'max' or 'min'")
+
+
+def _check_optimizer(config: ConfigDict) -> None:
+    """Tuples of the optimizer: a command line cannot tell what belongs into an empty one."""
+
+    def number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+    for name, good, text in (
+        ("milestones", number, "numbers, as in 30,60"),
+        ("betas", lambda beta: number(beta) and 0 <= beta < 1, "two numbers from 0 to below 1, as in 0.9,0.999"),
+        ("no_decay", lambda pattern: isinstance(pattern, str), "patterns of paths, as in ('location/*',)"),
+        (
+            "multipliers",
+            lambda pair: isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and number(pair[1]) and pair[1] >= 0,
+            "pairs of a pattern of paths and a factor of 0 or more, as in (('trunk/*', 0.1),)",
+        ),
+    ):
+        if not all(map(good, config[name])) or (name == "betas" and len(config[name]) != 2):
+            raise UserError(f"config.optimizer.{name}={config[name]} must hold {text}")
 
 
 def check_prepare(config: ConfigDict) -> None:

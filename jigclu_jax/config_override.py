@@ -81,16 +81,21 @@ def _value(name: str, text: str | bool | None, old: Any, kind: type) -> Any:
 
 
 def _tuple(name: str, text: str, old: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Numbers in parentheses or without; whole ones where the default's are."""
-    fault = UserError(f"{name}={text} is not of type tuple: give numbers as in --{name}={','.join(map(str, old)) or '60,80'}")
+    """Numbers in parentheses or without, whole ones where the default's are; where that holds none, also texts and tuples of them."""
+    shown = ",".join(map(str, old)) if _numbers(old) else ""
+    fault = UserError(f"{name}={text} is not of type tuple: give numbers as in --{name}={shown or '60,80'}")
     try:
         found = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         raise fault from None
-    values = found if isinstance(found, tuple | list) else (found,)
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+    values = tuple(found) if isinstance(found, tuple | list) else (found,)
+    if old and _numbers(old) and not _numbers(values):
         raise fault
-    return tuple(float(value) for value in values) if old and isinstance(old[0], float) else tuple(values)
+    return tuple(float(value) for value in values) if old and isinstance(old[0], float) else values
+
+
+def _numbers(values: tuple[Any, ...]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 __all__ = ["field_names", "nearest_field", "override"]

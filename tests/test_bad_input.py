@@ -100,6 +100,8 @@ def test_numbers_and_metrics_of_a_probe(refused: Refused, images: Path, pretrain
     assert "config.saving.best_metric='loss_cluster' is not measured" in refused(
         *_probe(images, pretrained), "--config.saving.best_metric=loss_cluster"
     )
+    pattern = "--config.optimizer.multipliers=(('trunk/*', 0.1),)"
+    assert "'trunk/*' matches no parameter's path: there are classifier" in refused(*_probe(images, pretrained), pattern)
     assert "config.method='jigclu' is no method of a probe job" in refused(*_probe(images, pretrained), "--config.method=jigclu")
 
 

@@ -14,11 +14,13 @@ from jigclu_jax.train.workdir import config_as_dict, config_from_dict
 @pytest.mark.parametrize("make", [pretrain_config, probe_config])
 def test_the_defaults_pass(make: Callable[[], ConfigDict]) -> None:
     config = make()
+    config.optimizer.multipliers = (("*/kernel", 0.5),)
     check_fields(config, "x.py")
     check_run(config)
     back = config_from_dict(config_as_dict(config))  # what a resumed run reads
     check_fields(back, "config.json")
     assert config_as_dict(back) == config_as_dict(config)
+    check_run(back)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,13 @@ def test_the_defaults_pass(make: Callable[[], ConfigDict]) -> None:
         ("optimizer.learning_rate", float("inf"), "must be 0 or more"),
         ("optimizer.momentum", -0.1, "must be 0 or more"),
         ("optimizer.weight_decay", float("nan"), "must be 0 or more"),
+        ("optimizer.epsilon", 0.0, "must be greater than 0"),
+        ("optimizer.betas", (0.9, 1.0), "two numbers from 0 to below 1"),
+        ("optimizer.betas", (0.9,), "two numbers from 0 to below 1"),
+        ("optimizer.milestones", ("a",), "must hold numbers"),
+        ("optimizer.no_decay", (1,), "must hold patterns of paths"),
+        ("optimizer.multipliers", ("trunk/*",), "must hold pairs of a pattern"),
+        ("optimizer.multipliers", (("trunk/*", -1.0),), "must hold pairs of a pattern"),
         ("data.limit", -1, "must be 0 or more"),
         ("data.shuffle_group", -1, "must be 0 or more"),
         ("head.decouple_size", 9, "must be a multiple of config.data.grid=2, or 0"),

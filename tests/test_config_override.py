@@ -34,6 +34,8 @@ def config() -> ConfigDict:
         ("optimizer.milestones", "30", (30,)),
         ("optimizer.milestones", "()", ()),
         ("augment.crop_area", "[0.1, 1]", (0.1, 1.0)),
+        ("optimizer.multipliers", "(('trunk/*', 0.1), ('trunk/layer1/*', 0))", (("trunk/*", 0.1), ("trunk/layer1/*", 0))),
+        ("optimizer.no_decay", "'location/*',", ("location/*",)),
     ],
 )
 def test_a_field_is_set_in_its_type(config: ConfigDict, name: str, text: str | bool | None, value: object) -> None:

@@ -19,7 +19,7 @@ from jigclu_jax.jobs.feeding import Batches, Supply, open_supply
 from jigclu_jax.methods import Method
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.loop import EpochHook, Plan, Trained, fit
-from jigclu_jax.train.optimizer import create_optimizer
+from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import TrainState, abstract_state, create_state
@@ -39,6 +39,8 @@ class Training:
       source: training images.
       mesh: all devices.
       plan: lengths and intervals in steps.
+      optimizer: from `config.optimizer`.
+      target: shapes and places of its state.
       step_fn: the compiled step.
       supply: where its batches come from.
       skipped: damaged images met so far, index -> message.
@@ -49,13 +51,15 @@ class Training:
     source: Source
     mesh: Mesh
     plan: Plan
+    optimizer: Optimizer
+    target: TrainState
     step_fn: Step
     supply: Supply
     skipped: dict[int, str] = dataclasses.field(default_factory=dict)
 
     def initial_state(self) -> TrainState:
         """The state at step 0, from `config.seed`."""
-        return create_state(self.method, create_optimizer(self.config.optimizer), self.config.seed, self.mesh)
+        return create_state(self.method, self.optimizer, self.config.seed, self.mesh)
 
     def batches(self, start_step: int, stop_step: int) -> Batches:
         """Host batches of this process."""
@@ -82,6 +86,8 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     """
     mesh = create_mesh()
     check_batch(config.batch_size, mesh)
+    optimizer = create_optimizer(config.optimizer)
+    target = abstract_state(method, optimizer, mesh)
     drop_last = method.view == "montage"
     if drop_last and len(source) < config.batch_size:
         raise UserError(
@@ -99,8 +105,8 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
         save_every=max(round(saving.every_epochs * per_epoch), 1),
         dispatch=supply.feed.dispatch,
     )
-    step_fn = compile_step(method, create_optimizer(config.optimizer), schedule, per_epoch, mesh, supply.feed)
-    return Training(config, method, source, mesh, plan, step_fn, supply, dict(supply.skipped))
+    step_fn = compile_step(method, optimizer, schedule, per_epoch, mesh, supply.feed)
+    return Training(config, method, source, mesh, plan, optimizer, target, step_fn, supply, dict(supply.skipped))
 
 
 def training_result(training: Training, workdir: epath.PathLike, trained: Trained) -> dict[str, Any]:
@@ -173,7 +179,7 @@ def _run(
     source = training.source
     classes = list(source.classes) if source.classes else None
     meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **identity}
-    restored = checkpoints.restore_newest(abstract_state(training.method, create_optimizer(config.optimizer), training.mesh))
+    restored = checkpoints.restore_newest(training.target)
     if restored:
         state, old = restored
         for name, what in {"images": "number of images", "classes": "list of classes", **{name: name for name in identity}}.items():

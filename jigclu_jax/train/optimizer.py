@@ -1,18 +1,116 @@
-"""SGD as PyTorch computes it; the learning rate is applied by the step."""
+"""SGD, LARS and AdamW as optax computes them, with weight decay and learning rates by parameter; the step applies the rate itself.
 
+A parameter is named by its path, as "trunk/layer1/block0/conv1/kernel"; patterns are shell-style, and `*` matches `/` as well.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
 import optax
 from ml_collections import ConfigDict
 
+from jigclu_jax.errors import UserError
 
-def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Gradient -> direction: g + weight_decay * p, then v = momentum * v + g.
+OPTIMIZERS = ("sgd", "lars", "adamw")
+EXCLUDE_1D = ("auto", "always", "never")
+Mask = Callable[[Any], Any]
 
-    The decay is coupled (it enters the momentum) and reaches every parameter, BatchNorm's and biases too, as the
-    authors' `torch.optim.SGD` does. The step multiplies the direction with the learning rate of its moment.
+
+class Optimizer(NamedTuple):
+    """An optax transformation from gradient to direction, and which parameters stand still.
+
+    Attributes:
+      init: params -> state; UserError where a pattern of the config matches no parameter.
+      update: (gradient, state, params) -> (direction, state); the step subtracts learning rate * direction.
+      trainable: params -> tree of bools, False where the multiplier is 0: such a parameter has no gradient, no decay and no state.
     """
-    parts = []
-    if config.weight_decay:
-        parts.append(optax.add_decayed_weights(config.weight_decay))
-    if config.momentum:
-        parts.append(optax.trace(config.momentum))
-    return optax.chain(*parts) if parts else optax.identity()
+
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any]]
+    trainable: Mask
+
+
+def create_optimizer(config: ConfigDict) -> Optimizer:
+    """The optimizer that `config.optimizer` describes.
+
+    - `sgd` is PyTorch's: g + weight_decay * p, then v = momentum * v + g. The decay is coupled (it enters the momentum) and
+      reaches every parameter, BatchNorm's and biases too, as the authors' `torch.optim.SGD` does.
+    - `lars` (You et al. 2017, "Large batch training of convolutional networks"; optax's `lars`): g + weight_decay * p times
+      trust_coefficient * |p| / |g + weight_decay * p|, then the momentum.
+    - `adamw` (Loshchilov and Hutter 2019; `torch.optim.AdamW`): m / (sqrt(v) + epsilon) with both corrected for their start,
+      plus weight_decay * p.
+
+    In all three the step multiplies the direction with the learning rate of its moment, after the momentum. Parameters with one
+    axis (biases, BatchNorm) have no decay and no trust ratio where `exclude_1d` says so; those that match `no_decay` have none
+    either. `multipliers` are pairs (pattern, factor) for the learning rate, of several that match the last counts; a factor of 0
+    freezes. UserError for an unknown name; `init` raises it for a pattern that matches nothing.
+    """
+    _check_choice("name", config.name, OPTIMIZERS)
+    _check_choice("exclude_1d", config.exclude_1d, EXCLUDE_1D)
+    spared = config.exclude_1d == "always" or (config.exclude_1d == "auto" and config.name != "sgd")
+    no_decay, multipliers = tuple(config.no_decay), tuple(config.multipliers)
+
+    def adapted(params: Any) -> Any:
+        """Where decay and trust ratio act."""
+        return _by_path(
+            lambda path, leaf: not (spared and leaf.ndim <= 1) and not any(fnmatch.fnmatchcase(path, p) for p in no_decay), params
+        )
+
+    def factors(params: Any) -> Any:
+        return _by_path(lambda path, _: _factor(path, multipliers), params)
+
+    def trainable(params: Any) -> Any:
+        return jax.tree.map(bool, factors(params))
+
+    mask = adapted if spared or no_decay else None
+    decay = [optax.add_decayed_weights(config.weight_decay, mask)] if config.weight_decay else []
+    momentum = [optax.trace(config.momentum)] if config.momentum else []
+    if config.name == "sgd":
+        parts = decay + momentum
+    elif config.name == "lars":
+        ratio = optax.scale_by_trust_ratio(trust_coefficient=config.trust_coefficient)
+        parts = [*decay, optax.masked(ratio, mask) if mask else ratio, *momentum]
+    else:
+        parts = [optax.scale_by_adam(*config.betas, config.epsilon), *decay]
+    if any(factor not in (0, 1) for _, factor in multipliers):
+        parts.append(optax.stateless(lambda direction, params: jax.tree.map(lambda d, factor: d * factor, direction, factors(params))))
+    chain = optax.chain(*parts) if parts else optax.identity()
+    if any(factor == 0 for _, factor in multipliers):
+        chain = optax.partition({True: chain, False: optax.set_to_zero()}, trainable)
+
+    def init(params: Any) -> Any:
+        paths = jax.tree.leaves(_by_path(lambda path, _: path, params))
+        _check_patterns("multipliers", [pattern for pattern, _ in multipliers], paths)
+        _check_patterns("no_decay", no_decay, paths)
+        return chain.init(params)
+
+    return Optimizer(init, chain.update, trainable)
+
+
+def _by_path(what: Callable[[str, Any], Any], params: Any) -> Any:
+    """A tree of what becomes of each (path, leaf)."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: what(jax.tree_util.keystr(path, simple=True, separator="/"), leaf), params)
+
+
+def _factor(path: str, multipliers: Sequence[tuple[str, float]]) -> float:
+    return next((factor for pattern, factor in reversed(multipliers) if fnmatch.fnmatchcase(path, pattern)), 1.0)
+
+
+def _check_choice(field: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UserError(f"config.optimizer.{field}={value!r} is unknown: use one of {', '.join(choices)}")
+
+
+def _check_patterns(field: str, patterns: Sequence[str], paths: Sequence[str]) -> None:
+    for pattern in patterns:
+        if any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+            continue
+        folders = {"/".join(path.split("/")[:depth]) + "/*" for path in paths for depth in range(1, path.count("/") + 1)}
+        near = difflib.get_close_matches(pattern, [*paths, *sorted(folders)], 2, 0.6)
+        meant = (
+            f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(sorted({p.split('/')[0] for p in paths}))}"
+        )
+        raise UserError(f"config.optimizer.{field}: {pattern!r} matches no parameter's path: {meant}")

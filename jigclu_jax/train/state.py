@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from jigclu_jax.device.mesh import replicated
 from jigclu_jax.methods import Method
+from jigclu_jax.train.optimizer import Optimizer
 
 Tree = dict[str, Any]
 
@@ -43,19 +43,19 @@ def zero_sums(metric_names: tuple[str, ...]) -> Tree:
     return {**sums, "count": jnp.zeros((), jnp.int32), "nonfinite_step": jnp.full((), -1, jnp.int32)}
 
 
-def init_state(method: Method, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def init_state(method: Method, optimizer: Optimizer, key: jax.Array) -> TrainState:
     """State at step 0; pure, so that it can run under `jit` and `eval_shape`."""
     params, stats, extra = method.init(key)
     names = (*method.metric_names, "gradient_norm", "learning_rate")
     return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), extra, zero_sums(names))
 
 
-def create_state(method: Method, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
+def create_state(method: Method, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
     """State at step 0, created in place on every device of the mesh."""
     return jax.jit(lambda key: init_state(method, optimizer, key), out_shardings=replicated(mesh))(jax.random.key(seed))
 
 
-def abstract_state(method: Method, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract_state(method: Method, optimizer: Optimizer, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of a state: the target of a restore."""
     shapes = jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0)))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)), shapes)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jigclu_jax.device.feed import Batch, Feed, host_feed
 from jigclu_jax.device.mesh import batch_sharding, replicated, stacked_sharding
 from jigclu_jax.methods import Method
+from jigclu_jax.train.optimizer import Optimizer
 from jigclu_jax.train.schedule import Schedule
 from jigclu_jax.train.state import TrainState, Tree, zero_sums
 
@@ -22,15 +23,19 @@ Step = Callable[..., tuple[TrainState, Metrics]]
 
 
 def train_step(
-    method: Method, optimizer: optax.GradientTransformation, schedule: Schedule, steps_per_epoch: int, state: TrainState, batch: Batch
+    method: Method, optimizer: Optimizer, schedule: Schedule, steps_per_epoch: int, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
     """The mathematics of one update on a global batch; pure.
 
     Returns the new state and the metrics of this step (scalars): the method's own, `gradient_norm` (2-norm over all
-    parameters, before weight decay) and `learning_rate`.
+    parameters that train, before weight decay) and `learning_rate`.
     """
 
+    trainable = optimizer.trainable(state.params)
+
     def objective(params: Tree) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
+        # no gradient is computed for what is frozen, and none counts in the norm
+        params = jax.tree.map(lambda p, moves: p if moves else lax.stop_gradient(p), params, trainable)
         return method.loss(params, state.stats, state.extra, batch)
 
     (loss, (stats, extra, metrics)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -54,7 +59,7 @@ def _add(state: TrainState, metrics: Metrics, steps_per_epoch: int, finite: jax.
 
 def compile_step(
     method: Method,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     schedule: Schedule,
     steps_per_epoch: int,
     mesh: Mesh,

@@ -44,7 +44,7 @@ def config_from_dict(tree: Mapping[str, Any]) -> ConfigDict:
     def convert(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: convert(child) for name, child in value.items()}
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(map(convert, value)) if isinstance(value, list) else value
 
     config = ConfigDict(convert(tree))
     config.lock()
