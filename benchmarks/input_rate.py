@@ -1,11 +1,11 @@
 """Images a second of the input pipeline in each place that can make pictures, beside a peer loader, in one run.
 
-    python benchmarks/input_rate.py --data FOLDER [--prepared DIR] [--peer SCRIPT] [--rounds 5]
+    python benchmarks/input_rate.py --data FOLDER [--prepared DIR] [--prepared-raw DIR] [--peer SCRIPT] [--rounds 5]
 
 Rows: `decode_only` (the peer's own `--decode-only` where a peer is given, else Pillow in as many threads), `decode_tensorflow`
-(tf.data with tf.io.decode_jpeg at full resolution), `host`, `device` and `prepared` (data.augment=device from shards that the
-`prepare` job wrote), each with 224-pixel montages of 2 x 2 patches and the paper's augmentation, batch 64, and `resident` (crop,
-colour and paste of images in device memory, on JAX's default device).
+(tf.data with tf.io.decode_jpeg at full resolution), `host`, `device`, `prepared` and `prepared_raw` (data.augment=device from shards
+that the `prepare` job wrote, of JPEG and of RGB bytes), each with 224-pixel montages of 2 x 2 patches and the paper's augmentation,
+batch 64, and `resident` (crop, colour and paste of images in device memory, on JAX's default device).
 
 Everything is measured in turn, round by round, each in a process of its own, as a run has it; a value is the median of the rounds,
 with the lowest and the highest beside it. A peer script prints `... N images/s ...` and takes FOLDER, `--workers`, `--batch`,
@@ -81,9 +81,9 @@ def rate(batches: Iterator[Any], size: int, count: int, warm: int = 3) -> float:
 
 def ours(name: str, arguments: argparse.Namespace) -> float:
     """Images/s of one of our rows, in this process."""
-    path = arguments.prepared if name == "prepared" else arguments.data
+    path = {"prepared": arguments.prepared, "prepared_raw": arguments.prepared_raw}.get(name, arguments.data)
     config = settings(path, augment="host" if name == "host" else "device", threads=arguments.workers)
-    if name == "prepared":
+    if name.startswith("prepared"):
         config.data.source = "prepared"
     source = open_source(config.data)
     many = Repeated(source, -(-100 * BATCH // len(source)))
@@ -161,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a folder of JPEG images")
     parser.add_argument("--prepared", help="shards of the same images, written by the prepare job")
+    parser.add_argument("--prepared-raw", help="the same with --config.format=raw")
     parser.add_argument("--peer", help="the peer loader's script")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=30, help="batches of 64 a round")
@@ -176,13 +177,15 @@ def main() -> None:
         "host": lambda: ours("host", arguments),
         "device": lambda: ours("device", arguments),
         "prepared": lambda: ours("prepared", arguments),
+        "prepared_raw": lambda: ours("prepared_raw", arguments),
         "resident": lambda: resident_rate(arguments),
     }
     if arguments.row:
         print(rows[arguments.row]())
         return
-    if not arguments.prepared:
-        del rows["prepared"]
+    for name in ("prepared", "prepared_raw"):
+        if not getattr(arguments, name):
+            del rows[name]
     measured = {name: functools.partial(in_a_process, name) for name in rows}
     if arguments.peer:
         by_peer = functools.partial(peer, arguments.peer, arguments.data, workers, batches)

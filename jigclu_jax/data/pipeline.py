@@ -1,7 +1,7 @@
 """From a source to batches of montages or of single crops, on the host: tf.data around Pillow, one index law for every run.
 
-Each example is read and cut in one Python call (Pillow frees the interpreter lock), colour and blur run in TensorFlow on a few
-images at a time, then patches are shuffled within groups and pasted. Nothing depends on threads, hosts or where a run began.
+A few examples at a time are read and cut in one Python call (Pillow frees the interpreter lock), colour and blur follow in TensorFlow,
+then patches are shuffled within groups and pasted. Nothing depends on threads, hosts or where a run began.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.data import montage, tf_ops
 from jigclu_jax.data.crops import crop_patches
-from jigclu_jax.data.draws import PACKED, Steps, draw
+from jigclu_jax.data.draws import PACKED, Steps, draw_many
 from jigclu_jax.data.geometry import patch_boxes
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
 from jigclu_jax.data.order import EpochOrders, host_positions
@@ -22,7 +22,8 @@ from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
 from jigclu_jax.data.stream import BatchStream, ErrorBox
 
-Cut = tuple[UInt8[np.ndarray, "k p p 3"], Float32[np.ndarray, "k c"], np.int32]  # patches, Draws.pack(), label
+# patches of all examples one after the other, their Draws.pack(), a label an example
+Cut = tuple[UInt8[np.ndarray, "ck p p 3"], Float32[np.ndarray, "ck 12"], Int32[np.ndarray, " c"]]
 
 _FOREVER = 1 << 40
 _PADDING = -2  # instead of a label, until the mask is made
@@ -67,20 +68,13 @@ def train_batches(
 
     def elements(step: Tensor) -> Any:
         pair = tf.numpy_function(errors.guard(indices), [step], [tf.int64, tf.int64], stateful=False)
-        return tf.data.Dataset.from_tensor_slices(tuple(tf.ensure_shape(x, [plan.share]) for x in pair))
+        return tf.data.Dataset.from_tensor_slices(tuple(tf.reshape(x, [plan.share // plan.chunk, plan.chunk]) for x in pair))
 
-    def load(epoch: Tensor, example: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        patches, packed, label = tf.numpy_function(errors.guard(cut), [epoch, example], [tf.uint8, tf.float32, tf.int32], stateful=False)
-        side = plan.side
-        return (
-            tf.ensure_shape(patches, [columns, side, side, 3]),
-            tf.ensure_shape(packed, [columns, PACKED]),
-            tf.ensure_shape(label, []),
-        )
-
-    def augment(patches: Tensor, packed: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        flat = tf.reshape(patches, [-1, plan.side, plan.side, 3])
-        return tf_ops.augment(flat, tf.reshape(packed, [-1, PACKED]), steps), label
+    def load(epoch: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
+        patches, packed, label = tf.numpy_function(errors.guard(cut), [epoch, examples], [tf.uint8, tf.float32, tf.int32], stateful=False)
+        count, side = plan.chunk * columns, plan.side
+        patches = tf_ops.augment(tf.ensure_shape(patches, [count, side, side, 3]), tf.ensure_shape(packed, [count, PACKED]), steps)
+        return patches, tf.ensure_shape(label, [plan.chunk])
 
     def paste(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         order, cluster, location = tf.numpy_function(errors.guard(labels), [number], [tf.int32, tf.int32, tf.int32], stateful=False)
@@ -110,7 +104,6 @@ def train_batches(
     parallel = {"num_parallel_calls": data_config.threads or tf.data.AUTOTUNE, "deterministic": True}
     dataset = _until_closed(tf.data.Dataset.range(start_step, _FOREVER if stop_step is None else stop_step), errors)
     dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel)
-    dataset = dataset.batch(plan.chunk, drop_remainder=True).map(plain(augment), **parallel)
     if view == "montage":
         dataset = dataset.batch(plan.group // plan.chunk).enumerate().map(plain(paste), num_parallel_calls=2, deterministic=True)
         dataset = dataset.batch(groups_a_share).map(plain(merge_groups))
@@ -129,24 +122,30 @@ def _until_closed(dataset: Any, errors: ErrorBox) -> Any:
     return dataset.take_while(tf.autograph.experimental.do_not_convert(is_open))
 
 
-def _cutter(reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int) -> Callable[[SupportsInt, SupportsInt], Cut]:
-    """The Python call of one example: read, draw, cut; zeros for a place of padding (example -1)."""
+def _cutter(
+    reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int
+) -> Callable[[Int64[np.ndarray, " c"], Int64[np.ndarray, " c"]], Cut]:
+    """The Python call of a few examples of one epoch: read, draw, cut; zeros for a place of padding (example -1)."""
     k, side = plan.grid * plan.grid, plan.side
 
-    def cut(epoch: SupportsInt, example: SupportsInt) -> Cut:
-        index = int(example)
-        if index < 0:
-            return np.zeros((k, side, side, 3), np.uint8), np.zeros((k, PACKED), np.float32), np.int32(_PADDING)
-        image, used = reader(index)
+    def cut(epoch: Int64[np.ndarray, " c"], examples: Int64[np.ndarray, " c"]) -> Cut:
+        patches = np.zeros((len(examples) * k, side, side, 3), np.uint8)
+        packed = np.zeros((len(examples) * k, PACKED), np.float32)
+        labels = np.full(len(examples), _PADDING, np.int32)
+        known = np.flatnonzero(examples >= 0)
+        if not len(known):
+            return patches, packed, labels
+        read = [reader(int(examples[place])) for place in known]
+        boxes = [patch_boxes(*image.size, plan.grid, plan.overlap) for image, _ in read]
         # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
-        draws = draw(augment, seed, int(epoch), index, patch_boxes(*image.size, plan.grid, plan.overlap))
-        return crop_patches(image, draws, side), draws.pack(), _label(reader.source, used)
+        draws = draw_many(augment, seed, int(epoch[0]), examples[known].tolist(), boxes)
+        packed.reshape(-1, k, PACKED)[known] = draws.pack().reshape(-1, k, PACKED)
+        for number, (place, (image, used)) in enumerate(zip(known.tolist(), read, strict=True)):
+            patches[place * k : (place + 1) * k] = crop_patches(image, draws.rows(number * k, (number + 1) * k), side)
+            labels[place] = -1 if reader.source.labels is None else reader.source.labels[used]
+        return patches, packed, labels
 
     return cut
-
-
-def _label(source: Source, index: int) -> np.int32:
-    return np.int32(-1 if source.labels is None else source.labels[index])
 
 
 def _labelled(images: Tensor, label: Tensor) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
 
 BLUR_PASSES = 3
+STRIP = 16  # pixels of a blur's result that are computed together, where a patch is large
 
 
 def to_planes(patches: Tensor) -> Tensor:
@@ -126,18 +127,26 @@ def _shift_matrices(side: int, reach: int) -> Float32[np.ndarray, "t side side"]
 
 
 def blur(planes: Tensor, sigma: Tensor, most: float) -> Tensor:
-    """Pillow's GaussianBlur with `sigma` [n] in pixels (its radius), at most `most`: three box passes along each axis."""
+    """Pillow's GaussianBlur of one patch [3, p, p], `sigma` [] in pixels (its radius), at most `most`: three box passes along each axis."""
     tf = tensorflow()
-    side = planes.shape[-1]
-    box = box_matrices(sigma, side, most)[:, None]
+    side, reach = planes.shape[-1], _reach(most)
+    box = box_matrices(sigma[None], side, most)[0]
+    # a pixel of one pass depends on few others: strips multiplied by their own part of the matrix cost half of it whole
+    width = STRIP if side >= 2 * STRIP + 2 * reach else side
+    strips = [(start, min(start + width, side)) for start in range(0, side, width)]
+    reaches = [(max(start - reach, 0), min(stop + reach, side)) for start, stop in strips]
+    parts = [(slice(*of), box[slice(*to), slice(*of)]) for to, of in zip(strips, reaches, strict=True)]
     # Pillow rounds to 8 bits after every pass; composing the passes into one kernel errs by up to 0.8 of 255. Halves go down: they
     # are frequent at a sigma like 1 (weights in sixths), and Pillow's weights fall short of 1 in the last bit.
     half = 0.5 - 2.0**-13
+    # matrices of two axes throughout: XLA has a quick product for those alone
+    lines = tf.reshape(planes, [3 * side, side])
     for _ in range(BLUR_PASSES):
-        planes = tf.floor(tf.matmul(planes, box, transpose_b=True) + half)
+        lines = tf.floor(tf.concat([tf.matmul(lines[:, of], matrix, transpose_b=True) for of, matrix in parts], 1) + half)
+    lines = tf.reshape(tf.transpose(tf.reshape(lines, [3, side, side]), [1, 0, 2]), [side, 3 * side])
     for _ in range(BLUR_PASSES):
-        planes = tf.floor(tf.matmul(box, planes) + half)
-    return planes
+        lines = tf.floor(tf.concat([tf.matmul(matrix, lines[of]) for of, matrix in parts], 0) + half)
+    return tf.transpose(tf.reshape(lines, [side, 3, side]), [1, 0, 2])
 
 
 def augment(patches: Tensor, packed: Tensor, steps: Steps) -> Tensor:
@@ -163,7 +172,7 @@ def _compiled(steps: Steps, side: int) -> Callable[[Tensor, Tensor], Tensor]:
         if steps.grayscale:
             planes = tf.cond(row[0, 9] > 0, partial(grayscale, planes), lambda: planes)
         if steps.blur > 0:
-            planes = tf.cond(row[0, 10] > 0, partial(blur, planes, row[:, 10], steps.blur), lambda: planes)
+            planes = tf.cond(row[0, 10] > 0, lambda: blur(planes[0], row[0, 10], steps.blur)[None], lambda: planes)
         return from_planes(planes)[0]
 
     def every(patches: Tensor, packed: Tensor) -> Tensor:

@@ -1,0 +1,163 @@
+"""Each transform's output over thousands of draws, host beside device beside resident: moments, quantiles, distance of distributions."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from data.pictures import natural
+from ml_collections import ConfigDict
+
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.data.arrays import ArraySource
+from jigclu_jax.data.cell_stream import CellStream
+from jigclu_jax.data.index_stream import IndexStream
+from jigclu_jax.data.pipeline import train_batches
+from jigclu_jax.data.plan import plan_for
+from jigclu_jax.data.reader import ImageReader
+from jigclu_jax.device import resident
+from jigclu_jax.device.feed import Feed, device_feed
+from jigclu_jax.device.mesh import create_mesh, to_device
+
+IMAGES, BATCH, EPOCHS, SIDE = 128, 32, 5, 16
+PATCHES = 4 * IMAGES * EPOCHS
+# two samples of one law differ by more than this once in a hundred thousand comparisons
+MOST = math.sqrt(math.log(2 / 1e-5) / 2) * math.sqrt(2 / PATCHES)
+OFF = {name: 0.0 for name in ("jitter_probability", "grayscale_probability", "blur_probability", "flip_probability")}
+STRENGTHS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+WHOLE = {"crop_area": (1.0, 1.0), "crop_aspect": (1.0, 1.0)}  # the cell as it is
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def gray(patches: np.ndarray) -> np.ndarray:
+    return patches @ np.array([0.299, 0.587, 0.114])
+
+
+def level(patches: np.ndarray) -> np.ndarray:
+    return gray(patches).mean((1, 2))
+
+
+def spread(patches: np.ndarray) -> np.ndarray:
+    return gray(patches).std((1, 2))
+
+
+def chroma(patches: np.ndarray) -> np.ndarray:
+    return (patches.max(-1) - patches.min(-1)).mean((1, 2))
+
+
+def warmth(patches: np.ndarray) -> np.ndarray:
+    return (patches[..., 0] - patches[..., 2]).mean((1, 2))
+
+
+def roughness(patches: np.ndarray) -> np.ndarray:
+    return np.abs(np.diff(gray(patches), axis=2)).mean((1, 2))
+
+
+def leaning(patches: np.ndarray) -> np.ndarray:
+    """Right half less left half."""
+    planes = gray(patches)
+    return planes[:, :, SIDE // 2 :].mean((1, 2)) - planes[:, :, : SIDE // 2].mean((1, 2))
+
+
+MEASURES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (level, spread, chroma, warmth, roughness, leaning)
+# what is on alone, and the measure that must show it
+TRANSFORMS = {
+    "crop": (OFF, roughness),
+    "brightness": (OFF | STRENGTHS | WHOLE | {"jitter_probability": 0.8, "brightness": 0.4}, level),
+    "contrast": (OFF | STRENGTHS | WHOLE | {"jitter_probability": 0.8, "contrast": 0.4}, spread),
+    "saturation": (OFF | STRENGTHS | WHOLE | {"jitter_probability": 0.8, "saturation": 0.4}, chroma),
+    "hue": (OFF | STRENGTHS | WHOLE | {"jitter_probability": 0.8, "hue": 0.1}, warmth),
+    "grayscale": (OFF | WHOLE | {"grayscale_probability": 0.2}, chroma),
+    "blur": (OFF | WHOLE | {"blur_probability": 0.5}, roughness),
+    "flip": (OFF | WHOLE | {"flip_probability": 0.5}, leaning),
+}
+
+
+def distance(ours: np.ndarray, theirs: np.ndarray, slack: float = 0.3) -> float:
+    """Kolmogorov-Smirnov's, but that a value may lie `slack` of 255 beside its like: a grayscale's few values differ in the last bit."""
+    edges = np.concatenate([ours, theirs])
+
+    def share(values: np.ndarray, below: np.ndarray) -> np.ndarray:
+        return np.searchsorted(np.sort(values), below, side="right") / len(values)
+
+    ahead = share(ours, edges - slack) - share(theirs, edges)
+    behind = share(theirs, edges - slack) - share(ours, edges)
+    return float(max(ahead.max(), behind.max()))
+
+
+def settings(augment: dict[str, Any]) -> ConfigDict:
+    config = pretrain_config()
+    config.data.update({"image_size": 2 * SIDE, "threads": 2, "resident_side": 40})
+    config.augment.update(augment)
+    return config
+
+
+def source() -> ArraySource:
+    """One photo-like picture many times: what differs between patches of one position are the draws alone."""
+    return ArraySource(np.repeat(natural(40, 40, 3)[None], IMAGES, axis=0), None, None)
+
+
+def cells(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Patches of a batch of montages, and where in their image each was cut."""
+    images = batch["image"]
+    patches = images.reshape(-1, 2, SIDE, 2, SIDE, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, SIDE, SIDE, 3)
+    return patches.astype(np.float64), batch["location"].reshape(-1)
+
+
+def patches_of(place: str, config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    images, steps = source(), IMAGES // BATCH
+    options = {"view": "montage", "seed": 0, "batch_size": BATCH, "steps_per_epoch": steps, "stop_step": EPOCHS * steps}
+    plan = plan_for(images, config.data, config.augment, "montage", BATCH, steps, 0, 1)
+    reader, mesh = ImageReader(images, 1, "stop", "data"), create_mesh(jax.devices()[:1])
+    if place == "host":
+        made = [cells(batch) for batch in train_batches(images, config.data, config.augment, **options)]
+    else:
+        if place == "device":
+            feed: Feed = device_feed(config.augment, 2)
+            stream: Any = CellStream(reader, config.augment, plan, threads=2, **options)
+        else:
+            stored, facts = resident.load(images, 40, reader, mesh)
+            feed = resident.resident_feed(stored, facts[:, :2], config.augment, plan, seed=0, mesh=mesh, dispatch=1)
+            stream = IndexStream(IMAGES, None, plan, **options)
+        make = jax.jit(feed.prepare)
+        made = [cells(jax.device_get(make(feed.arrays, to_device(batch, mesh)))) for batch in stream]
+    patches, locations = (np.concatenate(part) for part in zip(*made, strict=True))
+    assert len(patches) == PATCHES
+    return patches, locations
+
+
+def assert_one_law(config: ConfigDict, shown_by: Callable[[np.ndarray], np.ndarray]) -> None:
+    host, locations = patches_of("host", config)
+    assert shown_by(host)[locations == 0].std() > 0.5, "the transform does nothing to this measure: the comparison is empty"
+    for place in ("device", "resident"):
+        patches, theirs = patches_of(place, config)
+        assert np.array_equal(np.bincount(theirs), np.bincount(locations))
+        for measure in MEASURES:
+            ours, found = measure(host), measure(patches)
+            scale = max(float(ours.std()), 1.0)
+            assert abs(ours.mean() - found.mean()) < 0.12 * scale, (place, measure.__name__)
+            assert abs(ours.std() - found.std()) < 0.12 * scale, (place, measure.__name__)
+            for share in SHARES:
+                assert abs(np.quantile(ours, share) - np.quantile(found, share)) < 0.2 * scale, (place, measure.__name__, share)
+        assert distance(shown_by(host), shown_by(patches)) < MOST, place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_alone_has_one_law_in_all_three_places(name: str) -> None:
+    augment, shown_by = TRANSFORMS[name]
+    assert_one_law(settings(augment), shown_by)
+
+
+def test_the_papers_recipe_has_one_law_in_all_three_places() -> None:
+    assert_one_law(settings({}), level)
+
+
+def test_the_comparison_notices_another_law() -> None:
+    """Brightness of 0.4 against 0.5 is told apart by the number of patches used here."""
+    augment, shown_by = TRANSFORMS["brightness"]
+    one, _ = patches_of("host", settings(augment))
+    other, _ = patches_of("host", settings(augment | {"brightness": 0.5}))
+    assert distance(shown_by(one), shown_by(other)) > MOST
