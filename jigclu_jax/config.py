@@ -147,7 +147,7 @@ def saving_field(config: Mapping[str, Any] | ConfigDict) -> str:
     return "saving" if "saving" in config else "checkpoint"
 
 
-def _run_config(job: str) -> ConfigDict:
+def run_config(job: str) -> ConfigDict:
     """Fields that every training job has."""
     return ConfigDict(
         {
@@ -166,7 +166,7 @@ def _run_config(job: str) -> ConfigDict:
 
 def pretrain_config() -> ConfigDict:
     """Jigsaw clustering with the paper's recipe: ResNet-50, 224-pixel montages, batch 256, 200 epochs."""
-    config = _run_config("pretrain")
+    config = run_config("pretrain")
     config.update(
         {
             "method": "jigclu",  # jigclu | supervised
@@ -187,7 +187,7 @@ def pretrain_config() -> ConfigDict:
 
 def probe_config() -> ConfigDict:
     """The paper's linear probe: frozen trunk, SGD without decay, rate 10 dropped at epochs 60 and 80."""
-    config = _run_config("probe")
+    config = run_config("probe")
     data = pipeline_config()
     data.grid = 1
     data.min_side = 1
@@ -218,40 +218,61 @@ def probe_config() -> ConfigDict:
     return config
 
 
-def finetune_config() -> ConfigDict:
-    """Trunk and a new classifier trained together from a pretrained trunk; the search is off, the schedule the authors' 1 % one."""
-    config = _run_config("finetune")
-    data = pipeline_config()
-    data.grid = 1
-    data.min_side = 1
-    config.update(
+def head_grid_config() -> ConfigDict:
+    """Linear heads on cached features: one for each pair of a rate and a decay, all trained together (`evals/heads.py`)."""
+    return ConfigDict(
         {
-            "method": "supervised",
-            "init": "checkpoint",  # where the trunk starts: checkpoint | weights | random
-            "checkpoint": "",  # init checkpoint: the workdir of a pretraining run
-            "checkpoint_which": "last",  # last | best
-            "weights": "",  # init weights: a file with the state dict of a torchvision ResNet (.npz, .safetensors, .pth)
-            "saving": saving_config("finetune_top1"),
-            "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32"},  # "" and 0: as the checkpoint says; else they must agree
-            "data": data,
-            "augment": crop_augment_config(),
-            "eval_data": eval_config(),
-            "eval_batch_size": 256,
-            "eval_every_epochs": 1,
+            "learning_rates": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+            "weight_decays": (0.0, 1e-4, 1e-3, 1e-2),
             "epochs": 100,
-            "head_multiplier": 1.0,  # the classifier's learning rate is that many times the trunk's
-            "schedule_as": "meant",  # meant | coded: in the authors' code the classifier's own rate is overwritten and never acts
-            "held_out": 0.0,  # > 0: that share of every class is kept from training, and accuracies are measured on it, not on eval_data
-            "search": {
-                "learning_rates": (),  # every pair of these two is tried on a held-out part; empty: the optimizer's own value
-                "weight_decays": (),
-                "held_out": 0.1,  # share of every class that the trials keep from training, to choose by
-                "epochs": 0,  # of a trial; 0: as many as the final run
-            },
-            "controls": "",  # the same from other starts, beside it: "random", "weights", or "random,weights"
+            "batch_size": 256,
+            "momentum": 0.9,
+            "standardise": True,  # features to mean 0 and deviation 1 by those of training; False: as the trunk gives them
+            "held_out": 0.1,  # share of every class of the training images by which the head is chosen; never the evaluation's
+            "refit": True,  # the chosen pair trained once more on all training images; False: the head that was chosen
+            "checks": ("ridge", "lbfgs"),  # classifiers without a learning rate beside it
         }
     )
-    config.optimizer.update({"learning_rate": 0.02, "weight_decay": 0.0, "schedule": "step", "milestones": (30, 60, 90)})
+
+
+def knn_vote_config() -> ConfigDict:
+    """k nearest neighbours by cosine (Wu et al., CVPR 2018)."""
+    return ConfigDict({"neighbours": (20, 200), "temperature": 0.07})
+
+
+def _features_config(job: str) -> ConfigDict:
+    """Fields of every evaluation on features: which trunk, which images, where features are kept."""
+    data = source_config()
+    data.min_side = 1
+    return ConfigDict(
+        {
+            "job": job,
+            "seed": 0,
+            "checkpoint": "",  # the workdir of a pretraining run; or
+            "weights": "",  # a file of torchvision's or the authors' weights: .npz, or .pth where PyTorch is installed
+            "checkpoint_which": "last",  # last | best | a step's number
+            "random_init": False,  # True: also evaluate a trunk with the same architecture and random weights
+            "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32"},  # "" and 0: as the checkpoint says; else they must agree
+            "data": data,  # training images, resized and cropped as eval_data says
+            "eval_data": eval_config(),
+            "eval_batch_size": 256,  # images a batch of the trunk's one pass
+            "cache": "",  # folder for features; "": `features` beside the workdir; "none": they are not kept
+            "force_config": False,
+        }
+    )
+
+
+def fast_probe_config() -> ConfigDict:
+    """A linear probe on features computed once, without augmentation."""
+    config = _features_config("fast_probe")
+    config.probe = head_grid_config()
+    return config
+
+
+def knn_config() -> ConfigDict:
+    """k-nearest-neighbour accuracy of features computed once."""
+    config = _features_config("knn")
+    config.knn = knn_vote_config()
     return config
 
 
@@ -277,7 +298,10 @@ def prepare_config() -> ConfigDict:
 __all__ = [
     "crop_augment_config",
     "eval_config",
-    "finetune_config",
+    "fast_probe_config",
+    "head_grid_config",
+    "knn_config",
+    "knn_vote_config",
     "model_config",
     "montage_augment_config",
     "optimizer_config",
@@ -285,6 +309,7 @@ __all__ = [
     "prepare_config",
     "pretrain_config",
     "probe_config",
+    "run_config",
     "saving_config",
     "saving_field",
     "source_config",

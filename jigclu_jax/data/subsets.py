@@ -1,4 +1,4 @@
-"""Which images of a set belong to a part of it: a number of them, the same share of every class, a held-out part, a list of names.
+"""Which images of a set belong to a part of it: a number of them, the same share of every class, a list of names.
 
 Everything is a function of labels or names and a seed, so that a part is the same on every machine.
 """
@@ -15,7 +15,6 @@ from jigclu_jax.errors import UserError
 
 # Second word of the Philox key, out of reach of the epoch numbers that the order of examples uses there.
 _LIMIT_STREAM = 0x6C696D6974
-_HELD_OUT_STREAM = 0x68656C64
 
 
 def subset_indices(count: int, labels: Int32[np.ndarray, " n"] | None, limit: int, seed: int) -> Int64[np.ndarray, " k"]:
@@ -24,7 +23,7 @@ def subset_indices(count: int, labels: Int32[np.ndarray, " n"] | None, limit: in
     Classes get the same number of examples as far as they have them, within one. A larger limit with the same seed
     contains the smaller one.
     """
-    generator = _generator(seed, _LIMIT_STREAM)
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, _LIMIT_STREAM], np.uint64)))
     order = generator.permutation(count)
     if labels is None:
         return np.sort(order[:limit]).astype(np.int64)
@@ -61,24 +60,6 @@ def balanced_indices(labels: Int32[np.ndarray, " n"], fraction: float, seed: int
             f"set fraction to at most {most:g}, or use limit={each * own}, which takes from a class what it has"
         )
     return subset_indices(n, labels, each * own, seed)
-
-
-def held_out_indices(
-    labels: Int32[np.ndarray, " n"], fraction: float, seed: int
-) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " h"]]:
-    """(kept, held out): every class gives its share of `fraction`, at least one example, and keeps at least one; sorted indices.
-
-    A class of a single example keeps it. UserError where nothing could be held out.
-    """
-    order = _generator(seed, _HELD_OUT_STREAM).permutation(len(labels))
-    counts = np.bincount(labels)
-    share = np.minimum(np.maximum(np.rint(fraction * counts).astype(np.int64), 1), counts - 1)
-    drawn = labels[order]
-    held = np.zeros(len(labels), bool)
-    held[order] = _rank_in_class(drawn) < share[drawn]
-    if not held.any():
-        raise UserError("no class has two images, so none can be held out to choose by: give more images, or fixed values")
-    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 def listed_indices(path: str, names: Sequence[str] | None, source: str, split: str) -> Int64[np.ndarray, " k"]:
@@ -143,10 +124,6 @@ def _lines(path: str) -> list[tuple[int, str]]:
     return lines
 
 
-def _generator(seed: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, stream], np.uint64)))
-
-
 def _rank_in_class(labels: Int32[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """How many examples of the same class stand before each."""
     by_class = np.argsort(labels, kind="stable")
@@ -156,4 +133,4 @@ def _rank_in_class(labels: Int32[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return rank
 
 
-__all__ = ["balanced_indices", "held_out_indices", "listed_indices", "subset_indices"]
+__all__ = ["balanced_indices", "listed_indices", "subset_indices"]

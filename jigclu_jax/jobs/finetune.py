@@ -7,6 +7,7 @@ looks at the evaluation images once. Without one, the run lies in WORKDIR itself
 
 import dataclasses
 import itertools
+import logging
 from typing import Any
 
 import jax
@@ -16,15 +17,14 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config_check import check_best_metric, check_finetune, check_run, control_names
 from jigclu_jax.data.sources import Source, Subset
-from jigclu_jax.data.subsets import held_out_indices
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import NonFiniteError, UserError
-from jigclu_jax.evals.frozen import digest
+from jigclu_jax.evals.labels import check_labels, held_out_mask
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
 from jigclu_jax.jobs.reporting import report_finetuning
 from jigclu_jax.jobs.training import open_images, prepare_training, run_training, training_result
-from jigclu_jax.jobs.trunk import Trunk, check_trunk_shapes, checkpoint_trunk, imported_trunk, with_trunk_model
+from jigclu_jax.jobs.trunks import Trunk, checkpoint_trunk, imported_trunk, with_model
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.checkpoint import FOLDER
 from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
@@ -43,8 +43,9 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     distributed.start()
     check_finetune(config)
     check_run(config)
-    trunks = {start: _trunk(config, start) for start in (config.init, *control_names(config))}
+    trunks = {config.init: _trunk(config, config.init)}
     config = _with_model(with_head_rate(config), trunks[config.init])
+    trunks |= {start: _trunk(config, start) for start in control_names(config)}  # which must be of the same architecture
     check_workdir(workdir, config)
     source, eval_source = _images(config)
     root = epath.Path(workdir)
@@ -70,7 +71,7 @@ def with_head_rate(config: ConfigDict) -> ConfigDict:
     """The config with the classifier's learning rate among the optimizer's multipliers, or none there where it is as coded.
 
     The authors' semi-supervised code gives the optimizer a group of its own for the classifier and then overwrites the rates of all
-    groups with the trunk's before the first epoch (`main_semi.py`): "coded" trains as that does, "meant" as the command line reads.
+    groups with the trunk's before the first epoch: "coded" trains as that does, "meant" as their command line reads.
     """
     config = config.copy_and_resolve_references()
     others = tuple(pair for pair in config.optimizer.multipliers if pair[0] != HEAD)
@@ -90,7 +91,8 @@ def _trunk(config: ConfigDict, start: str) -> Trunk | None:
 def _with_model(config: ConfigDict, trunk: Trunk | None) -> ConfigDict:
     """The config with its trunk described in full: by the checkpoint, or by itself."""
     if trunk is not None:
-        config = with_trunk_model(config, trunk)
+        return with_model(config, trunk)
+    config = config.copy_and_resolve_references()
     if not config.model.arch:
         raise UserError(f"config.model.arch is empty, and config.init={config.init!r} does not say it: give one, as resnet50")
     config.model.stem = config.model.stem or "imagenet"
@@ -103,12 +105,12 @@ def _images(config: ConfigDict) -> tuple[Source, Source]:
     source = open_images(config, "data")
     if source.classes is None:
         raise UserError(f"{source.name} has no labels, and fine-tuning needs them: give folders split/class/file, or a label array")
-    labels = source.labels
-    assert labels is not None
-    present = np.unique(labels)
-    if len(present) < 2:
-        raise UserError(f"{source.name}: all images are of class {source.classes[present[0]]!r}: fine-tuning needs at least two classes")
-    return source, open_eval_source(config, source)
+    eval_source = open_eval_source(config, source)
+    train, held = source.labels, eval_source.labels
+    assert train is not None and held is not None
+    for line in check_labels(train, held, source.classes):
+        logging.warning("%s", line)
+    return source, eval_source
 
 
 def _searched(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: Source, eval_source: Source) -> dict[str, Any]:
@@ -139,8 +141,8 @@ def _single(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: S
     if config.held_out:
         labels = source.labels
         assert labels is not None
-        kept, held = held_out_indices(labels, config.held_out, config.seed)
-        source, eval_source = Subset(source, kept), Subset(source, held)
+        held = held_out_mask(labels, config.held_out, config.seed)
+        source, eval_source = Subset(source, np.flatnonzero(~held)), Subset(source, np.flatnonzero(held))
     check_run(config)
     check_workdir(root, config)
     method = create_method(config, len(source.classes or ()), choices=("supervised",))
@@ -150,12 +152,12 @@ def _single(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: S
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     start, identity = training.initial_state(), {}
     if trunk is not None:
-        check_trunk_shapes({"params": start.params["trunk"], "stats": start.stats["trunk"]}, trunk, config)
-        placed = jax.device_put(trunk.tree, replicated(training.mesh))
-        start = dataclasses.replace(
-            start, params=start.params | {"trunk": placed["params"]}, stats=start.stats | {"trunk": placed["stats"]}
-        )
-        identity["trunk"] = digest(trunk.tree)
+        drawn = (start.params["trunk"], start.stats["trunk"])
+        # half precision or double in a file of weights becomes what is trained
+        weights = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), (trunk.params, trunk.stats), drawn)
+        params, stats = jax.device_put(weights, replicated(training.mesh))
+        start = dataclasses.replace(start, params=start.params | {"trunk": params}, stats=start.stats | {"trunk": stats})
+        identity["trunk"] = trunk.digest
     hook = accuracy_hook(training, method, eval_source, "finetune")
     trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(hook,))
     result = training_result(training, root, trained) | accuracy_figures(root, "finetune")

@@ -16,7 +16,7 @@ from jigclu_jax.evals.scale import feature_size
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
 from jigclu_jax.jobs.reporting import report_probe
 from jigclu_jax.jobs.training import Training, open_images, prepare_training, run_training, training_result
-from jigclu_jax.jobs.trunk import check_trunk_shapes, checkpoint_trunk, with_trunk_model
+from jigclu_jax.jobs.trunks import checkpoint_trunk, with_model
 from jigclu_jax.methods import PROBES, create_method
 from jigclu_jax.methods.linear import LinearProbe
 from jigclu_jax.train.loop import EpochHook, Trained
@@ -30,7 +30,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if not config.checkpoint:
         raise UserError("config.checkpoint is empty: give the workdir of a pretraining run, --config.checkpoint=DIR")
     trunk = checkpoint_trunk(config)
-    config = with_trunk_model(config, trunk)
+    config = with_model(config, trunk)
     check_run(config)
     check_workdir(workdir, config)
     source = open_images(config, "data")
@@ -43,8 +43,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     hook = accuracy_hook(training, method, eval_source, "probe")
     start = training.initial_state()
-    check_trunk_shapes(start.extra["trunk"], trunk, config)
-    probed = dataclasses.replace(start, extra=start.extra | {"trunk": jax.device_put(trunk.tree, replicated(training.mesh))})
+    weights = jax.device_put({"params": trunk.params, "stats": trunk.stats}, replicated(training.mesh))
+    probed = dataclasses.replace(start, extra=start.extra | {"trunk": weights})
     # the same rate for both: a random trunk's features are of another size, and a rate that suits one would hold the other back
     scale = _relative_size(training, method, probed, start) if config.random_init else 1.0
     trained = _probe(training, workdir, probed, hook)

@@ -1,4 +1,4 @@
-"""Parts of a data set: lists of names, balanced shares, held-out parts; against counts done by hand and numbers written down."""
+"""Parts of a data set: lists of names, balanced shares; against counts done by hand and numbers written down."""
 
 import itertools
 import pathlib
@@ -15,7 +15,7 @@ from jigclu_jax.config import source_config
 from jigclu_jax.data.arrays import ArraySource
 from jigclu_jax.data.shards import Settings, write_shards
 from jigclu_jax.data.sources import NamesImages, Source, open_source
-from jigclu_jax.data.subsets import balanced_indices, held_out_indices, listed_indices
+from jigclu_jax.data.subsets import balanced_indices, listed_indices
 from jigclu_jax.errors import UserError
 
 NAMES = ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/3.jpg", "c/x/4.jpg")
@@ -184,23 +184,3 @@ def test_arrays_have_no_names(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"the images of .*set.npz:image have no names: use fraction or limit$"):
         open_source(config(source="arrays", path=str(tmp_path / "set.npz"), list=str(tmp_path / "few.txt")))
     assert not isinstance(ArraySource(np.zeros((1, 2, 2), np.uint8)), NamesImages)
-
-
-# --- held-out parts
-
-
-def test_every_class_gives_its_share_and_keeps_something() -> None:
-    labels = np.repeat(np.array([0, 1, 3, 4], np.int32), [50, 10, 2, 1])
-    kept, held = held_out_indices(labels, 0.1, 5)
-    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(63))
-    assert Counter(labels[held].tolist()) == {0: 5, 1: 1, 3: 1}
-    assert set(labels[kept].tolist()) == {0, 1, 3, 4}
-    again, other = held_out_indices(labels, 0.1, 5)[1], held_out_indices(labels, 0.1, 6)[1]
-    assert held.tolist() == again.tolist() != other.tolist()
-    kept, held = held_out_indices(labels, 0.999, 5)
-    assert Counter(labels[kept].tolist()) == {0: 1, 1: 1, 3: 1, 4: 1}
-
-
-def test_nothing_to_hold_out() -> None:
-    with pytest.raises(UserError, match=r"^no class has two images"):
-        held_out_indices(np.arange(4, dtype=np.int32), 0.5, 0)

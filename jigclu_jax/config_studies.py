@@ -1,0 +1,45 @@
+"""Fields of the jobs that train more than once, or look at several runs: fine-tuning with its search, ablations, comparisons."""
+
+from ml_collections import ConfigDict
+
+from jigclu_jax.config import crop_augment_config, eval_config, pipeline_config, run_config, saving_config
+
+
+def finetune_config() -> ConfigDict:
+    """Trunk and a new classifier trained together from a pretrained trunk; the search is off, the schedule the authors' 1 % one."""
+    config = run_config("finetune")
+    data = pipeline_config()
+    data.grid = 1
+    data.min_side = 1
+    config.update(
+        {
+            "method": "supervised",
+            "init": "checkpoint",  # where the trunk starts: checkpoint | weights | random
+            "checkpoint": "",  # init checkpoint: the workdir of a pretraining run
+            "checkpoint_which": "last",  # last | best
+            "weights": "",  # init weights: a file with the state dict of a torchvision ResNet (.npz, .safetensors, .pth)
+            "saving": saving_config("finetune_top1"),
+            "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32"},  # "" and 0: as the checkpoint says; else they must agree
+            "data": data,
+            "augment": crop_augment_config(),
+            "eval_data": eval_config(),
+            "eval_batch_size": 256,
+            "eval_every_epochs": 1,
+            "epochs": 100,
+            "head_multiplier": 1.0,  # the classifier's learning rate is that many times the trunk's
+            "schedule_as": "meant",  # meant | coded: in the authors' code the classifier's own rate is overwritten and never acts
+            "held_out": 0.0,  # > 0: that share of every class is kept from training, and accuracies are measured on it, not on eval_data
+            "search": {
+                "learning_rates": (),  # every pair of these two is tried on a held-out part; empty: the optimizer's own value
+                "weight_decays": (),
+                "held_out": 0.1,  # share of every class that the trials keep from training, to choose by
+                "epochs": 0,  # of a trial; 0: as many as the final run
+            },
+            "controls": "",  # the same from other starts, beside it: "random", "weights", or "random,weights"
+        }
+    )
+    config.optimizer.update({"learning_rate": 0.02, "weight_decay": 0.0, "schedule": "step", "milestones": (30, 60, 90)})
+    return config
+
+
+__all__ = ["finetune_config"]
