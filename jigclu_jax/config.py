@@ -170,6 +170,7 @@ def pretrain_config() -> ConfigDict:
     config.update(
         {
             "method": "jigclu",  # jigclu | supervised
+            "input": "montage",  # montage | cells: every cell through the trunk as an image of its own, for comparison
             "data": pipeline_config(),
             "augment": montage_augment_config(),
             "loss": {

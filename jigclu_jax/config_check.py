@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import fast_probe_config, knn_config, prepare_config, pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
-from jigclu_jax.config_studies import finetune_config
+from jigclu_jax.config_studies import ablation_config, finetune_config
 from jigclu_jax.errors import UserError
 
 AUGMENT_PLACES = ("host", "device", "resident")
@@ -17,6 +17,7 @@ _COMPLETE = {
     "fast_probe": fast_probe_config,
     "knn": knn_config,
     "finetune": finetune_config,
+    "ablation": ablation_config,
     "prepare": prepare_config,
 }
 _AT_LEAST_ONE = (
@@ -105,6 +106,8 @@ def check_run(config: ConfigDict) -> None:
         raise UserError(
             f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0"
         )
+    if config.get("input", "montage") not in ("montage", "cells"):
+        raise UserError(f"config.input={config.input!r} is unknown: use 'montage' or 'cells'")
     _check_optimizer(config.optimizer)
     if config.data.augment not in AUGMENT_PLACES:
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host', 'device' or 'resident'")
@@ -187,6 +190,26 @@ def check_finetune(config: ConfigDict) -> None:
             raise UserError(
                 f"config.held_out={config.held_out:g} and config.search.{name} exclude each other: a search holds out by itself"
             )
+
+
+def check_ablation(config: ConfigDict) -> None:
+    """Refuse an ablation's own fields where they cannot work; its pretraining and judge are checked by their jobs.
+
+    Raises:
+      UserError: naming the field, its value and its range.
+    """
+    seeds = config.seeds
+    if (
+        not seeds
+        or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
+        or len(set(seeds)) < len(seeds)
+    ):
+        raise UserError(f"config.seeds={tuple(seeds)} must be different whole numbers of 0 or more, as in 0,1,2")
+    for name in ("pretrain", "judge"):
+        if "job" not in config[name]:
+            raise UserError(f"config.{name} is no config of a job: start from ablation_config() of jigclu_jax.config_studies")
+    if "checkpoint" not in config.judge or not config.figure:
+        raise UserError("config.judge must be a job that reads a checkpoint, and config.figure a field of its result.json")
 
 
 def control_names(config: ConfigDict) -> tuple[str, ...]:

@@ -2,7 +2,15 @@
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import crop_augment_config, eval_config, pipeline_config, run_config, saving_config
+from jigclu_jax.config import (
+    crop_augment_config,
+    eval_config,
+    fast_probe_config,
+    pipeline_config,
+    pretrain_config,
+    run_config,
+    saving_config,
+)
 
 
 def finetune_config() -> ConfigDict:
@@ -42,4 +50,33 @@ def finetune_config() -> ConfigDict:
     return config
 
 
-__all__ = ["finetune_config"]
+def ablation_config() -> ConfigDict:
+    """A table of the paper's ablations: every row pretrained with every seed, and judged."""
+    judge = fast_probe_config()
+    judge.cache = "none"
+    judge.probe.checks = ()
+    return ConfigDict(
+        {
+            "job": "ablation",
+            "table": "montage",  # montage | augmentation | grid | overlap | branches | weights
+            "seeds": (0, 1, 2),  # more may be added later: what is finished stays
+            "pretrain": pretrain_config(),  # of the table's first row; the others change some of its fields
+            "judge": judge,  # the job that says how good a trunk is; its checkpoint and seed are filled in, and where it names no images of training, those of pretrain
+            "figure": "probe_top1_last",  # field of the judge's result.json that the table is made of
+            "force_config": False,
+        }
+    )
+
+
+def compare_config() -> ConfigDict:
+    """Any number of runs side by side."""
+    return ConfigDict(
+        {
+            "job": "compare",
+            "runs": "",  # workdirs with commas between them; a * stands for any name
+            "force_config": False,
+        }
+    )
+
+
+__all__ = ["ablation_config", "compare_config", "finetune_config"]

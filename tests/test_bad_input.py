@@ -34,7 +34,7 @@ __all__ = ["images", "keep_signal_handler", "pretrained", "refused"]  # fixtures
         ("--config.checkpoint.best_metric=acc", "config.checkpoint.best_metric='acc' is not measured by this run"),
         ("--config.data.grid=3", "data.image_size=32 is not a multiple of data.grid=3: the nearest that are, are 30 and 33"),
         ("--config.data.grid=1", "data.grid=1 makes no montage"),
-        ("--config.data.overlap=0.9", "data.overlap=0.9 is outside of [0, 0.5)"),
+        ("--config.data.overlap=0.9", "data.overlap=0.9 is outside of [0, 0.5]"),
         ("--config.data.shuffle_group=3", "data.shuffle_group=3 does not divide"),
         ("--config.data.on_error=ignore", "config.data.on_error='ignore' is unknown: use 'stop' or 'skip'"),
         ("--config.data.source=foldr", "config.data: source='foldr': no such source: did you mean 'folder'?"),

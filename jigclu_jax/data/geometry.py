@@ -21,12 +21,12 @@ def patch_side(image_size: int, grid: int) -> int:
 
 
 def check_overlap(grid: int, overlap: float) -> None:
-    """UserError for an overlap below 0, or so large that every crop would be the whole image (for m = 2 from 0.5 on)."""
+    """UserError for an overlap below 0, or beyond the one from which on every crop is the whole image (for m = 2: 0.5)."""
     limit = (grid - 1) ** 2 / grid
-    if not 0 <= overlap < limit:
+    if not 0 <= overlap <= limit:
         raise UserError(
-            f"data.overlap={overlap:g} is outside of [0, {limit:g}) for data.grid={grid}:"
-            " from there on every crop is the whole image; the paper uses 0.3"
+            f"data.overlap={overlap:g} is outside of [0, {limit:g}] for data.grid={grid}:"
+            " there every crop is the whole image already; the paper uses 0.3"
         )
 
 

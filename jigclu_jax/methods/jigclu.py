@@ -15,7 +15,9 @@ from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Tree
 from jigclu_jax.models import Functional, create_linear, create_projection, create_trunk
 from jigclu_jax.ops.decouple import decouple
+from jigclu_jax.ops.montage import split_cells
 from jigclu_jax.ops.normalize import normalize
+from jigclu_jax.ops.pool import global_average_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class JigClu:
       cluster_weight: alpha.
       location_weight: beta.
       dtype: compute dtype of the trunk.
+      separate: cells go through the trunk as images of their own, each pooled to one vector: the paper's comparison, no montages.
     """
 
     trunk: Functional
@@ -45,6 +48,7 @@ class JigClu:
     cluster_weight: float
     location_weight: float
     dtype: str
+    separate: bool = False
 
     view = "montage"
     metric_names = ("loss", "loss_cluster", "loss_location", "accuracy_location", "accuracy_retrieval")
@@ -62,8 +66,10 @@ class JigClu:
 
         Returns vectors [b*m*m, D], unit-length embeddings [b*m*m, 128], location logits [b*m*m, m*m], new statistics.
         """
+        if self.separate:
+            x = split_cells(x, self.grid)
         features, trunk_stats = self.trunk.apply(params["trunk"], stats["trunk"], x, train)
-        vectors = decouple(features, self.grid, self.decouple_size)
+        vectors = global_average_pool(features) if self.separate else decouple(features, self.grid, self.decouple_size)
         vectors = vectors.reshape(-1, vectors.shape[-1])
         embeddings, _ = self.projection.apply(params["projection"], {}, vectors, train)
         logits, _ = self.location.apply(params["location"], {}, vectors, train)
@@ -106,4 +112,5 @@ def create(config: ConfigDict, classes: int) -> JigClu:
         cluster_weight=config.loss.cluster_weight,
         location_weight=config.loss.location_weight,
         dtype=model.dtype,
+        separate=config.input == "cells",
     )

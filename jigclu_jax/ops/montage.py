@@ -1,11 +1,11 @@
 """Montages as batches of cells, and back."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Num, UInt8
 
 
-def split_cells(montages: UInt8[Array, "b S S 3"], grid: int) -> UInt8[Array, "n p p 3"]:
-    """u8[b, S, S, 3] -> its cells u8[b * m * m, p, p, 3] in row-major order, p = S / m; a batch that is sharded stays so."""
+def split_cells(montages: Num[Array, "b S S 3"], grid: int) -> Num[Array, "n p p 3"]:
+    """[b, S, S, 3] -> its cells [b * m * m, p, p, 3] in row-major order, p = S / m; a batch that is sharded stays so."""
     b, size = montages.shape[:2]
     side = size // grid
     cells = montages.reshape(b, grid, side, grid, side, 3)

@@ -96,8 +96,9 @@ def test_overlap_limit_is_where_every_crop_becomes_the_whole_image(grid: int) ->
     limit = (grid - 1) ** 2 / grid
     check_overlap(grid, 0.0)
     check_overlap(grid, 0.3)
+    check_overlap(grid, limit)
     assert (patch_boxes(1200, 1200, grid, limit) == [0, 0, 1200, 1200]).all()
     assert not (patch_boxes(1200, 1200, grid, limit - 0.01) == [0, 0, 1200, 1200]).all()
-    for overlap in (-0.01, limit, float("nan")):
+    for overlap in (-0.01, limit + 0.01, float("nan")):
         with pytest.raises(UserError, match="overlap"):
             check_overlap(grid, overlap)

@@ -1,0 +1,50 @@
+"""Figures of several seeds: mean, deviation, interval, and whether two of them can be told apart."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What several runs that differ by their seed alone came to.
+
+    Attributes:
+      values: one a seed.
+      mean: their mean.
+      deviation: their standard deviation (n - 1), None for a single seed.
+      low, high: confidence interval of the mean, None where nothing gives one.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    deviation: float | None
+    low: float | None
+    high: float | None
+
+
+def summarise(values: Sequence[float], single: tuple[float, float] | None = None, level: float = LEVEL) -> Summary:
+    """Mean and Student's t interval of two seeds or more; of one seed its own interval over the evaluation images, `single`."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        low, high = single or (None, None)
+        return Summary(tuple(values), mean, None, low, high)
+    deviation = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
+    return Summary(tuple(values), mean, deviation, mean - half, mean + half)
+
+
+def verdict(figure: Summary, reference: Summary) -> str:
+    """ "above", "below", or "not resolved" where the intervals overlap or one is missing."""
+    if figure.low is None or figure.high is None or reference.low is None or reference.high is None:
+        return "not resolved"
+    if figure.low > reference.high:
+        return "above"
+    return "below" if figure.high < reference.low else "not resolved"
+
+
+__all__ = ["LEVEL", "Summary", "summarise", "verdict"]

@@ -1,0 +1,185 @@
+"""Job `ablation`: one table of the paper's ablations, row by row and seed by seed; any number of processes may work on one workdir.
+
+A cell of the table is a pretraining in WORKDIR/cells/ROW/seedN/pretrain and its judge in .../judge. What is finished is not run again,
+what was killed goes on. Each process takes the next cell that nobody holds (`jobs/claims.py`); whoever ends last writes the table.
+"""
+
+import json
+import statistics
+import time
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax.atomic_file import write_text
+from jigclu_jax.config_check import check_ablation, check_fields
+from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.evals.seeds import summarise, verdict
+from jigclu_jax.jobs import find_job
+from jigclu_jax.jobs.ablation_tables import Row, row_config, table_rows
+from jigclu_jax.jobs.claims import claimed
+from jigclu_jax.report.ablation_report import ablation_page, markdown_table
+from jigclu_jax.train.progress import duration
+from jigclu_jax.train.stop import STOP
+from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
+
+CELLS = "cells"
+_POLL = 2.0  # seconds between two looks at what other processes do
+Cell = dict[str, Any]
+
+
+def run(config: ConfigDict, workdir: epath.PathLike) -> None:
+    """Work on the cells until all are done; then result.json, rows.jsonl, table.md and report.html stand in the workdir.
+
+    Raises:
+      UserError: a configuration that cannot work, or several processes that JAX joins into one job.
+      Preempted: SIGTERM has come; finished cells stay, the one under way has saved.
+    """
+    check_ablation(config)
+    check_fields(config.pretrain, "config.pretrain")
+    rows = table_rows(config)
+    if jax.process_count() > 1:
+        raise UserError("an ablation is spread by starting processes that know nothing of each other: start them without a coordinator")
+    check_workdir(workdir, config)
+    begun = has_run(workdir)
+    root = open_workdir(workdir, config)
+    try:
+        _work(config, root, rows)
+    except UserError:
+        if not begun and not (root / CELLS).exists():
+            discard_run(root)
+        raise
+    cells = {row.key: [_read(_folder(root, row, seed)) for seed in config.seeds] for row in rows}
+    found = table(rows, {key: [cell for cell in row if cell] for key, row in cells.items()})
+    seconds = sum(cell["seconds"] for row in cells.values() for cell in row if cell)
+    write_text(root / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in found))
+    write_text(root / "table.md", markdown_table(found))
+    write_result(
+        root,
+        {"job": config.job, "table": config.table, "figure": config.figure, "seeds": list(config.seeds), "rows": found, "seconds": seconds},
+    )
+    ablation_page(root)
+    print(markdown_table(found) + f"report: {root / 'report.html'}", flush=True)
+
+
+def table(rows: list[Row], cells: dict[str, list[Cell]]) -> list[dict[str, Any]]:
+    """The rows of the table from its finished cells; the first row is what the others' verdicts are about."""
+    found: list[dict[str, Any]] = []
+    reference = None
+    for row in rows:
+        own = cells[row.key]
+        values = [cell["figure"] for cell in own if cell["figure"] is not None]
+        entry: dict[str, Any] = {"row": row.key, "label": row.label, "values": values, "diverged": len(own) - len(values)}
+        for name in ("epochs", "seconds_pretrain", "images_per_second"):
+            known = [cell[name] for cell in own if cell[name] is not None]
+            entry[name] = statistics.median(known) if known else None
+        summary = summarise(values, own[0]["interval"] if len(own) == 1 else None) if values else None
+        if summary:
+            entry |= {"mean": summary.mean, "deviation": summary.deviation, "low": summary.low, "high": summary.high}
+        else:
+            entry |= dict.fromkeys(("mean", "deviation", "low", "high"))
+        if reference is None and not found:
+            reference, entry["verdict"] = summary, "reference"
+        else:
+            entry["verdict"] = verdict(summary, reference) if summary and reference else "not resolved"
+        found.append(entry)
+    return found
+
+
+def _work(config: ConfigDict, root: epath.Path, rows: list[Row]) -> None:
+    """Take cells until all are done."""
+    cells = [(row, seed) for seed in config.seeds for row in rows]  # seed by seed: a table that was cut short has whole columns
+    took: list[float] = []
+    announced = False
+    while True:
+        left = [(row, seed) for row, seed in cells if _read(_folder(root, row, seed)) is None]
+        if not left:
+            return
+        worked = False
+        for row, seed in left:
+            epochs = _epochs(config, root, rows, row)
+            if epochs is None:
+                continue  # the cells that say how long it takes are not done
+            folder = _folder(root, row, seed)
+            with claimed(folder / "claim") as mine:
+                if not mine or _read(folder) is not None:
+                    continue
+                begun = time.monotonic()
+                rest = f"  about {duration(statistics.mean(took) * len(left))} left" if took else ""
+                print(f"== {row.label}, seed {seed}: cell {len(cells) - len(left) + 1} of {len(cells)}{rest}", flush=True)
+                _run_cell(config, row, seed, epochs, folder)
+                took.append(time.monotonic() - begun)
+            worked = True
+            break  # what is left is looked up anew: other processes have gone on as well
+        if not worked:
+            if not announced:
+                print(f"{len(left)} cells are held by other processes: waiting for them", flush=True)
+            announced = True
+            if STOP.requested:
+                raise Preempted("while other processes work on the last cells")
+            time.sleep(_POLL)
+
+
+def _run_cell(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epath.Path) -> None:
+    """Pretrain and judge; leaves cell.json, by which the cell counts as done."""
+    begun = time.monotonic()
+    pretrain = row_config(config.pretrain, row, seed, epochs)
+    found: dict[str, Any] = {"row": row.key, "seed": seed, "epochs": epochs, "figure": None, "interval": None}
+    found |= {"seconds_pretrain": None, "images_per_second": None}
+    try:
+        find_job(pretrain.job).run(pretrain, folder / "pretrain")
+        trained = read_result(folder / "pretrain") or {}
+        found |= {"seconds_pretrain": trained.get("seconds"), "images_per_second": trained.get("images_per_second")}
+        judge = _judge_config(config, folder / "pretrain", seed)
+        find_job(judge.job).run(judge, folder / "judge")
+        judged = read_result(folder / "judge") or {}
+        if judged.get(config.figure) is None:
+            raise UserError(
+                f"config.figure={config.figure!r} is no figure of {folder / 'judge' / 'result.json'}: it has {', '.join(judged)}"
+            )
+        found |= {"figure": judged[config.figure], "interval": judged.get(f"{config.figure}_interval")}
+    except NonFiniteError as error:
+        print(f"{folder}: {error}", flush=True)
+    found["seconds"] = time.monotonic() - begun
+    write_text(folder / "cell.json", json.dumps(found, indent=2) + "\n")
+
+
+def _judge_config(config: ConfigDict, trunk: epath.Path, seed: int) -> ConfigDict:
+    judge = config.judge.copy_and_resolve_references()
+    judge.checkpoint, judge.seed = str(trunk), seed
+    if not judge.data.path and not judge.data.name:
+        for name in ("source", "path", "name", "data_dir"):
+            judge.data[name] = config.pretrain.data[name]
+    return judge
+
+
+def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row) -> int | None:
+    """Epochs of a row: the pretraining's, or as many as take the reference row's time; None while that is not measured.
+
+    Rates are the medians over the seeds of the cells with equal epochs, without compilation.
+    """
+    epochs = int(config.pretrain.epochs)
+    if not row.time_of:
+        return epochs
+    rates = []
+    for key in (rows[0].key, row.time_of):
+        found = [_read(_folder(root, other, seed)) for other in rows if other.key == key for seed in config.seeds]
+        known = [cell for cell in found if cell is not None]
+        if len(known) < len(found):
+            return None
+        measured = [cell["images_per_second"] for cell in known if cell["images_per_second"]]
+        if not measured:
+            raise UserError(f"no cell of row {key!r} has run long enough for its rate to be known: give config.pretrain more epochs")
+        rates.append(statistics.median(measured))
+    return max(round(epochs * rates[1] / rates[0]), 1)
+
+
+def _folder(root: epath.Path, row: Row, seed: int) -> epath.Path:
+    return root / CELLS / row.key / f"seed{seed}"
+
+
+def _read(folder: epath.Path) -> Cell | None:
+    path = folder / "cell.json"
+    return json.loads(path.read_text()) if path.exists() else None
