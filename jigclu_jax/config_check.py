@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import fast_probe_config, knn_config, prepare_config, pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
-from jigclu_jax.config_studies import ablation_config, finetune_config
+from jigclu_jax.config_studies import ablation_config, compare_config, finetune_config
 from jigclu_jax.errors import UserError
 
 AUGMENT_PLACES = ("host", "device", "resident")
@@ -18,6 +18,7 @@ _COMPLETE = {
     "knn": knn_config,
     "finetune": finetune_config,
     "ablation": ablation_config,
+    "compare": compare_config,
     "prepare": prepare_config,
 }
 _AT_LEAST_ONE = (

@@ -61,7 +61,7 @@ def ablation_config() -> ConfigDict:
             "table": "montage",  # montage | augmentation | grid | overlap | branches | weights
             "seeds": (0, 1, 2),  # more may be added later: what is finished stays
             "pretrain": pretrain_config(),  # of the table's first row; the others change some of its fields
-            "judge": judge,  # the job that says how good a trunk is; its checkpoint and seed are filled in, and where it names no images of training, those of pretrain
+            "judge": judge,  # how good a trunk is; checkpoint, seed and, where it names none, images are filled in
             "figure": "probe_top1_last",  # field of the judge's result.json that the table is made of
             "force_config": False,
         }

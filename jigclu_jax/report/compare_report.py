@@ -1,0 +1,108 @@
+"""The page of a comparison: figures, differences of the configs, curves laid over each other."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from jigclu_jax.report import curves
+from jigclu_jax.report.compared_runs import Compared, differences, is_share
+from jigclu_jax.report.page import Cell, Section, Table, Text, write_page
+from jigclu_jax.report.workdir_files import REPORT_FILE, curve_blocks, footer
+
+READING = (
+    "Runs that differ by their seed alone stand together: mean and standard deviation over the seeds, and the 95 % interval of the mean"
+    " (Student's t). A single run has the interval over its evaluation images where its result holds one. “Not resolved” stands where an"
+    " interval overlaps that of the first group with this figure, or is not known."
+)
+_TITLES = {
+    "loss": "Loss",
+    "loss_cluster": "Clustering loss",
+    "loss_location": "Location loss",
+    "accuracy_retrieval": "Patch retrieval",
+    "accuracy_location": "Location accuracy",
+    "accuracy_top1": "Top-1, training batches",
+    "probe_top1": "Linear probe, top-1",
+    "finetune_top1": "Fine-tuning, top-1",
+    "learning_rate": "Learning rate",
+    "gradient_norm": "Gradient norm",
+    "images_per_second": "Images per second",
+}
+_HIDDEN = ("step", "epoch", "input_wait")
+
+
+def compare_page(
+    workdir: epath.PathLike, runs: Sequence[Compared], groups: Sequence[Mapping[str, Any]], broken: Sequence[str]
+) -> epath.Path:
+    """Writes `DIR/report.html`; `groups` as `compared_runs.compared` gives them; returns its path."""
+    root = epath.Path(workdir)
+    changed = differences(runs)
+    rows: list[tuple[Cell, ...]] = [(name, *(_shown(value) for value in values)) for name, values in changed]
+    left_out: list[tuple[Cell, ...]] = [(line,) for line in broken]
+    sections = [
+        Section("Figures", [Text(READING), *_figure_tables(groups)]),
+        Section("Where the configurations differ", [Table(("field", *(run.name for run in runs)), rows)] if rows else []),
+        Section("Curves", curve_blocks(_laid_over(runs), _panels(runs))),
+        Section("Left out", [Table(("workdirs that cannot be read",), left_out)] if left_out else []),
+    ]
+    summary = f"{len(runs)} runs in {len(groups)} groups" if len(groups) < len(runs) else f"{len(runs)} runs"
+    write_page(root / REPORT_FILE, "Runs side by side", sections, summary=summary, footer=footer())
+    return root / REPORT_FILE
+
+
+def _figure_tables(groups: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """A table for every figure, accuracies first."""
+    names = dict.fromkeys(name for group in groups for name in group["figures"])
+    tables = []
+    for name in sorted(names, key=lambda name: not is_share(name)):
+        rows: list[tuple[Cell, ...]] = []
+        for group in groups:
+            found = group["figures"].get(name)
+            if found is None:
+                continue
+            scale = 100 if is_share(name) else 1
+            low, high = found["low"], found["high"]
+            interval = None if low is None else f"{scale * low:.4g} to {scale * high:.4g}"
+            deviation = None if found["deviation"] is None else f"{scale * found['deviation']:.3g}"
+            seeds = ", ".join(str(seed) for seed in group["seeds"])
+            rows.append((_group_name(group), f"{scale * found['mean']:.4g}", deviation, interval, seeds, found["verdict"]))
+        unit = ", per cent" if is_share(name) else ""
+        tables.append(Table((name + unit, "mean", "deviation", "95 % interval", "seeds", "against the first"), rows))
+    return tables
+
+
+def _group_name(group: Mapping[str, Any]) -> str:
+    first, *others = group["runs"]
+    return f"{first} and {len(others)} more" if others else first
+
+
+def _laid_over(runs: Sequence[Compared]) -> list[dict[str, Any]]:
+    """The rows of all runs, every metric carrying its run's number, so that one panel draws them all."""
+    kept = ("step", "epoch")
+    return [
+        {name if name in kept else f"{name} {number}": value for name, value in row.items()}
+        for number, run in enumerate(runs)
+        for row in run.run.rows
+    ]
+
+
+def _panels(runs: Sequence[Compared]) -> list[curves.Panel]:
+    names = dict.fromkeys(name for run in runs for row in run.run.rows for name in row if name not in _HIDDEN)
+    ordered = [name for name in _TITLES if name in names] + [name for name in names if name not in _TITLES]
+    return [
+        curves.Panel(
+            _TITLES.get(name, name.replace("_", " ")),
+            {f"{name} {number}": run.name for number, run in enumerate(runs)},
+            percent=is_share(name),
+            log=name == "gradient_norm",
+        )
+        for name in ordered
+    ]
+
+
+def _shown(value: Any) -> Cell:
+    return None if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+__all__ = ["compare_page"]

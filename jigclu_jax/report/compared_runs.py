@@ -1,0 +1,124 @@
+"""Runs side by side: which can be read, which differ by their seed alone, and what each figure came to."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from jigclu_jax.errors import UserError
+from jigclu_jax.evals.seeds import Summary, summarise, verdict
+from jigclu_jax.report.workdir_files import Run, read_run
+from jigclu_jax.train.workdir import config_as_dict, flatten, read_config
+
+# of a result: about the run and not about its outcome
+_NO_FIGURES = ("seed", "checkpoint_step", "images_skipped", "train_images", "eval_images", "test_images", "classes", "watched_images")
+# of a config: where and how a run was done, and its seed
+_NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "cache")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One run: its name on the page, its files, its config flat, and the group of runs that differ from it by their seed alone."""
+
+    name: str
+    run: Run
+    fields: Mapping[str, Any]
+    group: str
+
+
+def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
+    """The runs that can be read, and one line on each of the others."""
+    runs, broken = [], []
+    short = _short_names(names)
+    for name in names:
+        try:
+            config = config_as_dict(read_config(name))
+            run = read_run(name)
+            # a search keeps the rows of the run that counts in a folder of its own
+            if not run.rows and (epath.Path(name) / "final").exists():
+                run = dataclasses.replace(run, rows=read_run(epath.Path(name) / "final").rows)
+        except UserError as error:
+            broken.append(str(error).removeprefix("--workdir="))
+            continue
+        except (ValueError, OSError) as error:  # a damaged result.json or picture
+            broken.append(f"{name}: cannot be read: {' '.join(str(error).split())[:200]}")
+            continue
+        if not run.result and not run.rows:
+            broken.append(f"{name}: has neither a result nor a logged step yet")
+            continue
+        runs.append(Compared(short[name], run, flatten(config), _fingerprint(config)))
+    return runs, broken
+
+
+def differences(runs: Sequence[Compared]) -> list[tuple[str, list[Any]]]:
+    """The fields in which the configs are not all alike, with every run's value; None where a config has no such field."""
+    names = dict.fromkeys(name for run in runs for name in run.fields)
+    rows = [(name, [run.fields.get(name) for run in runs]) for name in names]
+    return [(name, values) for name, values in rows if any(value != values[0] for value in values)]
+
+
+def compared(runs: Sequence[Compared]) -> list[dict[str, Any]]:
+    """Each group of runs that differ by their seed alone: its runs, seeds, and every figure's mean, deviation and interval.
+
+    The verdict of a figure is against the first group that has it.
+    """
+    groups: dict[str, list[Compared]] = {}
+    for run in runs:
+        groups.setdefault(run.group, []).append(run)
+    found: list[dict[str, Any]] = []
+    references: dict[str, Summary] = {}
+    for members in groups.values():
+        entry: dict[str, Any] = {
+            "runs": [run.name for run in members],
+            "seeds": [run.run.result.get("seed") for run in members],
+            "figures": {},
+        }
+        for name in dict.fromkeys(name for run in members for name in figures(run.run.result)):
+            own = [run.run.result for run in members if name in figures(run.run.result)]
+            interval = own[0].get(f"{name}_interval") if len(own) == 1 else None
+            summary = summarise([result[name] for result in own], interval)
+            reference = references.setdefault(name, summary)
+            said = "reference" if reference is summary else verdict(summary, reference)
+            entry["figures"][name] = dataclasses.asdict(summary) | {"verdict": said}
+        found.append(entry)
+    return found
+
+
+def figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a result that are an outcome."""
+    return {
+        name: value
+        for name, value in result.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and name not in _NO_FIGURES
+    }
+
+
+def is_share(name: str) -> bool:
+    """Whether a figure is a fraction, shown in per cent."""
+    return any(part in name for part in ("top1", "top5", "accuracy", "retrieval"))
+
+
+def _fingerprint(config: Mapping[str, Any], depth: int = 3) -> str:
+    """A text that two runs share exactly where nothing but seeds differs, in their trunks' runs neither."""
+    flat = {name: value for name, value in flatten(config).items() if name not in _NO_DIFFERENCE and not name.endswith(".seed")}
+    trunk = flat.get("checkpoint")
+    if isinstance(trunk, str) and trunk and depth:
+        # gone or elsewhere: its path tells it apart
+        with contextlib.suppress(UserError, OSError):
+            flat["checkpoint"] = _fingerprint(config_as_dict(read_config(trunk)), depth - 1)
+    return json.dumps(flat, sort_keys=True)
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """The names without the folders that all of them share."""
+    parts = [name.split("/") for name in names]
+    shared = 0
+    while len(names) > 1 and all(len(part) > shared + 1 and part[shared] == parts[0][shared] for part in parts):
+        shared += 1
+    return {name: "/".join(part[shared:]) if len(names) > 1 else part[-1] for name, part in zip(names, parts, strict=True)}
+
+
+__all__ = ["Compared", "compared", "differences", "figures", "is_share", "read_runs"]
