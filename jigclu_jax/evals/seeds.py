@@ -27,7 +27,7 @@ class Summary:
     high: float | None
 
 
-def summarise(values: Sequence[float], single: tuple[float, float] | None = None, level: float = LEVEL) -> Summary:
+def summarise(values: Sequence[float], single: Sequence[float] | None = None, level: float = LEVEL) -> Summary:
     """Mean and Student's t interval of two seeds or more; of one seed its own interval over the evaluation images, `single`."""
     mean = float(np.mean(values))
     if len(values) < 2:

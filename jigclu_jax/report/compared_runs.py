@@ -46,6 +46,9 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
         except (ValueError, OSError) as error:  # a damaged result.json or picture
             broken.append(f"{name}: cannot be read: {' '.join(str(error).split())[:200]}")
             continue
+        if not isinstance(run.result, dict):
+            broken.append(f"{name}: its result.json holds no result")
+            continue
         if not run.result and not run.rows:
             broken.append(f"{name}: has neither a result nor a logged step yet")
             continue
@@ -78,7 +81,7 @@ def compared(runs: Sequence[Compared]) -> list[dict[str, Any]]:
         }
         for name in dict.fromkeys(name for run in members for name in figures(run.run.result)):
             own = [run.run.result for run in members if name in figures(run.run.result)]
-            interval = own[0].get(f"{name}_interval") if len(own) == 1 else None
+            interval = _interval(own[0].get(f"{name}_interval")) if len(own) == 1 else None
             summary = summarise([result[name] for result in own], interval)
             reference = references.setdefault(name, summary)
             said = "reference" if reference is summary else verdict(summary, reference)
@@ -94,6 +97,12 @@ def figures(result: Mapping[str, Any]) -> dict[str, float]:
         for name, value in result.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and name not in _NO_FIGURES
     }
+
+
+def _interval(value: Any) -> tuple[float, float] | None:
+    """Two numbers as a result holds them, None for anything else."""
+    good = isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
+    return (value[0], value[1]) if good else None
 
 
 def is_share(name: str) -> bool:

@@ -1,0 +1,233 @@
+"""Ablations with stand-ins for pretraining and judge: which cells are run, by whom, and what becomes of their figures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from scipy import stats
+
+from jigclu_jax.cli import load_config
+from jigclu_jax.config_check import check_fields, check_run
+from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.evals.seeds import summarise, verdict
+from jigclu_jax.jobs import ablation
+from jigclu_jax.jobs.ablation_tables import TABLES, row_config, table_rows
+from jigclu_jax.jobs.claims import claimed
+from jigclu_jax.train.workdir import open_workdir, write_result
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def config_of(table: str = "branches", seeds: tuple[int, ...] = (0, 1), **arguments: Any) -> ConfigDict:
+    text = ",".join(f"{name}={value}" for name, value in {"table": table, **arguments}.items())
+    config = load_config(ROOT / "configs" / "ablation.py", text)
+    config.seeds = seeds
+    return config
+
+
+def stand_in(calls: list[Any], fail: Any = None) -> Any:
+    """Jobs that take no time: pretraining is as quick as its input is small, and trunks are as good as `accuracy`."""
+
+    def run(config: ConfigDict, workdir: Any) -> None:
+        calls.append((config.job, str(workdir), config.copy_and_resolve_references()))
+        if fail:
+            fail(config, workdir)
+        root = open_workdir(workdir, config)
+        if config.job == "pretrain":
+            rate = {"montage": 100.0, "cells": 60.0}[config.input] * (64 / config.data.image_size)
+            write_result(root, {"seconds": 10.0, "images_per_second": rate})
+        else:
+            write_result(root, {"probe_top1_last": accuracy(Path(config.checkpoint)), "probe_top1_last_interval": [0.1, 0.2]})
+
+    return lambda name: SimpleNamespace(run=run)
+
+
+def accuracy(trunk: Path) -> float:
+    loss = json.loads((trunk / "config.json").read_text())["loss"]
+    seed = int(trunk.parent.name.removeprefix("seed"))
+    return 0.4 + 0.001 * seed - (0.2 if loss["cluster_weight"] == 0 else 0.0)
+
+
+# --- tables
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_is_a_pretraining_that_can_be(name: str) -> None:
+    config = config_of(name)
+    rows = table_rows(config)
+    assert len({row.key for row in rows}) == len(rows) == len({row.label for row in rows})
+    made = [row_config(config.pretrain, row, 5, 7) for row in rows]
+    for found in made:
+        check_fields(found, name)
+        check_run(found)
+        assert (found.seed, found.epochs, found.data.image_size % found.data.grid) == (5, 7, 0)
+    # equal time differs from equal epochs in the number of epochs alone, which is not known beforehand
+    assert len({json.dumps(found.to_dict()) for found in made}) == len(rows) - (2 if name == "montage" else 0)
+
+
+def test_rows_are_those_of_the_paper() -> None:
+    grids = [row_config(config_of("grid").pretrain, row, 0, 1) for row in table_rows(config_of("grid"))]
+    assert [(found.data.grid, found.data.image_size) for found in grids] == [(2, 64), (3, 63), (4, 64)]
+    overlaps = [row.fields["data.overlap"] for row in table_rows(config_of("overlap"))]
+    assert overlaps[0] == 0.3 and sorted(overlaps) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    large = table_rows(config_of("montage"))[2]
+    assert large.fields == {"input": "cells", "data.image_size": 128}
+    with pytest.raises(UserError, match=r"^config.table='overlaps' is unknown: use one of montage"):
+        table_rows(config_of("overlaps"))
+
+
+# --- the sweep
+
+
+def test_cells_are_judged_with_their_seed_and_the_table_says_what_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(ablation, "find_job", stand_in(calls))
+    config = config_of()
+    config.pretrain.data.path = "/pictures"
+    ablation.run(config, tmp_path / "run")
+    assert len(calls) == 2 * 3 * 2
+    judge = calls[1][2]
+    assert (judge.job, judge.seed, judge.data.path, Path(judge.checkpoint)) == (
+        "fast_probe", 0, "/pictures", tmp_path / "run" / "cells" / "both" / "seed0" / "pretrain",
+    )  # fmt: skip
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    assert [row["verdict"] for row in rows] == ["reference", "not resolved", "below"]
+    assert rows[0]["values"] == [0.4, 0.401] and rows[0]["mean"] == pytest.approx(0.4005)
+    low, high = stats.t.interval(0.95, 1, loc=0.4005, scale=stats.sem([0.4, 0.401]))
+    assert (rows[0]["low"], rows[0]["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()] == rows
+    table = (tmp_path / "run" / "table.md").read_text()
+    assert "| clustering alone | 40.0 % |" in table.replace("40.1", "40.0") and "not resolved" in table
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Each branch alone" in page and "data:image/svg+xml" in page
+    # the same command again: nothing is run; one seed more: that seed alone
+    calls.clear()
+    ablation.run(config, tmp_path / "run")
+    assert not calls
+    config.seeds = (0, 1, 2)
+    ablation.run(config, tmp_path / "run")
+    assert len(calls) == 6 and all("seed2" in where for _, where, _ in calls)
+
+
+def test_equal_time_takes_its_epochs_from_the_measured_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(ablation, "find_job", stand_in(calls))
+    ablation.run(config_of("montage", (0,), epochs=10), tmp_path / "run")
+    epochs = {Path(where).parent.parent.name: config.epochs for job, where, config in calls if job == "pretrain"}
+    assert epochs == {"montage": 10, "small": 10, "large": 10, "small_time": 6, "large_time": 3}
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    assert rows[0]["deviation"] is None and (rows[0]["low"], rows[0]["high"]) == (0.1, 0.2)  # of one seed: the judge's
+
+
+def test_a_stopped_sweep_goes_on_and_a_diverged_cell_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: ConfigDict, workdir: Any) -> None:
+        if "location" in str(workdir) and config.job == "pretrain":
+            raise NonFiniteError("loss is not finite since step 3")
+        if "cluster/seed1" in str(workdir) and len(calls) < 9:
+            raise Preempted("stopped after step 2")
+
+    calls: list[Any] = []
+    monkeypatch.setattr(ablation, "find_job", stand_in(calls, fail))
+    with pytest.raises(Preempted):
+        ablation.run(config_of(), tmp_path / "run")
+    done = [where for job, where, _ in calls if job == "fast_probe"]
+    assert not (tmp_path / "run" / "result.json").exists()
+    calls += [None] * 9  # no longer fails
+    ablation.run(config_of(), tmp_path / "run")
+    again = [call[1] for call in calls if call and call[0] == "fast_probe"]
+    assert len(again) == len(set(again)) == 4 and set(done) < set(again)
+    location = json.loads((tmp_path / "run" / "result.json").read_text())["rows"][2]
+    assert (location["mean"], location["diverged"], location["verdict"]) == (None, 2, "not resolved")
+    assert "2 diverged" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_fields_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablation, "find_job", stand_in([]))
+    for seeds in ((), (0, 0), (-1,), (0.5,), ("a",)):
+        with pytest.raises(UserError, match=r"^config.seeds=.* must be different whole numbers"):
+            ablation.run(config_of(seeds=seeds), tmp_path / "run")
+    config = config_of(seeds=(0,))
+    config.figure = "top1"
+    with pytest.raises(UserError, match=r"^config.figure='top1' is no figure of .*judge/result.json: it has job, version"):
+        ablation.run(config, tmp_path / "run")
+
+
+# --- several processes
+
+WORKER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from jobs.test_ablation import config_of, stand_in
+from jigclu_jax.jobs import ablation
+log = Path({log!r})
+def slow(config, workdir):
+    with log.open("a") as file:
+        file.write(f"{{config.job}} {{workdir}}\\n")
+    if config.job == "pretrain":
+        time.sleep(0.2)
+ablation._POLL = 0.05
+ablation.find_job = stand_in([], slow)
+ablation.run(config_of(), {workdir!r})
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_cells_and_run_none_twice(tmp_path: Path) -> None:
+    code = WORKER.format(tests=str(ROOT / "tests"), log=str(tmp_path / "log"), workdir=str(tmp_path / "run"))
+    workers = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 12
+    assert all("report: " in text for text in said)
+
+
+HOLDER = """
+import sys, time
+from jigclu_jax.jobs.claims import claimed
+with claimed(sys.argv[1]) as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "cells" / "claim"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "True\n"
+    with claimed(path) as mine:
+        assert not mine
+    assert path.read_text().endswith(f"process {holder.pid}\n")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    with claimed(path) as mine:
+        assert mine
+    assert path.read_text().endswith(f"process {os.getpid()}\n")
+
+
+# --- several seeds
+
+
+def test_summary_of_seeds_is_scipys() -> None:
+    values = np.random.default_rng(0).normal(0.5, 0.1, 5)
+    found = summarise(values.tolist())
+    assert (found.mean, found.deviation) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values)))
+    assert summarise([0.5]).low is None and summarise([0.5], (0.4, 0.6)).high == 0.6
+
+
+def test_overlapping_intervals_are_not_resolved() -> None:
+    of = lambda low, high: summarise([(low + high) / 2], (low, high))  # noqa: E731
+    assert verdict(of(0.5, 0.6), of(0.3, 0.4)) == "above"
+    assert verdict(of(0.1, 0.2), of(0.3, 0.4)) == "below"
+    assert verdict(of(0.35, 0.6), of(0.3, 0.4)) == verdict(summarise([0.9]), of(0.3, 0.4)) == "not resolved"

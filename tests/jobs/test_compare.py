@@ -1,0 +1,94 @@
+"""Runs side by side: which stand together, what differs, what is left out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jigclu_jax.config import pretrain_config, probe_config
+from jigclu_jax.config_studies import compare_config
+from jigclu_jax.errors import UserError
+from jigclu_jax.jobs import compare
+from jigclu_jax.report.compared_runs import differences, read_runs
+from jigclu_jax.train.workdir import config_as_dict, read_result
+
+
+def make(folder: Path, seed: int, rate: float = 0.03, top1: float = 0.5, job: str = "pretrain", checkpoint: str = "") -> Path:
+    config = pretrain_config() if job == "pretrain" else probe_config()
+    config.seed, config.optimizer.learning_rate = seed, rate
+    if checkpoint:
+        config.checkpoint = checkpoint
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config_as_dict(config)))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "epoch": s / 2, "loss": 3.0 / s}) + "\n" for s in (1, 2, 3)))
+    result: dict[str, Any] = {
+        "job": job,
+        "seed": seed,
+        "seconds": 10.0 + seed,
+        "probe_top1_last": top1,
+        "probe_top1_last_interval": [0.4, 0.6],
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def run(runs: str, out: Path) -> dict[str, Any]:
+    config = compare_config()
+    config.runs = runs
+    compare.run(config, out)
+    result = read_result(out)
+    assert result is not None
+    return result
+
+
+def test_seeds_stand_together_and_the_rest_is_told_apart(tmp_path: Path) -> None:
+    for seed, top1 in ((0, 0.50), (1, 0.52), (2, 0.54)):
+        make(tmp_path / f"slow{seed}", seed, top1=top1)
+    make(tmp_path / "fast", 0, rate=0.3, top1=0.9)
+    result = run(f"{tmp_path}/slow*,{tmp_path}/fast", tmp_path / "out")
+    assert [group["runs"] for group in result["groups"]] == [["slow0", "slow1", "slow2"], ["fast"]]
+    slow, fast = (group["figures"]["probe_top1_last"] for group in result["groups"])
+    assert (slow["mean"], slow["deviation"]) == (pytest.approx(0.52), pytest.approx(0.02))
+    # t(2) at 97.5 % is 4.3027
+    assert (slow["low"], slow["high"]) == (pytest.approx(0.52 - 4.3027 * 0.02 / 3**0.5, abs=1e-5), pytest.approx(0.5697, abs=1e-4))
+    assert (fast["low"], fast["high"], fast["deviation"], fast["verdict"]) == (0.4, 0.6, None, "not resolved")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(text in page for text in ("slow0 and 2 more", "optimizer.learning_rate", "not resolved", "Loss"))
+    runs, _ = read_runs([str(tmp_path / name) for name in ("slow0", "fast")])
+    assert differences(runs) == [("optimizer.learning_rate", [0.03, 0.3])]
+
+
+def test_probes_of_different_pretrainings_do_not_stand_together(tmp_path: Path) -> None:
+    trunks = [make(tmp_path / f"trunk{seed}", seed) for seed in (0, 1)]
+    other = make(tmp_path / "other", 0, rate=0.1)
+    for number, trunk in enumerate((*trunks, other)):
+        make(tmp_path / f"probe{number}", 0 if trunk == other else number, job="probe", checkpoint=str(trunk))
+    result = run(f"{tmp_path}/probe*", tmp_path / "out")
+    assert [group["runs"] for group in result["groups"]] == [["probe0", "probe1"], ["probe2"]]
+
+
+def test_what_cannot_be_read_is_named_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "good", 0)
+    (make(tmp_path / "torn", 0) / "result.json").write_text('{"job": ')
+    (make(tmp_path / "rows", 0) / "metrics.jsonl").write_text("nonsense\n{}\n")
+    (make(tmp_path / "config", 0) / "config.json").write_text("[]")
+    empty = make(tmp_path / "begun", 0)
+    (empty / "result.json").unlink()
+    (empty / "metrics.jsonl").unlink()
+    names = ("good", "torn", "rows", "config", "begun", "nope")
+    result = run(",".join(f"{tmp_path}/{name}" for name in names), tmp_path / "out")
+    assert result["runs"] == ["good"]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(result["left_out"]) == 5
+    for name, line in zip(names[1:], said, strict=True):
+        assert line.startswith(f"left out: {tmp_path}/{name}")
+    assert "Left out" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_nothing_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^config.runs is empty: give workdirs"):
+        run(" , ", tmp_path / "out")
+    with pytest.raises(UserError, match=r"^none of the 1 runs can be read; the first: .*nope.* does not exist"):
+        run(f"{tmp_path}/nope", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
