@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
 # Arguments that make another step than the defaults do
 VARIANTS = {
+    "ablation.py": ("table=grid",),
+    "finetune.py": ("imagenet_1pct", "cifar10,small,init=random"),
     "pretrain_cifar10.py": ("method=supervised",),
     "pretrain_folder.py": ("stem=small,image_size=66,grid=3", "method=supervised"),
     "pretrain_imagenet.py": ("bfloat16",),
@@ -40,7 +42,7 @@ def _steps(config: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
         yield config.job, config
         return
     for name in config:
-        if isinstance(config[name], ConfigDict) and "job" in config[name]:
+        if isinstance(config[name], ConfigDict) and "method" in config[name]:
             yield name, config[name]
 
 
@@ -54,12 +56,13 @@ def _cases() -> Iterator[Any]:
 def _step(file: str, argument: str | None, name: str) -> tuple[ConfigDict, Step, Any, dict[str, jax.ShapeDtypeStruct]]:
     """Config, compiled step, abstract state, abstract batch."""
     config = dict(_steps(load_config(ROOT / "configs" / file, argument)))[name].copy_and_resolve_references()
-    if config.job == "probe":
-        config.model.update(PRETRAINED if "imagenet" in file else {"arch": "resnet18", "stem": "small", "width": 0.25})
+    if config.job in ("probe", "finetune"):
+        config.model.update(PRETRAINED if "imagenet" in f"{file}{argument}" else {"arch": "resnet18", "stem": "small", "width": 0.25})
     check_run(config)
     classes = CLASSES.get(file.removesuffix(".py").rpartition("_")[2], 10)
     method = create_method(config, classes)
-    check_best_metric(config, ("probe_top1", "probe_top5", *method.metric_names) if config.job == "probe" else method.metric_names)
+    judged = {"probe": ("probe_top1", "probe_top5"), "finetune": ("finetune_top1", "finetune_top5")}
+    check_best_metric(config, (*judged.get(config.job, ()), *method.metric_names))
     mesh, optimizer = create_mesh(jax.devices()[:1]), create_optimizer(config.optimizer)
     step = compile_step(method, optimizer, create_schedule(config.optimizer, 100, config.epochs), 100, mesh)
     b, s, m = config.batch_size, config.data.image_size, config.data.grid
