@@ -1,10 +1,11 @@
 """Fine-tuning of a pretrained trunk: transfer to another data set, or a small part of the labels.
 
-    python -m jigclu_jax --config=configs/finetune.py:cifar10 --workdir=runs/cifar10_finetune --config.checkpoint=runs/imagenet
-    python -m jigclu_jax --config=configs/finetune.py:folder --workdir=runs/mine_finetune --config.checkpoint=runs/mine \
+    python -m jigclu_jax --config=configs/finetune.py:preset=cifar10 --workdir=runs/cifar10_finetune --config.checkpoint=runs/imagenet
+    python -m jigclu_jax --config=configs/finetune.py:preset=folder --workdir=runs/mine_finetune --config.checkpoint=runs/mine \
         --config.data.path=/path/to/images
-    python -m jigclu_jax --config=configs/finetune.py:imagenet_1pct,coded --workdir=runs/imagenet_1pct --config.checkpoint=runs/imagenet
-    python -m jigclu_jax --config=configs/finetune.py:flowers,init=weights,arch=resnet50 --workdir=runs/flowers_torchvision \
+    python -m jigclu_jax --config=configs/finetune.py:preset=imagenet_1pct,coded --workdir=runs/imagenet_1pct \
+        --config.checkpoint=runs/imagenet
+    python -m jigclu_jax --config=configs/finetune.py:preset=flowers,init=weights,arch=resnet50 --workdir=runs/flowers_torchvision \
         --config.weights=resnet50.npz
 
 Presets. `cifar10`, `cifar100`, `flowers`, `folder`: transfer. SGD with a cosine that changes every step, 5 epochs of warm-up out of 100,
@@ -37,14 +38,14 @@ SEMI = {"imagenet_1pct": (0.02, 5.0), "imagenet_10pct": (0.01, 0.2)}  # rates of
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Arguments: cifar10, cifar100, flowers, folder, imagenet_1pct, imagenet_10pct (one of them; folder by default), coded, small,
-    init, arch, image_size, batch_size, epochs, seed."""
-    presets = {name: False for name in (*TRANSFER, *SEMI)}
-    args = parse_arg(arg, **presets, coded=False, small=False, init="checkpoint", arch="", image_size=0, batch_size=0, epochs=100, seed=0)
-    chosen = [name for name in presets if args[name]] or ["folder"]
-    if len(chosen) > 1:
-        raise UserError(f"config arguments {' and '.join(chosen)} exclude each other: choose one")
-    config = _semi(chosen[0]) if chosen[0] in SEMI else _transfer(chosen[0], args["epochs"])
+    """Arguments: preset (cifar10, cifar100, flowers, folder, imagenet_1pct, imagenet_10pct), coded, small, init, arch, image_size,
+    batch_size, epochs, seed."""
+    args = parse_arg(
+        arg, preset="folder", coded=False, small=False, init="checkpoint", arch="", image_size=0, batch_size=0, epochs=100, seed=0
+    )
+    if args["preset"] not in (*TRANSFER, *SEMI):
+        raise UserError(f"config argument preset={args['preset']} is unknown: use one of {', '.join((*TRANSFER, *SEMI))}")
+    config = _semi(args["preset"]) if args["preset"] in SEMI else _transfer(args["preset"], args["epochs"])
     config.init, config.epochs, config.seed = args["init"], args["epochs"], args["seed"]
     config.schedule_as = "coded" if args["coded"] else "meant"
     config.model.arch = args["arch"]

@@ -75,7 +75,7 @@ RATES = {
 
 @pytest.mark.parametrize(("preset", "schedule_as"), list(RATES))
 def test_the_semi_supervised_rates_of_every_epoch(preset: str, schedule_as: str) -> None:
-    config = load_config(tiny.CONFIGS / "finetune.py", preset + (",coded" if schedule_as == "coded" else ""))
+    config = load_config(tiny.CONFIGS / "finetune.py", f"preset={preset}" + (",coded" if schedule_as == "coded" else ""))
     assert (config.batch_size, config.epochs, config.optimizer.weight_decay, config.optimizer.momentum) == (256, 100, 0.0, 0.9)
     assert (config.augment.crop_area, config.data.image_size, config.eval_data.resize) == ((0.08, 1.0), 224, 256)
     config = finetune.with_head_rate(config)
