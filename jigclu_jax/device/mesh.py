@@ -1,6 +1,7 @@
 """The data-parallel mesh and what lies on it: batches sharded over devices, parameters replicated."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jigclu_jax.errors import UserError
 
 DATA_AXIS = "data"
+Tree = TypeVar("Tree")
 
 
 def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -32,6 +34,20 @@ def stacked_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def everywhere(tree: Tree) -> Tree:
+    """Inside a computation: arrays whole on every device of the mesh that is set; as they are where none is set."""
+    return _placed(tree, PartitionSpec())
+
+
+def row_by_row(tree: Tree) -> Tree:
+    """Inside a computation: arrays split by their first axis over the mesh that is set; as they are where none is set."""
+    return _placed(tree, PartitionSpec(DATA_AXIS))
+
+
+def _placed(tree: Tree, spec: PartitionSpec) -> Tree:
+    return tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, spec)
 
 
 def check_batch(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jigclu_jax.losses.clustering import clustering_loss, retrieval_accuracy
+from jigclu_jax.losses.clustering import clustering_loss
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
+from jigclu_jax.losses.retrieval import retrieval_accuracy
 from jigclu_jax.methods import Tree
 from jigclu_jax.models import Functional, create_linear, create_projection, create_trunk
 from jigclu_jax.ops.decouple import decouple

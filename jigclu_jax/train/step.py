@@ -73,7 +73,9 @@ def compile_step(
     whole = replicated(mesh)
 
     def one(state: TrainState, batch: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
-        return train_step(method, optimizer, schedule, steps_per_epoch, state, feed.prepare(arrays, batch))
+        batch = feed.prepare(arrays, batch)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for losses that say what lies where (`losses/pairs.py`)
+            return train_step(method, optimizer, schedule, steps_per_epoch, state, batch)
 
     def many(state: TrainState, batches: Batch, count: jax.Array, arrays: Any) -> tuple[TrainState, Metrics]:
         def body(index: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
