@@ -12,6 +12,7 @@ from jigclu_jax.config_check import check_best_metric, check_run
 from jigclu_jax.data.eval_stream import EvalStream
 from jigclu_jax.data.sources import Source
 from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.classification import compile_counts, evaluate
@@ -31,6 +32,7 @@ from jigclu_jax.train.writers import read_metrics
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Probe the checkpoint in `config.checkpoint`; leaves the files of a training job and the accuracies in result.json."""
     distributed.start()
+    start_cache()
     if not config.checkpoint:
         raise UserError("config.checkpoint is empty: give the workdir of a pretraining run, --config.checkpoint=DIR")
     step, meta, tree = read_checkpoint(config.checkpoint, config.checkpoint_which)

@@ -7,7 +7,7 @@ How to add one: docs/add_a_method.md.
 import abc
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ PRETRAINING, PROBES = ("jigclu", "supervised"), ("linear",)
 METHODS = (*PRETRAINING, *PROBES)
 
 
-class Method(Protocol):
+class Method(abc.ABC):
     """What the training step needs of a method; methods inherit from it.
 
     Attributes:
@@ -60,13 +60,12 @@ class Method(Protocol):
         return loss, (stats, extra, metrics)
 
 
-@runtime_checkable
-class Classifier(Method, Protocol):
+class Classifier(Method):
     """A method that also gives class scores for single images."""
 
+    @abc.abstractmethod
     def predict(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array) -> jax.Array:
         """u8[b, h, w, 3] -> logits float[b, classes], BatchNorm in eval mode."""
-        ...
 
 
 def create_method(config: ConfigDict, classes: int = 0, *, choices: Sequence[str] = METHODS) -> Any:
