@@ -61,7 +61,7 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
     from jigclu_jax.train.optimizer import create_optimizer
     from jigclu_jax.train.schedule import create_schedule
     from jigclu_jax.train.state import abstract_state
-    from jigclu_jax.train.step import compile_step
+    from jigclu_jax.train.step import Update, compile_step
 
     assert jax.device_count() == arguments.devices
     config = load_config(str(CONFIG), "")
@@ -76,7 +76,7 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
     }
     mesh, method, optimizer = create_mesh(), create_method(config), create_optimizer(config.optimizer)
     state = abstract_state(method, optimizer, mesh)
-    step = compile_step(method, optimizer, create_schedule(config.optimizer, 10, 1), 10, mesh)
+    step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 10, 1), 10), mesh)
     compiled = step.lower(state, shapes).compile()  # type: ignore[attr-defined]
     return Step(
         compiled.as_text(),

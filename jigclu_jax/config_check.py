@@ -13,6 +13,7 @@ AUGMENT_PLACES = ("host", "device", "resident")
 _COMPLETE = {"pretrain": pretrain_config, "probe": probe_config, "prepare": prepare_config}
 _AT_LEAST_ONE = (
     "batch_size",
+    "accumulate",
     "log_every_steps",
     "eval_batch_size",
     "eval_every_epochs",
@@ -94,6 +95,8 @@ def check_run(config: ConfigDict) -> None:
         raise UserError(
             f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0"
         )
+    if not 0 <= config.get("ema_decay", 0.0) < 1:
+        raise UserError(f"config.ema_decay={config.ema_decay} must be from 0 to below 1")
     _check_optimizer(config.optimizer)
     if config.data.augment not in AUGMENT_PLACES:
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host', 'device' or 'resident'")

@@ -18,7 +18,7 @@ from jigclu_jax.methods import create_method
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import abstract_state
-from jigclu_jax.train.step import Step, compile_step
+from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.workdir import config_as_dict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +61,7 @@ def _step(file: str, argument: str | None, name: str) -> tuple[ConfigDict, Step,
     method = create_method(config, classes)
     check_best_metric(config, ("probe_top1", "probe_top5", *method.metric_names) if config.job == "probe" else method.metric_names)
     mesh, optimizer = create_mesh(jax.devices()[:1]), create_optimizer(config.optimizer)
-    step = compile_step(method, optimizer, create_schedule(config.optimizer, 100, config.epochs), 100, mesh)
+    step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
     b, s, m = config.batch_size, config.data.image_size, config.data.grid
     batch = {"image": jax.ShapeDtypeStruct((b, s, s, 3), jnp.uint8)}
     if method.view == "montage":

@@ -50,17 +50,34 @@ def _placed(tree: Tree, spec: PartitionSpec) -> Tree:
     return tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, spec)
 
 
-def check_batch(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:
-    """Refuse a global batch that the devices cannot share evenly.
+def share(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """Sharding along the longest axis that the devices divide; replicated where there is none."""
+    axes = [axis for axis, size in enumerate(shape) if size and size % mesh.size == 0]
+    if not axes or mesh.size == 1:
+        return replicated(mesh)
+    longest = max(axes, key=lambda axis: shape[axis])
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, DATA_AXIS))
+
+
+def check_batch(batch_size: int, mesh: Mesh, field: str = "batch_size", accumulate: int = 1) -> None:
+    """Refuse a global batch that the devices cannot share evenly, in each of `accumulate` micro-batches.
 
     Raises:
-      UserError: naming the nearest sizes that fit.
+      UserError: naming the nearest sizes that fit, and where micro-batches are at fault the numbers of them that do.
     """
-    count = mesh.size
+    count = mesh.size * accumulate
     if batch_size % count:
         below = batch_size // count * count
         fits = f"{below} or {below + count}" if below else f"{count}"
-        raise UserError(f"config.{field}={batch_size} cannot be shared by {count} devices: use {fits}")
+        if accumulate == 1:
+            raise UserError(f"config.{field}={batch_size} cannot be shared by {count} devices: use {fits}")
+        parts = [str(k) for k in range(1, batch_size // mesh.size + 1) if batch_size % (k * mesh.size) == 0]
+        near = sorted(sorted(parts, key=lambda k: abs(int(k) - accumulate))[:3], key=int)
+        other = f", or config.accumulate={' or '.join(near)}" if near else ""
+        devices = f"{mesh.size} device{'s' if mesh.size > 1 else ''}"
+        raise UserError(
+            f"config.{field}={batch_size} cannot be shared by {devices} in config.accumulate={accumulate} micro-batches: use {fits}{other}"
+        )
 
 
 def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -12,6 +12,7 @@ from jigclu_jax.config_check import check_best_metric, check_run
 from jigclu_jax.data.eval_stream import EvalStream
 from jigclu_jax.data.sources import Source
 from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.classification import compile_counts, evaluate
@@ -21,7 +22,7 @@ from jigclu_jax.jobs.reporting import report_probe
 from jigclu_jax.jobs.training import Training, open_images, prepare_training, run_training, training_result
 from jigclu_jax.methods import PROBES, Tree, create_method
 from jigclu_jax.methods.linear import LinearProbe
-from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.checkpoint import read_checkpoint, weights
 from jigclu_jax.train.loop import EpochHook, Trained
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.workdir import check_workdir, write_result
@@ -31,10 +32,12 @@ from jigclu_jax.train.writers import read_metrics
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Probe the checkpoint in `config.checkpoint`; leaves the files of a training job and the accuracies in result.json."""
     distributed.start()
+    start_cache()
     if not config.checkpoint:
         raise UserError("config.checkpoint is empty: give the workdir of a pretraining run, --config.checkpoint=DIR")
     step, meta, tree = read_checkpoint(config.checkpoint, config.checkpoint_which)
-    if "trunk" not in tree.get("params", {}):
+    params, stats = weights(tree, meta, config.checkpoint_weights, f"config.checkpoint={config.checkpoint}")
+    if "trunk" not in params:
         raise UserError(f"config.checkpoint={config.checkpoint} is the workdir of a {meta['config']['job']} job: give a pretraining run's")
     config = _with_trunk(config, meta["config"]["model"])
     check_run(config)
@@ -48,7 +51,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     hook = _evaluation(training, method, eval_source)
-    trunk = {"params": tree["params"]["trunk"], "stats": tree["stats"]["trunk"]}
+    trunk = {"params": params["trunk"], "stats": stats["trunk"]}
     start = training.initial_state()
     _check_shapes(start.extra["trunk"], trunk, config)
     probed = dataclasses.replace(start, extra=start.extra | {"trunk": jax.device_put(trunk, replicated(training.mesh))})
