@@ -142,7 +142,7 @@ def test_pretrain_imagenet_is_the_papers_recipe() -> None:
     config = load_config(ROOT / "configs" / "pretrain_imagenet.py")
     assert (config.job, config.method) == ("pretrain", "jigclu")
     assert (config.batch_size, config.epochs) == (256, 200)
-    assert config.model.to_dict() == {"arch": "resnet50", "stem": "imagenet", "width": 1.0, "dtype": "float32"}
+    assert config.model.to_dict() == {"arch": "resnet50", "stem": "imagenet", "width": 1.0, "dtype": "float32", "remat": False}
     assert (config.data.grid, config.data.overlap, config.data.image_size) == (2, 0.3, 224)
     assert config.data.image_size // config.data.grid == 112
     assert config.data.shuffle_group in (0, 256)  # the whole batch

@@ -33,7 +33,7 @@ def rows_and_keys(embeddings: Float[Array, "n d"], clusters: Int[Array, " n"]) -
 
 
 def over_blocks(visit: Callable[[Carry, Keys], Carry], start: Carry, keys: Keys) -> Carry:
-    """Fold `visit(carry, block of keys)` over all keys in their order; with up to BLOCK keys there is no loop.
+    """Fold `visit(carry, block of keys)` over all keys in their order; with fewer than BLOCK keys there is no loop.
 
     Args:
       visit: called for blocks of BLOCK keys, and for a last one of what is left.
@@ -41,8 +41,10 @@ def over_blocks(visit: Callable[[Carry, Keys], Carry], start: Carry, keys: Keys)
       keys: pytree of arrays with one first axis, whole on each device.
     """
     whole, left = divmod(len(jax.tree.leaves(keys)[0]), BLOCK)
-    blocks = jax.tree.map(lambda x: x[: whole * BLOCK].reshape(whole, BLOCK, *x.shape[1:]), keys)
-    carry, _ = lax.scan(lambda carry, block: (visit(carry, block), None), row_by_row(start), blocks)
+    carry = row_by_row(start)
+    if whole:
+        blocks = jax.tree.map(lambda x: x[: whole * BLOCK].reshape(whole, BLOCK, *x.shape[1:]), keys)
+        carry, _ = lax.scan(lambda carry, block: (visit(carry, block), None), carry, blocks)
     return visit(carry, jax.tree.map(lambda x: x[whole * BLOCK :], keys)) if left else carry
 
 
