@@ -14,6 +14,12 @@ pipeline is a few batches. Expected: the paper reports 66.4 % linear top-1 (its 
 this library has not run the full schedule: docs/results.md says what has been run.
 
 `:bfloat16` computes in bfloat16: `--config=configs/pretrain_imagenet.py:bfloat16`.
+
+A batch of 4096 with the memory of 256, negatives from all of it, after SimCLR's recipe (not run, no figure is known):
+
+    python -m jigclu_jax --config=configs/pretrain_imagenet.py:bfloat16,batch_size=4096 --workdir=runs/imagenet_4096 \\
+        --config.accumulate=16 --config.optimizer.name=lars --config.optimizer.learning_rate=4.8 \\
+        --config.optimizer.weight_decay=1e-6 --config.optimizer.warmup_epochs=10 --config.optimizer.per_epoch=False
 """
 
 from ml_collections import ConfigDict

@@ -104,6 +104,7 @@ def model_config() -> ConfigDict:
             "stem": "imagenet",  # imagenet: 7x7 stride 2 and max-pool; small: 3x3 stride 1, for images under about 96 pixels
             "width": 1.0,  # multiplies every channel count
             "dtype": "float32",  # compute: float32 | bfloat16 | float64; parameters, statistics and loss stay float32
+            "remat": False,  # True: residual blocks are computed again for their gradient: less memory, more time
         }
     )
 
@@ -127,6 +128,7 @@ def optimizer_config() -> ConfigDict:
             "warmup_epochs": 0.0,  # linear from 0
             "milestones": (),  # schedule step: epochs at which the rate is multiplied by `gamma`
             "gamma": 0.1,
+            "shard_state": False,  # True: devices share the optimizer's state and the moving averages instead of each holding all
         }
     )
 
@@ -154,6 +156,7 @@ def run_config(job: str) -> ConfigDict:
             "job": job,
             "seed": 0,
             "batch_size": 256,  # global: over all devices and hosts
+            "accumulate": 1,  # micro-batches of a batch, to save memory: the loss is that of the whole batch, BatchNorm that of each
             "epochs": 200,
             "model": model_config(),
             "optimizer": optimizer_config(),
@@ -171,6 +174,7 @@ def pretrain_config() -> ConfigDict:
         {
             "method": "jigclu",  # jigclu | supervised
             "input": "montage",  # montage | cells: every cell through the trunk as an image of its own, for comparison
+            "ema_decay": 0.0,  # > 0, such as 0.999: moving averages of parameters and statistics are kept beside
             "data": pipeline_config(),
             "augment": montage_augment_config(),
             "loss": {
@@ -198,6 +202,7 @@ def probe_config() -> ConfigDict:
             "checkpoint": "",  # the workdir of a pretraining run
             "saving": saving_config("probe_top1"),
             "checkpoint_which": "last",  # last | best
+            "checkpoint_weights": "params",  # params | ema: the moving averages of a run with ema_decay
             "random_init": False,  # True: also probe a trunk with the same architecture and random weights
             "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32"},  # "" and 0: as the checkpoint says; else they must agree
             "data": data,

@@ -23,6 +23,7 @@ _COMPLETE = {
 }
 _AT_LEAST_ONE = (
     "batch_size",
+    "accumulate",
     "log_every_steps",
     "eval_batch_size",
     "eval_every_epochs",
@@ -109,6 +110,8 @@ def check_run(config: ConfigDict) -> None:
         )
     if config.get("input", "montage") not in ("montage", "cells"):
         raise UserError(f"config.input={config.input!r} is unknown: use 'montage' or 'cells'")
+    if not 0 <= config.get("ema_decay", 0.0) < 1:
+        raise UserError(f"config.ema_decay={config.ema_decay} must be from 0 to below 1")
     _check_optimizer(config.optimizer)
     if config.data.augment not in AUGMENT_PLACES:
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host', 'device' or 'resident'")

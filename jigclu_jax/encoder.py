@@ -13,7 +13,7 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.models import create_trunk
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
-from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.checkpoint import read_checkpoint, weights
 from jigclu_jax.train.workdir import config_from_dict
 
 
@@ -64,20 +64,22 @@ class Encoder:
         return np.concatenate(parts)
 
 
-def load_encoder(workdir: epath.PathLike, which: str = "last") -> Encoder:
+def load_encoder(workdir: epath.PathLike, which: str = "last", *, ema: bool = False) -> Encoder:
     """The trunk that a training job left in its workdir.
 
     Args:
       workdir: workdir of a pretraining (or supervised) job; `gs://` works.
       which: "last", "best" or a step's number.
+      ema: the moving averages of a run with `ema_decay` instead of the weights of the last update.
 
     Raises:
-      UserError: no such workdir or checkpoint, or one without a trunk.
+      UserError: no such workdir or checkpoint, or one without a trunk or without averages.
     """
     step, meta, tree = read_checkpoint(workdir, which)
-    if "trunk" not in tree.get("params", {}):
+    params, stats = weights(tree, meta, "ema" if ema else "params", str(workdir))
+    if "trunk" not in params:
         raise UserError(
             f"{workdir} holds a {meta['config'].get('job', 'run')} without a trunk of its own: give the pretraining run's workdir"
         )
     classes = tuple(meta["classes"]) if meta.get("classes") else None
-    return Encoder(tree["params"]["trunk"], tree["stats"]["trunk"], config_from_dict(meta["config"]), step, classes)
+    return Encoder(params["trunk"], stats["trunk"], config_from_dict(meta["config"]), step, classes)

@@ -73,6 +73,8 @@ def test_a_checkpoint_that_is_not_there(refused: Refused, images: Path, pretrain
     (tmp_path / "begun" / "checkpoints" / "5.orbax-checkpoint-tmp").mkdir()
     assert "holds no complete checkpoint" in refused(*_probe(images, tmp_path / "begun"))
     assert "holds no step 7: it holds [5]" in refused(*_probe(images, pretrained), "--config.checkpoint_which=7")
+    averages = refused(*_probe(images, pretrained), "--config.checkpoint_weights=ema")
+    assert averages.startswith(f"config.checkpoint={pretrained} holds no moving averages")
     assert "checkpoint 'newest' is unknown" in refused(*_probe(images, pretrained), "--config.checkpoint_which=newest")
 
 
@@ -151,6 +153,12 @@ def test_a_batch_that_eight_devices_cannot_share(images: Path, tmp_path: Path) -
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: config.batch_size=12 cannot be shared by 8 devices: use 8 or 16\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_micro_batches_that_do_not_come_out_even(refused: Refused, images: Path) -> None:
+    source = ["--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", "--config.accumulate=3"]
+    said = refused(FOLDER_CONFIG, *source)
+    assert said.startswith("config.batch_size=8 cannot be shared by 1 device in config.accumulate=3 micro-batches: use 6 or 9, or config.")
 
 
 @pytest.mark.slow

@@ -48,6 +48,8 @@ def test_the_defaults_pass(make: Callable[[], ConfigDict]) -> None:
         ("optimizer.no_decay", (1,), "must hold patterns of paths"),
         ("optimizer.multipliers", ("trunk/*",), "must hold pairs of a pattern"),
         ("optimizer.multipliers", (("trunk/*", -1.0),), "must hold pairs of a pattern"),
+        ("accumulate", 0, "must be at least 1"),
+        ("ema_decay", 1.0, "must be from 0 to below 1"),
         ("data.limit", -1, "must be 0 or more"),
         ("data.shuffle_group", -1, "must be 0 or more"),
         ("head.decouple_size", 9, "must be a multiple of config.data.grid=2, or 0"),

@@ -18,7 +18,7 @@ from jigclu_jax.methods import create_method
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import abstract_state
-from jigclu_jax.train.step import Step, compile_step
+from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.workdir import config_as_dict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def _step(file: str, argument: str | None, name: str) -> tuple[ConfigDict, Step,
     judged = {"probe": ("probe_top1", "probe_top5"), "finetune": ("finetune_top1", "finetune_top5")}
     check_best_metric(config, (*judged.get(config.job, ()), *method.metric_names))
     mesh, optimizer = create_mesh(jax.devices()[:1]), create_optimizer(config.optimizer)
-    step = compile_step(method, optimizer, create_schedule(config.optimizer, 100, config.epochs), 100, mesh)
+    step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
     b, s, m = config.batch_size, config.data.image_size, config.data.grid
     batch = {"image": jax.ShapeDtypeStruct((b, s, s, 3), jnp.uint8)}
     if method.view == "montage":
@@ -145,7 +145,7 @@ def test_pretrain_imagenet_is_the_papers_recipe() -> None:
     config = load_config(ROOT / "configs" / "pretrain_imagenet.py")
     assert (config.job, config.method) == ("pretrain", "jigclu")
     assert (config.batch_size, config.epochs) == (256, 200)
-    assert config.model.to_dict() == {"arch": "resnet50", "stem": "imagenet", "width": 1.0, "dtype": "float32"}
+    assert config.model.to_dict() == {"arch": "resnet50", "stem": "imagenet", "width": 1.0, "dtype": "float32", "remat": False}
     assert (config.data.grid, config.data.overlap, config.data.image_size) == (2, 0.3, 224)
     assert config.data.image_size // config.data.grid == 112
     assert config.data.shuffle_group in (0, 256)  # the whole batch
@@ -189,7 +189,7 @@ def test_arguments_change_what_they_say() -> None:
     folder = load_config(
         ROOT / "configs" / "pretrain_folder.py", "arch=resnet50,stem=small,width=0.5,image_size=66,grid=3,batch_size=32,epochs=7"
     )
-    assert folder.model.to_dict() == {"arch": "resnet50", "stem": "small", "width": 0.5, "dtype": "float32"}
+    assert folder.model.to_dict() == {"arch": "resnet50", "stem": "small", "width": 0.5, "dtype": "float32", "remat": False}
     assert (folder.data.image_size, folder.data.grid, folder.batch_size, folder.epochs) == (66, 3, 32, 7)
     cifar = load_config(ROOT / "configs" / "probe_cifar10.py", "epochs=50,learning_rate=0.5")
     assert (cifar.epochs, cifar.optimizer.milestones, cifar.optimizer.learning_rate) == (50, (30, 40), 0.5)

@@ -28,8 +28,8 @@ def tiny_config(job: str = "pretrain", **model: Any) -> ConfigDict:
 def make_workdir(folder: Path, config: ConfigDict | None = None, *, classes: tuple[str, ...] = (), images: int = 40) -> Path:
     """`folder` with config.json and a checkpoint of step 5."""
     config = tiny_config() if config is None else config
-    method = create_method(config, len(classes))
-    shapes = jax.eval_shape(lambda: init_state(method, create_optimizer(config.optimizer), jax.random.key(0)))
+    method, ema = create_method(config, len(classes)), config.get("ema_decay", 0.0) > 0
+    shapes = jax.eval_shape(lambda: init_state(method, create_optimizer(config.optimizer), jax.random.key(0), ema=ema))
     generator = np.random.default_rng(0)
 
     def fill(leaf: jax.ShapeDtypeStruct) -> jax.Array:

@@ -1,6 +1,7 @@
 """The data-parallel mesh and what lies on it: batches sharded over devices, parameters replicated."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jigclu_jax.errors import UserError
 
 DATA_AXIS = "data"
+Tree = TypeVar("Tree")
 
 
 def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -34,17 +36,48 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def check_batch(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:
-    """Refuse a global batch that the devices cannot share evenly.
+def everywhere(tree: Tree) -> Tree:
+    """Inside a computation: arrays whole on every device of the mesh that is set; as they are where none is set."""
+    return _placed(tree, PartitionSpec())
+
+
+def row_by_row(tree: Tree) -> Tree:
+    """Inside a computation: arrays split by their first axis over the mesh that is set; as they are where none is set."""
+    return _placed(tree, PartitionSpec(DATA_AXIS))
+
+
+def _placed(tree: Tree, spec: PartitionSpec) -> Tree:
+    return tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, spec)
+
+
+def share(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """Sharding along the longest axis that the devices divide; replicated where there is none."""
+    axes = [axis for axis, size in enumerate(shape) if size and size % mesh.size == 0]
+    if not axes or mesh.size == 1:
+        return replicated(mesh)
+    longest = max(axes, key=lambda axis: shape[axis])
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, DATA_AXIS))
+
+
+def check_batch(batch_size: int, mesh: Mesh, field: str = "batch_size", accumulate: int = 1) -> None:
+    """Refuse a global batch that the devices cannot share evenly, in each of `accumulate` micro-batches.
 
     Raises:
-      UserError: naming the nearest sizes that fit.
+      UserError: naming the nearest sizes that fit, and where micro-batches are at fault the numbers of them that do.
     """
-    count = mesh.size
+    count = mesh.size * accumulate
     if batch_size % count:
         below = batch_size // count * count
         fits = f"{below} or {below + count}" if below else f"{count}"
-        raise UserError(f"config.{field}={batch_size} cannot be shared by {count} devices: use {fits}")
+        if accumulate == 1:
+            raise UserError(f"config.{field}={batch_size} cannot be shared by {count} devices: use {fits}")
+        parts = [str(k) for k in range(1, batch_size // mesh.size + 1) if batch_size % (k * mesh.size) == 0]
+        near = sorted(sorted(parts, key=lambda k: abs(int(k) - accumulate))[:3], key=int)
+        other = f", or config.accumulate={' or '.join(near)}" if near else ""
+        devices = f"{mesh.size} device{'s' if mesh.size > 1 else ''}"
+        raise UserError(
+            f"config.{field}={batch_size} cannot be shared by {devices} in config.accumulate={accumulate} micro-batches: use {fits}{other}"
+        )
 
 
 def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.config_check import check_best_metric, check_finetune, check_run, control_names
 from jigclu_jax.data.sources import Source, Subset
 from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.evals.labels import check_labels, held_out_mask
@@ -41,6 +42,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
       UserError: a start, data or numbers that cannot work.
     """
     distributed.start()
+    start_cache()
     check_finetune(config)
     check_run(config)
     trunks = {config.init: _trunk(config, config.init)}

@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config_check import check_best_metric, check_run
 from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.jobs.reporting import report_pretraining, save_pictures
 from jigclu_jax.jobs.training import open_images, prepare_training, run_training, training_result
 from jigclu_jax.methods import PRETRAINING, create_method
@@ -14,6 +15,7 @@ from jigclu_jax.train.workdir import check_workdir, write_result
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Pretrain as the config says; leaves config.json, checkpoints/, metrics.jsonl, tensorboard/, result.json, report.html."""
     distributed.start()
+    start_cache()
     check_run(config)
     check_workdir(workdir, config)
     source = open_images(config, "data")

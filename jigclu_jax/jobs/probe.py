@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config_check import check_best_metric, check_run
 from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.frozen import digest
@@ -27,6 +28,7 @@ from jigclu_jax.train.workdir import check_workdir, write_result
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Probe the checkpoint in `config.checkpoint`; leaves the files of a training job and the accuracies in result.json."""
     distributed.start()
+    start_cache()
     if not config.checkpoint:
         raise UserError("config.checkpoint is empty: give the workdir of a pretraining run, --config.checkpoint=DIR")
     trunk = checkpoint_trunk(config)

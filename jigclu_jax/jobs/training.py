@@ -23,7 +23,7 @@ from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import TrainState, abstract_state, create_state
-from jigclu_jax.train.step import Step, compile_step
+from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.workdir import config_as_dict, discard_run, has_run, open_workdir, read_result
 from jigclu_jax.train.writers import create_writer
@@ -59,7 +59,7 @@ class Training:
 
     def initial_state(self) -> TrainState:
         """The state at step 0, from `config.seed`."""
-        return create_state(self.method, self.optimizer, self.config.seed, self.mesh)
+        return create_state(self.method, self.optimizer, self.config.seed, self.target)
 
     def batches(self, start_step: int, stop_step: int) -> Batches:
         """Host batches of this process."""
@@ -87,9 +87,9 @@ def prepare_training(config: ConfigDict, method: Method, source: Source, *, drop
       UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
     """
     mesh = create_mesh()
-    check_batch(config.batch_size, mesh)
-    optimizer = create_optimizer(config.optimizer)
-    target = abstract_state(method, optimizer, mesh)
+    check_batch(config.batch_size, mesh, accumulate=config.accumulate)
+    optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
+    target = abstract_state(method, optimizer, mesh, ema=ema_decay > 0, shard=config.optimizer.shard_state)
     drop_last = drop_last or method.view == "montage"
     if drop_last and len(source) < config.batch_size:
         raise UserError(
@@ -107,7 +107,8 @@ def prepare_training(config: ConfigDict, method: Method, source: Source, *, drop
         save_every=max(round(saving.every_epochs * per_epoch), 1),
         dispatch=supply.feed.dispatch,
     )
-    step_fn = compile_step(method, optimizer, schedule, per_epoch, mesh, supply.feed)
+    update = Update(optimizer, schedule, per_epoch, ema_decay, config.accumulate)
+    step_fn = compile_step(method, update, mesh, supply.feed, target)
     return Training(config, method, source, mesh, plan, optimizer, target, step_fn, supply, dict(supply.skipped))
 
 

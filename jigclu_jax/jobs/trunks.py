@@ -13,7 +13,7 @@ from jigclu_jax.evals.frozen import digest
 from jigclu_jax.interop.weights import load_weights
 from jigclu_jax.methods import Tree
 from jigclu_jax.models import create_trunk
-from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.checkpoint import read_checkpoint, weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +62,12 @@ def imported_trunk(config: ConfigDict) -> Trunk:
 def checkpoint_trunk(config: ConfigDict) -> Trunk:
     """The trunk in the workdir `config.checkpoint`; UserError as `open_trunk`."""
     step, meta, tree = read_checkpoint(config.checkpoint, config.checkpoint_which)
-    if "trunk" not in tree.get("params", {}):
-        raise UserError(f"config.checkpoint={config.checkpoint} is the workdir of a {meta['config']['job']} job: give a pretraining run's")
-    model = _agreed(config, meta["config"]["model"], f"config.checkpoint={config.checkpoint}")
-    params, stats = tree["params"]["trunk"], tree["stats"]["trunk"]
-    return Trunk(params, stats, model, f"{config.checkpoint}, step {step}", step, meta["config"], tree)
+    where = f"config.checkpoint={config.checkpoint}"
+    params, stats = weights(tree, meta, config.get("checkpoint_weights", "params"), where)
+    if "trunk" not in params:
+        raise UserError(f"{where} is the workdir of a {meta['config']['job']} job: give a pretraining run's")
+    model = _agreed(config, meta["config"]["model"], where)
+    return Trunk(params["trunk"], stats["trunk"], model, f"{config.checkpoint}, step {step}", step, meta["config"], tree)
 
 
 def with_model(config: ConfigDict, trunk: Trunk) -> ConfigDict:

@@ -4,15 +4,16 @@ Source: Chen, Liu, Jia, CVPR 2021, section 3, and the authors' code.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jigclu_jax.losses.clustering import clustering_loss, retrieval_accuracy
+from jigclu_jax.losses.clustering import clustering_loss
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
-from jigclu_jax.methods import Tree
+from jigclu_jax.losses.retrieval import retrieval_accuracy
+from jigclu_jax.methods import Batch, Method, Metrics, Tree
 from jigclu_jax.models import Functional, create_linear, create_projection, create_trunk
 from jigclu_jax.ops.decouple import decouple
 from jigclu_jax.ops.montage import split_cells
@@ -21,7 +22,7 @@ from jigclu_jax.ops.pool import global_average_pool
 
 
 @dataclasses.dataclass(frozen=True)
-class JigClu:
+class JigClu(Method):
     """The method as a set of pure functions; `create` builds it from a config.
 
     Attributes:
@@ -75,12 +76,16 @@ class JigClu:
         logits, _ = self.location.apply(params["location"], {}, vectors, train)
         return vectors, embeddings, logits, {"trunk": trunk_stats}
 
-    def loss(
-        self, params: Tree, stats: Tree, extra: Tree, batch: Mapping[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[Tree, Tree, dict[str, jax.Array]]]:
+    def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[dict[str, jax.Array], Tree]:
+        """Embeddings float[b, m*m, 128] and location logits float[b, m*m, m*m] of the batch's cells, new statistics."""
+        images = batch["image"]
+        _, embeddings, logits, stats = self.outputs(params, stats, normalize(images, self.dtype), True)
+        outputs = {"embeddings": embeddings, "logits": logits}
+        return {name: rows.reshape(len(images), -1, rows.shape[-1]) for name, rows in outputs.items()}, stats
+
+    def objective(self, outputs: Any, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         """alpha * clustering + beta * location over all patches of the global batch (paper, equations 1 to 4)."""
-        x = normalize(batch["image"], self.dtype)
-        _, embeddings, logits, stats = self.outputs(params, stats, x, True)
+        embeddings, logits = (outputs[name].reshape(-1, outputs[name].shape[-1]) for name in ("embeddings", "logits"))
         clusters, locations = batch["cluster"].reshape(-1), batch["location"].reshape(-1)
         loss_cluster = clustering_loss(embeddings, clusters, self.temperature, self.base_temperature)
         loss_location = cross_entropy(logits, locations)
@@ -92,14 +97,14 @@ class JigClu:
             "accuracy_location": accuracy(logits, locations),
             "accuracy_retrieval": retrieval_accuracy(embeddings, clusters),
         }
-        return loss, (stats, extra, jax.tree.map(jax.lax.stop_gradient, metrics))
+        return loss, (extra, jax.tree.map(jax.lax.stop_gradient, metrics))
 
 
 def create(config: ConfigDict, classes: int) -> JigClu:
     """The method for a pretraining config; labels are not needed, `classes` is ignored."""
     del classes
     model, grid = config.model, config.data.grid
-    trunk = create_trunk(model.arch, stem=model.stem, width=model.width, dtype=model.dtype)
+    trunk = create_trunk(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
     dtype = "float64" if jnp.dtype(model.dtype) == jnp.float64 else "float32"
     return JigClu(
         trunk=trunk,

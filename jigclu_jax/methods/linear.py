@@ -1,7 +1,7 @@
 """The linear probe: one linear layer on the pooled features of a frozen trunk (paper, section 4.1)."""
 
 import dataclasses
-from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,14 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
-from jigclu_jax.methods import Tree
+from jigclu_jax.methods import Batch, Classifier, Metrics, Tree
 from jigclu_jax.models import Functional, create_classifier, create_trunk
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearProbe:
+class LinearProbe(Classifier):
     """The trunk lies in `extra` and is no parameter: nothing can move it, its BatchNorm runs in eval mode."""
 
     trunk: Functional
@@ -39,14 +39,18 @@ class LinearProbe:
         features, _ = self.trunk.apply(trunk["params"], trunk["stats"], normalize(image, self.dtype), False)
         return extra["scale"] * global_average_pool(features)
 
-    def loss(
-        self, params: Tree, stats: Tree, extra: Tree, batch: Mapping[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[Tree, Tree, dict[str, jax.Array]]]:
+    def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, Tree]:
+        """Logits float[b, classes]; there are no statistics."""
+        return self.predict(params, stats, extra, batch["image"]), stats
+
+    def objective(self, outputs: Any, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         """Mean cross entropy over the examples of the batch that are not padding."""
-        logits = self.predict(params, stats, extra, batch["image"])
-        loss = cross_entropy(logits, batch["label"], batch["mask"])
-        metrics = {"loss": loss, "accuracy_top1": accuracy(logits, batch["label"], mask=batch["mask"])}
-        return loss, (stats, extra, metrics)
+        loss = cross_entropy(outputs, batch["label"], batch["mask"])
+        return loss, (extra, {"loss": loss, "accuracy_top1": accuracy(outputs, batch["label"], mask=batch["mask"])})
+
+    def weight(self, batch: Batch) -> jax.Array:
+        """The examples that are not padding."""
+        return batch["mask"].sum()
 
     def predict(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array) -> jax.Array:
         """u8[b, h, w, 3] -> logits float[b, classes]."""

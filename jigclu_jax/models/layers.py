@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -61,24 +62,58 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(channels, kept))
 
     def __call__(self, x: Float[Array, "*n c"], train: bool) -> Float[Array, "*n c"]:
-        wide = x.astype(storage_dtype(x.dtype))
         if train:
-            axes = tuple(range(x.ndim - 1))
+            y, mean, var = _normalise(x, self.scale[...], self.bias[...])
             count = math.prod(x.shape[:-1])
-            mean = wide.mean(axes)
-            # two passes: E[x^2] - E[x]^2 gives 0 for a channel of mean 100 and variance 1e-4
-            var = jnp.square(wide - mean).mean(axes)
             self.mean[...] = self._running(self.mean[...], mean)
             self.var[...] = self._running(self.var[...], var * (count / max(count - 1, 1)))
         else:
-            mean, var = self.mean[...], self.var[...]
-        y = (wide - mean) * (lax.rsqrt(var + BATCH_NORM_EPSILON) * self.scale[...]) + self.bias[...]
+            wide = x.astype(storage_dtype(x.dtype))
+            y = (wide - self.mean[...]) * (lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON) * self.scale[...]) + self.bias[...]
         return y.astype(self.dtype)
 
     @staticmethod
     def _running(old: Float[Array, " c"], new: Float[Array, " c"]) -> Float[Array, " c"]:
         new = lax.stop_gradient(new).astype(old.dtype)
         return BATCH_NORM_MOMENTUM * old + (1.0 - BATCH_NORM_MOMENTUM) * new
+
+
+@jax.custom_vjp
+def _normalise(
+    x: Float[Array, "*n c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
+) -> tuple[Float[Array, "*n c"], Float[Array, " c"], Float[Array, " c"]]:
+    """x normalised over all axes but the last, its mean and its biased variance; no gradient passes through the latter two.
+
+    The derivative is written out because JAX's own also sums what is 0 by construction (x - mean) and sums a gradient twice:
+    with the batch over many devices, two more vectors to exchange for each layer, one after another.
+    """
+    return _normalise_forward(x, scale, bias)[0]
+
+
+def _normalise_forward(x: Array, scale: Array, bias: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    wide = x.astype(storage_dtype(x.dtype))
+    axes = tuple(range(x.ndim - 1))
+    mean = wide.mean(axes)
+    # two passes: E[x^2] - E[x]^2 gives 0 for a channel of mean 100 and variance 1e-4
+    var = jnp.square(wide - mean).mean(axes)
+    inverse = lax.rsqrt(var + BATCH_NORM_EPSILON)
+    y = (wide - mean) * (inverse * scale) + bias
+    return (y, mean, var), (x, mean, inverse, scale)
+
+
+def _normalise_backward(kept: tuple[Array, ...], cotangents: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    x, mean, inverse, scale = kept
+    along = cotangents[0]
+    unit = (x.astype(storage_dtype(x.dtype)) - mean) * inverse
+    axes = tuple(range(x.ndim - 1))
+    for_bias, for_scale = along.sum(axes), (along * unit).sum(axes)
+    # what the batch's own mean and variance take away is the gradients of bias and scale, averaged
+    count = math.prod(x.shape[:-1])
+    for_x = (along - (for_bias + unit * for_scale) / count) * (inverse * scale)
+    return for_x.astype(x.dtype), for_scale, for_bias
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:

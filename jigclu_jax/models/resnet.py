@@ -66,7 +66,10 @@ class Bottleneck(nnx.Module):
 class Stage(nnx.Module):
     """The blocks of one resolution, `block0` first, which halves the map in every stage but the first."""
 
-    def __init__(self, arch: Architecture, stage: int, channels_in: int, width: float, *, dtype: jnp.dtype, draw: Draw) -> None:
+    def __init__(
+        self, arch: Architecture, stage: int, channels_in: int, width: float, *, remat: bool, dtype: jnp.dtype, draw: Draw
+    ) -> None:
+        self.remat = remat
         inner, channels = stage_channels(arch, stage, width)
         self.blocks = arch.blocks[stage]
         for i in range(self.blocks):
@@ -81,21 +84,26 @@ class Stage(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         for i in range(self.blocks):
-            x = getattr(self, f"block{i}")(x, train)
+            block = getattr(self, f"block{i}")
+            x = nnx.remat(_apply, static_argnums=2)(block, x, train) if self.remat and train else block(x, train)
         return x
+
+
+def _apply(block: BasicBlock | Bottleneck, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
+    return block(x, train)
 
 
 class ResNet(nnx.Module):
     """Stem and four stages; no pool and no classifier behind them."""
 
-    def __init__(self, arch: Architecture, stem: str, width: float, *, dtype: jnp.dtype, draw: Draw) -> None:
+    def __init__(self, arch: Architecture, stem: str, width: float, *, remat: bool, dtype: jnp.dtype, draw: Draw) -> None:
         self.stem = stem
         channels = scaled(64, width)
         size, stride = (7, 2) if stem == "imagenet" else (3, 1)
         self.conv1 = Conv(3, channels, size, stride=stride, dtype=dtype, draw=draw)
         self.bn1 = BatchNorm(channels, dtype=dtype)
         for stage in range(4):
-            setattr(self, f"layer{stage + 1}", Stage(arch, stage, channels, width, dtype=dtype, draw=draw))
+            setattr(self, f"layer{stage + 1}", Stage(arch, stage, channels, width, remat=remat, dtype=dtype, draw=draw))
             channels = stage_channels(arch, stage, width)[1]
 
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b h2 w2 d"]:
@@ -107,12 +115,13 @@ class ResNet(nnx.Module):
         return x
 
 
-def create_trunk(arch: str, *, stem: str = "imagenet", width: float = 1.0, dtype: str = "float32") -> Functional:
+def create_trunk(arch: str, *, stem: str = "imagenet", width: float = 1.0, dtype: str = "float32", remat: bool = False) -> Functional:
     """A ResNet from normalised images float[b, h, w, 3] to a feature map [b, h', w', dim] in the compute dtype.
 
     `arch` is torchvision's name. The stem `imagenet` (7x7 stride 2 and max-pool) gives h' = h / 32, `small` (3x3 stride 1,
     no pool: SimCLR's for CIFAR) h' = h / 8. `width` multiplies every channel count. Convolutions run in `dtype` (float32,
-    bfloat16, float64), parameters and batch statistics in float32 or better. UserError for an unknown name, a width that
+    bfloat16, float64), parameters and batch statistics in float32 or better. With `remat` the backward pass
+    of training computes each residual block again instead of keeping what it holds inside. UserError for an unknown name, a width that
     is not positive, and float64 without jax_enable_x64. Source: He et al. 2015 as torchvision has it (models/resnet.py).
     """
     table_line = architecture(arch)
@@ -121,7 +130,7 @@ def create_trunk(arch: str, *, stem: str = "imagenet", width: float = 1.0, dtype
     if not 0 < width < float("inf"):
         raise UserError(f"model.width={width}: the width multiplier must be a positive number")
     return functional(
-        lambda draw: ResNet(table_line, stem, width, dtype=compute, draw=draw),
+        lambda draw: ResNet(table_line, stem, width, remat=remat, dtype=compute, draw=draw),
         dim=stage_channels(table_line, 3, width)[1],
         dtype=compute,
     )

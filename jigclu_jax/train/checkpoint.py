@@ -152,6 +152,21 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
     return step, meta, tree
 
 
+def weights(tree: Tree, meta: Mapping[str, Any], which: str, where: str) -> tuple[Tree, Tree]:
+    """(params, stats) of a state from `read_checkpoint`: the "params" that trained, or the moving averages, "ema".
+
+    Raises:
+      UserError: naming `where` the checkpoint was asked for: another word, or a run that kept no averages.
+    """
+    if which not in ("params", "ema"):
+        raise UserError(f"{where}: weights {which!r} are unknown: use 'params' or 'ema'")
+    if which == "ema" and not tree.get("ema"):
+        decay = meta["config"].get("ema_decay", 0.0)
+        raise UserError(f"{where} holds no moving averages, it was trained with config.ema_decay={decay}: use the weights 'params'")
+    chosen = tree["ema"] if which == "ema" else tree
+    return chosen.get("params", {}), chosen.get("stats", {})
+
+
 def _best_step(manager: ocp.CheckpointManager, steps: list[int], metric: str, mode: str) -> int:
     values = {step: manager.metrics(step) for step in steps}
     ranked = [(found[metric], step) for step, found in values.items() if found and metric in found]
@@ -176,7 +191,8 @@ def _folder(workdir: epath.PathLike) -> epath.Path:
 
 
 def _as_dict(state: TrainState) -> Tree:
-    return {field: getattr(state, field) for field in ("step", "params", "stats", "opt", "extra", "sums")}
+    fields = ("step", "params", "stats", "opt", "extra", "sums", *(("ema",) if state.ema else ()))
+    return {field: getattr(state, field) for field in fields}
 
 
 def _first_line(error: Exception) -> str:

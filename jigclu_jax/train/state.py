@@ -1,13 +1,13 @@
-"""What a training run carries from step to step."""
+"""What a training run carries from step to step, and where on the devices it lies."""
 
 import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
-from jigclu_jax.device.mesh import replicated
+from jigclu_jax.device.mesh import replicated, share
 from jigclu_jax.methods import Method
 from jigclu_jax.train.optimizer import Optimizer
 
@@ -27,6 +27,7 @@ class TrainState:
       extra: what the method keeps beside (a frozen trunk, a queue).
       sums: sums of the metrics over the steps of the current epoch, `count` of those steps, and `nonfinite_step`: the
         first step whose loss or gradient was not finite, -1 while all were.
+      ema: moving averages {params, stats} over the steps; empty where `config.ema_decay` is 0.
     """
 
     step: Any
@@ -35,6 +36,7 @@ class TrainState:
     opt: Any
     extra: Tree
     sums: Tree
+    ema: Tree = dataclasses.field(default_factory=dict)
 
 
 def zero_sums(metric_names: tuple[str, ...]) -> Tree:
@@ -43,19 +45,37 @@ def zero_sums(metric_names: tuple[str, ...]) -> Tree:
     return {**sums, "count": jnp.zeros((), jnp.int32), "nonfinite_step": jnp.full((), -1, jnp.int32)}
 
 
-def init_state(method: Method, optimizer: Optimizer, key: jax.Array) -> TrainState:
-    """State at step 0; pure, so that it can run under `jit` and `eval_shape`."""
+def init_state(method: Method, optimizer: Optimizer, key: jax.Array, *, ema: bool = False) -> TrainState:
+    """State at step 0; pure, so that it can run under `jit` and `eval_shape`. Averages begin as what they are averages of."""
     params, stats, extra = method.init(key)
     names = (*method.metric_names, "gradient_norm", "learning_rate")
-    return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), extra, zero_sums(names))
+    averages = {"params": params, "stats": stats} if ema else {}
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), extra, zero_sums(names), averages)
 
 
-def create_state(method: Method, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
-    """State at step 0, created in place on every device of the mesh."""
-    return jax.jit(lambda key: init_state(method, optimizer, key), out_shardings=replicated(mesh))(jax.random.key(seed))
+def create_state(method: Method, optimizer: Optimizer, seed: int, target: TrainState) -> TrainState:
+    """State at step 0, created in place on the devices, as `abstract_state` describes it."""
+    places = jax.tree.map(lambda leaf: leaf.sharding, target)
+    make = jax.jit(lambda key: init_state(method, optimizer, key, ema=bool(target.ema)), out_shardings=places)
+    return make(jax.random.key(seed))
 
 
-def abstract_state(method: Method, optimizer: Optimizer, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of a state: the target of a restore."""
-    shapes = jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0)))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)), shapes)
+def abstract_state(method: Method, optimizer: Optimizer, mesh: Mesh, *, ema: bool = False, shard: bool = False) -> TrainState:
+    """Shapes, dtypes and shardings of a state: the target of a restore.
+
+    Every device holds all of it; with `shard` the optimizer's state and the averages are shared among the devices along an axis
+    that they divide, where there is one (the first stage of Rajbhandari et al. 2020, "ZeRO").
+    """
+    shapes = jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0), ema=ema))
+
+    def whole(leaf: Any) -> NamedSharding:
+        return replicated(mesh)
+
+    def place(tree: Any, where: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where(leaf)), tree)
+
+    def shared(leaf: Any) -> NamedSharding:
+        return share(leaf.shape, mesh)
+
+    state = place(shapes, whole)
+    return dataclasses.replace(state, opt=place(shapes.opt, shared), ema=place(shapes.ema, shared)) if shard else state

@@ -1,5 +1,6 @@
 """One training step: the only place where a training step is jitted."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 from jigclu_jax.device.feed import Batch, Feed, host_feed
 from jigclu_jax.device.mesh import batch_sharding, replicated, stacked_sharding
 from jigclu_jax.methods import Method
+from jigclu_jax.train.gradient import in_parts, whole_batch
 from jigclu_jax.train.optimizer import Optimizer
 from jigclu_jax.train.schedule import Schedule
 from jigclu_jax.train.state import TrainState, Tree, zero_sums
@@ -22,30 +24,52 @@ Metrics = dict[str, jax.Array]
 Step = Callable[..., tuple[TrainState, Metrics]]
 
 
-def train_step(
-    method: Method, optimizer: Optimizer, schedule: Schedule, steps_per_epoch: int, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
-    """The mathematics of one update on a global batch; pure.
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """What one update does beside the method's loss.
+
+    Attributes:
+      optimizer: gradient -> direction.
+      schedule: step -> learning rate.
+      steps_per_epoch: after how many steps the sums of the metrics begin anew.
+      ema_decay: share of the old in the moving averages, 0 where the state has none.
+      accumulate: micro-batches a batch is computed in, see `train/gradient.py`.
+    """
+
+    optimizer: Optimizer
+    schedule: Schedule
+    steps_per_epoch: int
+    ema_decay: float = 0.0
+    accumulate: int = 1
+
+
+def train_step(method: Method, update: Update, state: TrainState, batch: Batch, *, unroll: bool = True) -> tuple[TrainState, Metrics]:
+    """The mathematics of one update on a global batch; pure. `unroll`: how micro-batches are compiled, see `in_parts`.
 
     Returns the new state and the metrics of this step (scalars): the method's own, `gradient_norm` (2-norm over all
     parameters that train, before weight decay) and `learning_rate`.
     """
-
+    optimizer = update.optimizer
     trainable = optimizer.trainable(state.params)
 
-    def objective(params: Tree) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
+    def hold(params: Tree) -> Tree:
         # no gradient is computed for what is frozen, and none counts in the norm
-        params = jax.tree.map(lambda p, moves: p if moves else lax.stop_gradient(p), params, trainable)
-        return method.loss(params, state.stats, state.extra, batch)
+        return jax.tree.map(lambda p, moves: p if moves else lax.stop_gradient(p), params, trainable)
 
-    (loss, (stats, extra, metrics)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-    rate = schedule(state.step)
-    direction, opt = optimizer.update(gradient, state.opt, state.params)
+    before = (method, hold, state.params, state.stats, state.extra, batch)
+    found = whole_batch(*before) if update.accumulate == 1 else in_parts(*before, parts=update.accumulate, unroll=unroll)
+    rate = update.schedule(state.step)
+    direction, opt = optimizer.update(found.gradient, state.opt, state.params)
     params = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), state.params, direction)
-    norm = optax.tree.norm(gradient)
-    metrics = {**metrics, "gradient_norm": norm, "learning_rate": rate}
-    sums = _add(state, metrics, steps_per_epoch, jnp.isfinite(loss) & jnp.isfinite(norm))
-    return TrainState(state.step + 1, params, stats, opt, extra, sums), metrics
+    norm = optax.tree.norm(found.gradient)
+    metrics = {**found.metrics, "gradient_norm": norm, "learning_rate": rate}
+    sums = _add(state, metrics, update.steps_per_epoch, jnp.isfinite(found.loss) & jnp.isfinite(norm))
+    ema = state.ema
+    if ema:
+        # statistics as well: those of the newest weights are ahead of what averaged weights see
+        now = {"params": params, "stats": found.stats}
+        ema = jax.tree.map(lambda old, new: (update.ema_decay * old + (1 - update.ema_decay) * new).astype(old.dtype), ema, now)
+    return TrainState(state.step + 1, params, found.stats, opt, found.extra, sums, ema), metrics
 
 
 def _add(state: TrainState, metrics: Metrics, steps_per_epoch: int, finite: jax.Array) -> Tree:
@@ -57,23 +81,21 @@ def _add(state: TrainState, metrics: Metrics, steps_per_epoch: int, finite: jax.
     return {**sums, "count": old["count"] + 1, "nonfinite_step": jnp.where((bad < 0) & ~finite, state.step + 1, bad)}
 
 
-def compile_step(
-    method: Method,
-    optimizer: Optimizer,
-    schedule: Schedule,
-    steps_per_epoch: int,
-    mesh: Mesh,
-    feed: Feed | None = None,
-) -> Step:
-    """The step jitted over the mesh: state replicated and donated, batch sharded, so that BatchNorm and loss are global.
+def compile_step(method: Method, update: Update, mesh: Mesh, feed: Feed | None = None, target: TrainState | None = None) -> Step:
+    """The step jitted over the mesh: state donated, batch sharded, so that BatchNorm and loss are global.
 
     With `feed`, the method sees what it makes of the host's batch; with `feed.dispatch` above 1 one call makes several updates.
+    The state is replicated, or lies where `target` (`abstract_state`) says.
     """
     feed = feed or host_feed()
     whole = replicated(mesh)
+    state_places: Any = whole if target is None else jax.tree.map(lambda leaf: leaf.sharding, target)
+    unroll = mesh.devices.flat[0].platform == "cpu"
 
     def one(state: TrainState, batch: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
-        return train_step(method, optimizer, schedule, steps_per_epoch, state, feed.prepare(arrays, batch))
+        batch = feed.prepare(arrays, batch)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for losses that say what lies where (`losses/pairs.py`)
+            return train_step(method, update, state, batch, unroll=unroll)
 
     def many(state: TrainState, batches: Batch, count: jax.Array, arrays: Any) -> tuple[TrainState, Metrics]:
         def body(index: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
@@ -85,11 +107,11 @@ def compile_step(
         return lax.fori_loop(0, count, body, (state, nothing))
 
     places = jax.tree.map(lambda array: array.sharding, feed.arrays)
-    options: dict[str, Any] = {"out_shardings": (whole, whole), "donate_argnums": 0}
+    options: dict[str, Any] = {"out_shardings": (state_places, whole), "donate_argnums": 0}
     if feed.dispatch > 1:
-        several = jax.jit(many, in_shardings=(whole, stacked_sharding(mesh), whole, places), **options)
+        several = jax.jit(many, in_shardings=(state_places, stacked_sharding(mesh), whole, places), **options)
         return lambda state, batch, count: several(state, batch, count, feed.arrays)
     if not feed.arrays:
-        return jax.jit(lambda state, batch: one(state, batch, ()), in_shardings=(whole, batch_sharding(mesh)), **options)
-    single = jax.jit(one, in_shardings=(whole, batch_sharding(mesh), places), **options)
+        return jax.jit(lambda state, batch: one(state, batch, ()), in_shardings=(state_places, batch_sharding(mesh)), **options)
+    single = jax.jit(one, in_shardings=(state_places, batch_sharding(mesh), places), **options)
     return lambda state, batch: single(state, batch, feed.arrays)

@@ -18,11 +18,12 @@ from jigclu_jax.encoder import load_encoder
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.interop import to_torchvision
 from jigclu_jax.jobs import finetune
+from jigclu_jax.methods import Method
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import init_state
-from jigclu_jax.train.step import train_step
+from jigclu_jax.train.step import Update, train_step
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.writers import read_metrics
 
@@ -49,7 +50,7 @@ def assert_same_tree(left: Any, right: Any) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slope:
+class Slope(Method):
     """A method whose gradient is 1 everywhere: what a step takes off a parameter is its learning rate."""
 
     view = "crop"
@@ -59,9 +60,11 @@ class Slope:
         del key
         return {"trunk": {"kernel": jnp.zeros(())}, "classifier": {"kernel": jnp.zeros(()), "bias": jnp.zeros(())}}, {}, {}
 
-    def loss(self, params: Any, stats: Any, extra: Any, batch: Any) -> Any:
-        loss = sum(jax.tree.leaves(params))
-        return loss, (stats, extra, {"loss": loss})
+    def forward(self, params: Any, stats: Any, extra: Any, batch: Any) -> Any:
+        return sum(jax.tree.leaves(params)), stats
+
+    def objective(self, outputs: Any, extra: Any, batch: Any) -> Any:
+        return outputs, (extra, {"loss": outputs})
 
 
 # epochs up to and with, rate of the trunk, rate of the classifier: the authors' command lines and what their code makes of them
@@ -81,7 +84,8 @@ def test_the_semi_supervised_rates_of_every_epoch(preset: str, schedule_as: str)
     config = finetune.with_head_rate(config)
     config.optimizer.momentum = 0.0
     optimizer = create_optimizer(config.optimizer)
-    step = jax.jit(lambda state: train_step(Slope(), optimizer, create_schedule(config.optimizer, 2, 100), 2, state, {})[0])
+    update = Update(optimizer, create_schedule(config.optimizer, 2, 100), 2)
+    step = jax.jit(lambda state: train_step(Slope(), update, state, {})[0])
     state = init_state(Slope(), optimizer, jax.random.key(0))
     found = []
     for _ in range(200):

@@ -91,6 +91,28 @@ def test_batch_norm_in_training() -> None:
     np.testing.assert_allclose(layer.var[...], 0.9 * var + 0.1 * rows.var(0, ddof=1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_the_gradient_of_batch_norm_is_that_of_its_definition(mean: float) -> None:
+    """Against JAX's derivative of mean and variance written down, by x, scale and bias, with the running averages in use."""
+    with jax.enable_x64():
+        rng = np.random.default_rng(0)
+        x, cotangent = rng.normal(mean, 0.5, (6, 5, 2, 3)), rng.normal(size=(6, 5, 2, 3))
+        scale, bias = np.array([0.5, 1.0, -2.0]), np.array([1.0, 0.0, 3.0])
+
+        def ours(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+            layer = BatchNorm(3, dtype=jnp.dtype("float64"))
+            layer.scale[...], layer.bias[...] = scale, bias
+            return (layer(x, True) * cotangent).sum() + layer.mean[...].sum() + layer.var[...].sum()
+
+        def defined(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+            rows = x.reshape(-1, 3)
+            return ((x - rows.mean(0)) / jnp.sqrt(rows.var(0) + 1e-5) * scale * cotangent + bias * cotangent).sum()
+
+        found, expected = (jax.jit(jax.grad(f, argnums=(0, 1, 2)))(x, scale, bias) for f in (ours, defined))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
 def test_batch_norm_in_evaluation_uses_and_keeps_the_running_statistics() -> None:
     layer = batch_norm()
     before = [np.asarray(leaf[...]) for leaf in (layer.mean, layer.var)]

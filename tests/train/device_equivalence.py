@@ -14,8 +14,8 @@ from jigclu_jax.device.mesh import create_mesh, replicated, to_device
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
-from jigclu_jax.train.state import create_state
-from jigclu_jax.train.step import compile_step
+from jigclu_jax.train.state import abstract_state, create_state
+from jigclu_jax.train.step import Update, compile_step
 
 STEPS, BATCH = 3, 16
 
@@ -39,8 +39,8 @@ def train(devices: int, dtype: str) -> dict[str, object]:
     config.model.update({"arch": "resnet18", "stem": "small", "width": 0.125, "dtype": dtype})
     mesh = create_mesh(jax.devices()[:devices])
     method, optimizer = create_method(config), create_optimizer(config.optimizer)
-    state = jax.device_put(create_state(method, optimizer, 0, mesh), replicated(mesh))
-    step = compile_step(method, optimizer, create_schedule(config.optimizer, 10, 1), 10, mesh)
+    state = jax.device_put(create_state(method, optimizer, 0, abstract_state(method, optimizer, mesh)), replicated(mesh))
+    step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 10, 1), 10), mesh)
     gradient = jax.jit(jax.grad(lambda p, s, b: method.loss(p, s, {}, b)[0]))
     first = to_device(batch(0), mesh)
     found: dict[str, object] = {"gradient": gradient(state.params, state.stats, first)}

@@ -1,0 +1,114 @@
+"""Run by test_accumulate.py in a process of its own with 4 fake CPU devices and float64: one step in 4 micro-batches against its oracle.
+
+The oracle is the step in one piece with BatchNorm in groups: row r of the batch is normalised with the rows r % 4 alone, and the
+running averages move by the mean of the groups' statistics. Prints one JSON line: for each way to compute it the largest
+difference of each quantity over its largest entry, array by array.
+"""
+
+import json
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tiny_trunk import tiny_method
+
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.device.mesh import create_mesh, to_device
+from jigclu_jax.models.layers import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm
+from jigclu_jax.train.optimizer import create_optimizer
+from jigclu_jax.train.schedule import create_schedule
+from jigclu_jax.train.state import abstract_state, create_state
+from jigclu_jax.train.step import Update, compile_step, train_step
+
+PARTS, BATCH = 4, 16
+
+
+def make_batch(method: str) -> dict[str, np.ndarray]:
+    """Rows that differ much in brightness and contrast: statistics of one part are not those of another."""
+    rng = np.random.default_rng(0)
+    level = rng.uniform(20, 230, BATCH)[:, None, None, None]
+    image = np.clip(level + rng.normal(0, 1, (BATCH, 12, 12, 3)) * rng.uniform(20, 60, BATCH)[:, None, None, None], 0, 255)
+    if method == "supervised":
+        # padding that the micro-batches do not share evenly
+        return {"image": image.astype(np.uint8), "label": rng.integers(0, 5, BATCH).astype(np.int32), "mask": np.arange(BATCH) < 13}
+    order = rng.permutation(4 * BATCH)
+    return {
+        "image": image.astype(np.uint8),
+        "cluster": (order // 4).reshape(BATCH, 2, 2).astype(np.int32),
+        "location": (order % 4).reshape(BATCH, 2, 2).astype(np.int32),
+    }
+
+
+def grouped(self: BatchNorm, x: Any, train: bool) -> Any:
+    """BatchNorm in groups of rows r % PARTS, written out."""
+    assert train
+    groups = [x[part::PARTS] for part in range(PARTS)]
+    count = groups[0].size // x.shape[-1]
+    means, variances = [], []
+    y = jnp.zeros_like(x)
+    for part, group in enumerate(groups):
+        mean = group.mean((0, 1, 2))
+        variance = ((group - mean) ** 2).mean((0, 1, 2))
+        y = y.at[part::PARTS].set((group - mean) / jnp.sqrt(variance + BATCH_NORM_EPSILON) * self.scale[...] + self.bias[...])
+        means.append(mean)
+        variances.append(variance * count / (count - 1))
+    stop = jax.lax.stop_gradient
+    self.mean[...] = BATCH_NORM_MOMENTUM * self.mean[...] + (1 - BATCH_NORM_MOMENTUM) * stop(sum(means)) / PARTS
+    self.var[...] = BATCH_NORM_MOMENTUM * self.var[...] + (1 - BATCH_NORM_MOMENTUM) * stop(sum(variances)) / PARTS
+    return y
+
+
+def difference(found: Any, expected: Any) -> float:
+    pairs = zip(jax.tree.leaves(jax.device_get(found)), jax.tree.leaves(jax.device_get(expected)), strict=True)
+    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-12)) for a, b in pairs)
+
+
+def collectives(text: str) -> list[str]:
+    """What the compiled program sends between devices: operation and shape."""
+    pattern = r"= (\S+?)\{\S*\} (all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+    return sorted({f"{operation} {shape}" for shape, operation in re.findall(pattern, text)})
+
+
+def compare(name: str) -> dict[str, Any]:
+    config = pretrain_config()
+    config.method, config.model.dtype = name, "float64"
+    method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
+    schedule = create_schedule(config.optimizer, 10, 1)
+
+    def run(devices: int, parts: int, unroll: bool) -> tuple[dict[str, Any], str]:
+        mesh, update = create_mesh(jax.devices()[:devices]), Update(optimizer, schedule, 10, accumulate=parts)
+        state = create_state(method, optimizer, 0, abstract_state(method, optimizer, mesh))
+        step: Any = compile_step(method, update, mesh)
+        if not unroll:  # what `compile_step` does on an accelerator
+            step = jax.jit(lambda state, batch: train_step(method, update, state, batch, unroll=False))
+        batch = to_device(make_batch(name), mesh)
+        compiled = step.lower(state, batch).compile()
+        after, metrics = compiled(state, batch)
+        # after one step the momentum is the gradient plus the decay
+        return {"gradient": after.opt, "params": after.params, "stats": after.stats, "metrics": metrics}, compiled.as_text()
+
+    original = BatchNorm.__call__
+    BatchNorm.__call__ = grouped  # type: ignore[method-assign, assignment]
+    expected, _ = run(1, 1, True)
+    BatchNorm.__call__ = original  # type: ignore[method-assign]
+    found: dict[str, Any] = {}
+    # each method one way round: four compilations are enough
+    for way, devices, unroll in {"jigclu": (("loop", 1, False), ("devices", 4, True)), "supervised": (("loop on devices", 4, False),)}[
+        name
+    ]:
+        got, text = run(devices, PARTS, unroll)
+        found[way] = {part: difference(got[part], expected[part]) for part in expected}
+        found[way]["loops"] = " while(" in text
+        found[way]["sent"] = collectives(text)
+    return found
+
+
+def main() -> None:
+    assert jax.device_count() == 4
+    print(json.dumps({name: compare(name) for name in ("jigclu", "supervised")}))
+
+
+if __name__ == "__main__":
+    main()

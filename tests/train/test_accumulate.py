@@ -1,0 +1,75 @@
+"""Micro-batches: exact against a BatchNorm in groups, on one device and several, and with the memory of one of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from tiny_trunk import step_memory, tiny_batch, tiny_step
+
+from jigclu_jax.device.feed import Feed
+from jigclu_jax.device.mesh import check_batch, create_mesh, stacked_to_device, to_device
+from jigclu_jax.errors import UserError
+
+SCRIPT = Path(__file__).with_name("accumulate_equivalence.py")
+
+
+@pytest.mark.slow
+def test_micro_batches_compute_what_batch_norm_in_groups_does() -> None:
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_ENABLE_X64": "1", "PYTHONPATH": f"{Path.cwd()}:{SCRIPT.parents[1]}"}
+    run = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, env=environment, timeout=600, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found.keys() == {"jigclu", "supervised"}
+    for ways in found.values():
+        for way, facts in ways.items():
+            loops, sent = facts.pop("loops"), facts.pop("sent")
+            assert loops == way.startswith("loop"), "on a CPU convolutions in loops are ten times slower"
+            assert facts.keys() == {"gradient", "params", "stats", "metrics"}
+            assert all(error < 1e-12 for error in facts.values()), (way, facts)
+            # embeddings, transposed, and cluster ids of the loss; no images and no activations
+            assert set(sent) <= {"all-gather f64[16,64]", "all-gather s32[64]"}, sent
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_one_micro_batch() -> None:
+    """At 4 montages a micro-batch: eight of them take little more than two, and much less than the 32 in one piece."""
+    two, eight = (step_memory(batch=4 * parts, accumulate=parts, unroll=False) for parts in (2, 8))
+    whole = step_memory(batch=32, accumulate=1, unroll=False)
+    assert eight < 1.3 * two and eight < 0.4 * whole, (two, eight, whole)
+
+
+@pytest.mark.slow
+def test_several_steps_a_call_accumulate_as_well() -> None:
+    feed = Feed(lambda _, batch: batch, (), 2)
+    mesh = create_mesh(jax.devices()[:1])
+    state, single = tiny_step(accumulate=2)
+    batches = [tiny_batch(8, seed) for seed in (1, 2)]
+    for batch in batches:
+        state, metrics = single(state, to_device(batch, mesh))
+    state_of_two, several = tiny_step(accumulate=2, feed=feed)
+    state_of_two, metrics_of_two = several(state_of_two, stacked_to_device(batches, 2, mesh), 2)
+    pairs = zip(jax.tree.leaves((state, metrics)), jax.tree.leaves((state_of_two, metrics_of_two)), strict=True)
+    for one, two in pairs:
+        assert jax.numpy.allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "message"),
+    [
+        (
+            12,
+            8,
+            r"config\.batch_size=12 cannot be shared by 1 device in config\.accumulate=8 micro-batches: use 8 or 16, or config",
+        ),
+        (12, 8, r"config\.accumulate=4 or 6 or 12$"),
+        (3, 4, r"use 4, or config\.accumulate=1 or 3$"),
+    ],
+)
+def test_micro_batches_that_do_not_come_out_even_are_refused(batch: int, accumulate: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_batch(batch, create_mesh(jax.devices()[:1]), accumulate=accumulate)
+    check_batch(12, create_mesh(jax.devices()[:1]), accumulate=6)
