@@ -124,22 +124,25 @@ def _searched(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source:
     trials = []
     for number, (rate, decay) in enumerate(pairs, 1):
         where = root / TRIALS / f"learning_rate={rate:g},weight_decay={decay:g}"
-        _say(f"== {where}: trial {number} of {len(pairs)}")
-        trials.append({"learning_rate": rate, "weight_decay": decay} | _trial(_trial_config(config, rate, decay), where, trunk, source))
-    judged = [trial for trial in trials if trial["top1"] is not None]
-    if not judged:
+        title = f"== {where}: trial {number} of {len(pairs)}"
+        judged = _trial(_trial_config(config, rate, decay), where, trunk, source, title)
+        trials.append({"learning_rate": rate, "weight_decay": decay} | judged)
+    ended = [trial for trial in trials if trial["top1"] is not None]
+    if not ended:
         raise UserError(f"every trial in {root / TRIALS} diverged: give lower config.search.learning_rates")
-    best = max(judged, key=lambda trial: trial["top1"])  # of equals the first: the lowest rate where they are given in order
+    best = max(ended, key=lambda trial: trial["top1"])  # of equals the first: the lowest rate where they are given in order
     chosen = {name: best[name] for name in ("learning_rate", "weight_decay")}
-    _say(f"== {root / FINAL}: all of train, learning rate {chosen['learning_rate']:g}, weight decay {chosen['weight_decay']:g}")
-    final = _single(_final_config(config, chosen), root / FINAL, trunk, source, eval_source)
+    title = f"== {root / FINAL}: all of train, learning rate {chosen['learning_rate']:g}, weight decay {chosen['weight_decay']:g}"
+    final = _single(_final_config(config, chosen), root / FINAL, trunk, source, eval_source, title)
     seconds = final["seconds"] + sum(trial.pop("seconds") for trial in trials)
     result = final | {"seconds": seconds, "search": trials, "chosen": chosen}
     return write_result(root, result) if distributed.is_main() else result
 
 
-def _single(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: Source, eval_source: Source) -> dict[str, Any]:
-    """Train one classifier and trunk to the end; writes and returns its result."""
+def _single(
+    config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: Source, eval_source: Source, title: str = ""
+) -> dict[str, Any]:
+    """Train one classifier and trunk to the end; writes and returns its result. The title is printed once everything is checked."""
     if config.held_out:
         labels = source.labels
         assert labels is not None
@@ -161,6 +164,8 @@ def _single(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: S
         start = dataclasses.replace(start, params=start.params | {"trunk": params}, stats=start.stats | {"trunk": stats})
         identity["trunk"] = trunk.digest
     hook = accuracy_hook(training, method, eval_source, "finetune")
+    if title:
+        _say(title)
     trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(hook,))
     result = training_result(training, root, trained) | accuracy_figures(root, "finetune")
     result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
@@ -172,13 +177,13 @@ def _single(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: S
     return result
 
 
-def _trial(config: ConfigDict, where: epath.Path, trunk: Trunk | None, source: Source) -> dict[str, Any]:
+def _trial(config: ConfigDict, where: epath.Path, trunk: Trunk | None, source: Source, title: str) -> dict[str, Any]:
     """Top-1 of a trial on the held-out images (None where it diverged) and its seconds; a trial that is done is not run again."""
     check_workdir(where, config)
     result = read_result(where)
     if result is None:
         try:
-            result = _single(config, where, trunk, source, source)
+            result = _single(config, where, trunk, source, source, title)
         except NonFiniteError as error:
             _say(f"{where}: {error}")
             result = {"job": config.job, "seed": config.seed, "seconds": 0.0, "finetune_top1_last": None, "diverged": str(error)}
