@@ -21,6 +21,7 @@ from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import NonFiniteError, UserError
+from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.labels import check_labels, held_out_mask
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
 from jigclu_jax.jobs.reporting import report_finetuning
@@ -32,7 +33,14 @@ from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_w
 
 TRIALS, FINAL, CONTROLS = "trials", "final", "controls"
 HEAD = "classifier/*"
-FIGURES = ("finetune_top1_last", "finetune_top1_best", "finetune_top5_last", "finetune_top5_best", "finetune_best_epoch")
+FIGURES = (
+    "finetune_top1_last",
+    "finetune_top1_last_interval",
+    "finetune_top1_best",
+    "finetune_top5_last",
+    "finetune_top5_best",
+    "finetune_best_epoch",
+)
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
@@ -168,6 +176,8 @@ def _single(
         _say(title)
     trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(hook,))
     result = training_result(training, root, trained) | accuracy_figures(root, "finetune")
+    right = np.arange(len(eval_source)) < round(result["finetune_top1_last"] * len(eval_source))
+    result["finetune_top1_last_interval"] = list(accuracy_interval(right, config.seed))
     result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
     result |= {"train_images": len(source), "eval_images": len(eval_source), "checkpoint_step": trunk.step if trunk else None}
     result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}

@@ -54,11 +54,13 @@ def start_table(run: Run, classes: int) -> Table:
         if found.get("finetune_top1_last") is None:
             continue
         top1, best, top5 = (Share(found[f"finetune_{name}"]) for name in ("top1_last", "top1_best", "top5_last"))
-        rows.append((_STARTS.get(start, start), top1, best, top5, _values(found.get("chosen") or {})))
+        ends = found.get("finetune_top1_last_interval")
+        interval = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else None
+        rows.append((_STARTS.get(start, start), top1, interval, best, top5, _values(found.get("chosen") or {})))
     if rows and classes:
-        rows.append(("guessing", Share(1 / classes), None, Share(min(5 / classes, 1.0)), ""))
+        rows.append(("guessing", Share(1 / classes), None, None, Share(min(5 / classes, 1.0)), ""))
     what = "held-out part of train" if result.get("held_out") else "evaluation images"
-    return Table((what, "top-1, last epoch", "top-1, best epoch", "top-5, last epoch", "trained with"), rows, best=0)
+    return Table((what, "top-1, last epoch", "95 % interval", "top-1, best epoch", "top-5, last epoch", "trained with"), rows, best=0)
 
 
 def search_table(result: Mapping[str, Any]) -> Table:

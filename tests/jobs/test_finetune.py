@@ -162,6 +162,10 @@ def test_figures_are_those_of_the_saved_trunk_and_classifier(pretrained: Path, t
     assert result["finetune_top5_last"] == pytest.approx((order[:, :5] == labels[:, None]).any(1).mean(), abs=3 / len(labels))
     assert [row["epoch"] for row in rows] == [1.0, 2.0]
     assert result["finetune_top1_best"] == max(row["finetune_top1"] for row in rows)
+    low, high = result["finetune_top1_last_interval"]
+    # the normal interval of as many images, for which the share of right ones is not too near 0
+    half = 1.96 * (result["finetune_top1_last"] * (1 - result["finetune_top1_last"]) / len(labels)) ** 0.5
+    assert (low, high) == pytest.approx((result["finetune_top1_last"] - half, result["finetune_top1_last"] + half), abs=0.005)
     assert (result["train_images"], result["eval_images"], result["probe_top1_last"]) == (96, len(labels), None)
     assert (tmp_path / "run" / "report.html").exists()
 
