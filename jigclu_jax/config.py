@@ -102,7 +102,7 @@ def model_config() -> ConfigDict:
             "stem": "imagenet",  # imagenet: 7x7 stride 2 and max-pool; small: 3x3 stride 1, for images under about 96 pixels
             "width": 1.0,  # multiplies every channel count
             "dtype": "float32",  # compute: float32 | bfloat16 | float64; parameters, statistics and loss stay float32
-            "remat": False,  # True: residual blocks are computed again for their gradient: less memory, more time
+            "remat": False,  # True: residual blocks are computed again for their gradient: less memory, more time; no use on a CPU
         }
     )
 

@@ -37,8 +37,8 @@ def test_micro_batches_compute_what_batch_norm_in_groups_does() -> None:
 @pytest.mark.slow
 def test_memory_is_that_of_one_micro_batch() -> None:
     """At 4 montages a micro-batch: eight of them take little more than two, and much less than the 32 in one piece."""
-    two, eight = (step_memory(batch=4 * parts, accumulate=parts, unroll=False) for parts in (2, 8))
-    whole = step_memory(batch=32, accumulate=1, unroll=False)
+    two, eight = (step_memory(batch=4 * parts, accumulate=parts) for parts in (2, 8))
+    whole = step_memory(batch=32, accumulate=1)
     assert eight < 1.3 * two and eight < 0.4 * whole, (two, eight, whole)
 
 
