@@ -46,6 +46,7 @@ class Step:
       channels: of every BatchNorm.
       patches: rows of the losses.
       embeddings: bytes of all embeddings.
+      work: FLOP of the step for an image, as XLA counts them.
     """
 
     text: str
@@ -53,6 +54,7 @@ class Step:
     channels: list[int]
     patches: int
     embeddings: int
+    work: float
 
 
 def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
@@ -83,13 +85,14 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
     state = abstract_state(method, optimizer, mesh, shard=arguments.shard_state)
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=arguments.accumulate)
     step = compile_step(method, update, mesh, target=state)
-    compiled = step.lower(state, shapes).compile()  # type: ignore[attr-defined]
+    lowered = step.lower(state, shapes)  # type: ignore[attr-defined]
     return Step(
-        compiled.as_text(),
+        lowered.compile().as_text(),
         [leaf.shape for leaf in jax.tree.leaves(state.params)],
         [leaf.size for path, leaf in jax.tree.leaves_with_path(state.stats) if "mean" in jax.tree_util.keystr(path)],
         batch * grid**2,
         batch * grid**2 * config.head.embedding_dim * FLOAT32,
+        lowered.cost_analysis()["flops"] / batch,
     )
 
 
@@ -99,7 +102,7 @@ def alike(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def print_groups(step: Step, arch: str, arguments: argparse.Namespace) -> None:
-    """In the child: one row for each group, and one for all."""
+    """In the child: the work for an image, one row for each group, and one for all."""
     from hlo import Sent, collectives
 
     shapes, channels = [alike(shape) for shape in step.parameters], set(step.channels)
@@ -128,6 +131,7 @@ def print_groups(step: Step, arch: str, arguments: argparse.Namespace) -> None:
         "embeddings": step.embeddings,
         "batchnorm forward": 2 * FLOAT32 * sum(step.channels),
     }
+    print_row(f"collectives {arch} work", round(step.work / 1e9, 2), "GFLOP/image", image_size=arguments.image_size)
     groups["all"] = [sent for group in groups.values() for sent in group]
     for name, group in groups.items():
         print_row(
