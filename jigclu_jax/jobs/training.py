@@ -1,18 +1,22 @@
 """What every training job does around the loop: workdir, state or checkpoint, step, writers."""
 
 import dataclasses
+import hashlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import jigclu_jax
 from jigclu_jax.config import saving_field
 from jigclu_jax.data.order import steps_per_epoch
 from jigclu_jax.data.sources import Source, open_source
-from jigclu_jax.device import distributed
+from jigclu_jax.device import distributed, peers
 from jigclu_jax.device.mesh import check_batch, create_mesh
 from jigclu_jax.errors import UserError
 from jigclu_jax.jobs.feeding import Batches, Supply, open_supply
@@ -25,7 +29,7 @@ from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import TrainState, abstract_state, create_state
 from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.stop import STOP
-from jigclu_jax.train.workdir import config_as_dict, discard_run, has_run, open_workdir, read_result
+from jigclu_jax.train.workdir import check_workdir, config_as_dict, discard_run, flatten, has_run, open_workdir, read_result
 from jigclu_jax.train.writers import create_writer
 
 
@@ -84,6 +88,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     Raises:
       UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
     """
+    peers.agree(_facts(config, source))
     mesh = create_mesh()
     check_batch(config.batch_size, mesh, accumulate=config.accumulate)
     optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
@@ -108,6 +113,14 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     update = Update(optimizer, schedule, per_epoch, ema_decay, config.accumulate)
     step_fn = compile_step(method, update, mesh, supply.feed, target)
     return Training(config, method, source, mesh, plan, optimizer, target, step_fn, supply, dict(supply.skipped))
+
+
+def _facts(config: ConfigDict, source: Source) -> dict[str, Any]:
+    """What must be the same on every process, as strings and numbers."""
+    fields = {f"config.{name}": value for name, value in flatten(config_as_dict(config)).items()}
+    classes = hashlib.sha256("\0".join(source.classes or ()).encode()).hexdigest()[:12]
+    versions = {"version of jigclu_jax": jigclu_jax.__version__, "version of jax": jax.__version__}
+    return {**fields, **versions, "number of images": len(source), "digest of the class list": classes}
 
 
 def training_result(training: Training, workdir: epath.PathLike, trained: Trained) -> dict[str, Any]:
@@ -172,6 +185,8 @@ def _run(
 ) -> Trained:
     config, plan = training.config, training.plan
     main = distributed.is_main()
+    check_workdir(workdir, config)
+    peers.agree({"--workdir": os.fspath(workdir)})  # nothing is written before every process has found everything in order
     root = open_workdir(workdir, config, write=main)
     if begin is not None and main:
         begin(root)
