@@ -1,6 +1,7 @@
 """Fields of a config and their ranges, checked before anything is written."""
 
 import math
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -91,6 +92,8 @@ def check_run(config: ConfigDict) -> None:
             good = math.isfinite(value) and (value > 0 if low is None else value >= low)
             if not good:
                 raise UserError(f"config.{name}={value} must be {text}")
+    if "profile" in config:
+        profile_window(config.profile, 0)
     if "head" in config and config.head.decouple_size % config.data.grid:
         raise UserError(
             f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0"
@@ -126,6 +129,25 @@ def _check_optimizer(config: ConfigDict) -> None:
     ):
         if not all(map(good, config[name])) or (name == "betas" and len(config[name]) != 2):
             raise UserError(f"config.optimizer.{name}={config[name]} must hold {text}")
+
+
+def profile_window(text: str, done: int) -> tuple[int, int] | None:
+    """First and last step of `config.profile`, counted from 1; None for "".
+
+    Args:
+      text: "A-B" for these steps, "N" for the N steps after the first of this process, which compiles.
+      done: steps made before this process started.
+
+    Raises:
+      UserError: neither of these.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise UserError(f"config.profile={text!r} is no span of steps: give 'A-B' for steps A to B, or 'N' for N steps after the first")
+    return (first, last) if "-" in text else (done + 2, done + 1 + first)
 
 
 def check_prepare(config: ConfigDict) -> None:

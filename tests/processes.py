@@ -44,9 +44,7 @@ def start(arguments: Sequence[str], **environment: str) -> Process:
     """`python ARGUMENTS...`, both outputs in one pipe."""
     env = {name: value for name, value in os.environ.items() if name not in NAMES}
     env |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment}
-    return subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT
-    )
+    return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT)
 
 
 def start_group(arguments: Sequence[Sequence[str]], devices: int = 1, **environment: str) -> list[Process]:

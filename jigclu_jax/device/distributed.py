@@ -14,7 +14,7 @@ from jigclu_jax.errors import PeerError, UserError
 HEARTBEAT, START = "JIGCLU_HEARTBEAT_SECONDS", "JIGCLU_START_SECONDS"
 _DEFAULTS = {HEARTBEAT: 60, START: 300}
 # JAX's own limits, which abort with a page of C++, come after ours
-_LATER = 30
+_LATER = 60
 _SAY_AFTER = 15.0
 # What `jax._src.clusters` asks for before it recognises the scheduler, beside the number of processes.
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
@@ -153,3 +153,8 @@ def _give_up(text: str) -> None:
 def is_main() -> bool:
     """Whether this process writes the files of a run (process 0)."""
     return jax.process_index() == 0
+
+
+def several() -> bool:
+    """Whether JAX's distributed runtime, and with it its preemption service, is on."""
+    return jax.distributed.is_initialized()

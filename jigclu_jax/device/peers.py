@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -26,6 +26,7 @@ _PARTING_SECONDS = 5.0  # that process 0, whose store dies with it, waits for th
 _SHOWN = 5
 
 
+@runtime_checkable
 class Store(Protocol):
     """The part of JAX's distributed client that is used here."""
 
@@ -60,11 +61,13 @@ class Peers:
         self._leaving, self._stopped = threading.Event(), threading.Event()
         self._round = 0
         self._heard: dict[int, tuple[str, float]] = {}
-        self._thread = threading.Thread(target=self._watch, name="peers", daemon=True)
+        self._answered = time.monotonic()
+        self._threads = [threading.Thread(target=work, name="peers", daemon=True) for work in (self._watch, self._watch_store)]
 
     def start(self) -> None:
         """Begin to give and to look for signs of life."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """This process has done its part: nobody shall miss it."""
@@ -98,7 +101,8 @@ class Peers:
         self._part(code)
 
     def _part(self, code: int) -> None:
-        self._set(f"jigclu/left/{self._index}", "")
+        if time.monotonic() - self._answered < self._seconds:
+            self._set(f"jigclu/left/{self._index}", "")
         deadline = time.monotonic() + _PARTING_SECONDS
         while self._index == 0 and time.monotonic() < deadline and len(self._keys("jigclu/left")) < self._count:
             time.sleep(0.05)
@@ -125,6 +129,7 @@ class Peers:
             failure: Failure | None = None
             try:
                 self._store.key_value_set(f"jigclu/beat/{self._index}", str(beat), allow_overwrite=True)
+                self._answered = time.monotonic()
                 failure = Failure(*json.loads(self._store.blocking_key_value_get("jigclu/failure", int(1000 * _BEAT_SECONDS))))
             except Exception as error:
                 if not _is_timeout(error):
@@ -135,6 +140,13 @@ class Peers:
                 return
             if failure is not None:
                 self._obey(failure)
+                return
+
+    def _watch_store(self) -> None:
+        """A call to a store whose machine has vanished does not return for long: another thread looks at the clock."""
+        while not self._stopped.wait(_BEAT_SECONDS):
+            if time.monotonic() - self._answered > self._seconds and not self._leaving.is_set() and self._failure is None:
+                self._obey(Failure(0, FAILED, f"nothing was heard of it for {self._seconds:.0f} seconds"))
                 return
 
     def _obey(self, failure: Failure) -> None:
@@ -212,7 +224,7 @@ def join(seconds: float) -> None:
     from jax._src import distributed
 
     state = distributed.global_state
-    if _PEERS is None and state.num_processes > 1:
+    if _PEERS is None and state.client is not None and state.num_processes > 1:
         _PEERS = Peers(state.client, state.process_id, state.num_processes, seconds)
         _PEERS.start()
         atexit.register(_PEERS.stop)  # before JAX waits for the others, and this thread stands still
