@@ -8,6 +8,7 @@ from typing import Any
 
 from jigclu_jax import cli
 from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError
+from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.stop import STOP
 
 DONE, FAILED, USER_ERROR, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # would set the first one to 1 on import. Without oneDNN batches are also the same on every sort of CPU.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    workdir = ""
     try:
         STOP.install()
         config, workdir = cli.parse(sys.argv[1:] if arguments is None else arguments)
@@ -37,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = " ".join(str(error).split())[:200]
         if _peers() and _peers().lost_contact(error):
             return _say(f"failed: lost contact to another process of this run ({text})", FAILED)
+        full = disk_error(error, workdir)  # also while result and report are written
+        if full:
+            return _say(f"error: {full}", USER_ERROR)
         traceback.print_exc()
         return _leave(f"{type(error).__name__}: {text}", FAILED)
     return DONE

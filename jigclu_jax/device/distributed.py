@@ -82,21 +82,22 @@ def _call() -> dict[str, Any] | None:
     if os.environ.get("JIGCLU_DISTRIBUTED", "") == "auto":
         # launch/tpu_vm.sh starts one process on every worker of a pod; a shell on a TPU VM shows no variable that says so
         return {}
-    if (_optional("SLURM_NTASKS") or 1) > 1:
-        missing = [name for name in _SLURM if name not in os.environ]
-        if missing:
-            raise UserError(
-                f"SLURM_NTASKS={os.environ['SLURM_NTASKS']} but {', '.join(missing)} not set: start the tasks with "
-                "`srun python -m jigclu_jax ...`, or unset SLURM_NTASKS to run one process alone"
-            )
-        return {}
+    # Open MPI first: it may have been started inside a Slurm allocation, whose variables then are those of its own daemons
     if (_optional("OMPI_COMM_WORLD_SIZE") or 1) > 1:
         if _OPEN_MPI not in os.environ:  # from version 5 on
             raise UserError(
                 "this Open MPI does not tell where process 0 is: add `-x JAX_COORDINATOR_ADDRESS=HOST:PORT` (the first host, a free port) "
                 "to mpirun"
             )
-        return {}
+        return {"cluster_detection_method": "ompi"}
+    if (_optional("SLURM_NTASKS") or 1) > 1:
+        missing = [name for name in _SLURM if name not in os.environ]
+        if missing:
+            raise UserError(
+                f"SLURM_NTASKS={os.environ['SLURM_NTASKS']} but {' and '.join(missing)} not set: start the tasks with "
+                "`srun python -m jigclu_jax ...`, or unset SLURM_NTASKS to run one process alone"
+            )
+        return {"cluster_detection_method": "slurm"}
     return {} if _workers() > 1 else None
 
 
@@ -104,7 +105,7 @@ def start() -> bool:
     """Call `jax.distributed.initialize` if this process belongs to a group; returns whether it did.
 
     Addresses given by hand come first (JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID, which Slurm and Open MPI
-    replace), then JIGCLU_DISTRIBUTED=auto, which a launcher sets, then Slurm, Open MPI or a TPU pod with more than one process, which
+    replace), then JIGCLU_DISTRIBUTED=auto, which a launcher sets, then Open MPI, Slurm or a TPU pod with more than one process, which
     JAX recognises itself. One process alone starts nothing. From then on the processes watch each other (`device/peers.py`): one that
     gives no sign of life for JIGCLU_HEARTBEAT_SECONDS (60) ends the others.
 
@@ -118,7 +119,8 @@ def start() -> bool:
     if call is None:
         return False
     heartbeat, limit = _seconds(HEARTBEAT), _seconds(START)
-    where = f" at {call['coordinator_address']} (process {call['process_id']} of {call['num_processes']})" if call else ""
+    address = call.get("coordinator_address")
+    where = f" at {address} (process {call['process_id']} of {call['num_processes']})" if address else ""
     timers = [
         _after(_SAY_AFTER, lambda: _say(f"waiting for the other processes{where}")),
         _after(limit, lambda: _give_up(f"the processes of this run did not come together within {limit} seconds{where}")),

@@ -27,8 +27,10 @@ KEEP_LAST = 2
 
 
 def _not_orbax_chatter(record: logging.LogRecord) -> bool:
-    # its warnings tell of defaults that are chosen here on purpose; its errors stay
-    return record.levelno >= logging.ERROR or "/orbax/" not in record.pathname.replace("\\", "/")
+    # its warnings tell of defaults that are chosen here on purpose; its exceptions are raised as well, and told in one line
+    if "/orbax/" not in record.pathname.replace("\\", "/"):
+        return True
+    return record.levelno >= logging.ERROR and not record.exc_info
 
 
 logging.getLogger("absl").addFilter(_not_orbax_chatter)
