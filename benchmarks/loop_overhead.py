@@ -123,7 +123,9 @@ def measure_loop(batch_size: int, width: float, steps: int, repeats: int) -> Non
     spread = {name: [round(1000 * value, 3) for value in sorted(values)] for name, values in found.items()}
     print_row("loop, a step", round(ours_ms, 3), "ms", peer="bare jitted step", peer_value=round(bare_ms, 3), runs=spread, steps=steps)
     ratios = [ours / bare for ours, bare in zip(found["ours"], found["bare"], strict=True)]
-    print_row("overhead of the loop", round(100 * (statistics.median(ratios) - 1), 2), "%", of_medians=round(100 * (ours_ms / bare_ms - 1), 2))
+    print_row(
+        "overhead of the loop", round(100 * (statistics.median(ratios) - 1), 2), "%", of_medians=round(100 * (ours_ms / bare_ms - 1), 2)
+    )
 
 
 def measure_start(repeats: int) -> None:

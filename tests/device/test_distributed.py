@@ -132,7 +132,10 @@ NUMBERS = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}
         (ADDRESS | NUMBERS | {"JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2 is not in 0..1 (JAX_NUM_PROCESSES=2)"),
         (ADDRESS | NUMBERS | {"JAX_PROCESS_ID": "-1"}, "JAX_PROCESS_ID=-1 is not in 0..1 (JAX_NUM_PROCESSES=2)"),
         (NUMBERS | {"JAX_COORDINATOR_ADDRESS": "node1"}, "JAX_COORDINATOR_ADDRESS='node1' is no address: give HOST:PORT of process 0"),
-        (ADDRESS | NUMBERS | {"JIGCLU_HEARTBEAT_SECONDS": "1"}, "environment variable JIGCLU_HEARTBEAT_SECONDS=1 must be at least 5 seconds"),
+        (
+            ADDRESS | NUMBERS | {"JIGCLU_HEARTBEAT_SECONDS": "1"},
+            "environment variable JIGCLU_HEARTBEAT_SECONDS=1 must be at least 5 seconds",
+        ),
         (ADDRESS | NUMBERS | {"JIGCLU_START_SECONDS": "x"}, "environment variable JIGCLU_START_SECONDS='x' is not a whole number"),
         (
             {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},  # a batch script without srun
@@ -176,7 +179,11 @@ def _set(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
 @pytest.mark.parametrize("augment", ["host", "resident"])
 def test_two_processes_train_as_one_does(tmp_path: Path, augment: str) -> None:
     """2 processes of 2 devices against 1 process of 1 device: the same batches, losses within 1e-4, files written once."""
-    more = {"data__augment": augment, "data__shuffle_group": 8, "log__pictures": augment == "host"}  # resident: one process alone makes none
+    more = {
+        "data__augment": augment,
+        "data__shuffle_group": 8,
+        "log__pictures": augment == "host",
+    }  # resident: one process alone makes none
     said = processes.finish(processes.start_group([processes.command(tmp_path / "two", **more)] * 2, devices=2))
     assert [code for code, _ in said] == [0, 0], said
     code, text = processes.finish([processes.start(processes.command(tmp_path / "one", **more), JAX_NUM_CPU_DEVICES="1")])[0]

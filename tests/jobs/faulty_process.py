@@ -1,6 +1,6 @@
 """Run by test_processes.py: `python -m jigclu_jax` in which one thing goes wrong at the third batch, in this process alone.
 
-    python faulty_process.py image|disk|bug ARGUMENTS...
+python faulty_process.py image|disk|bug ARGUMENTS...
 """
 
 import errno
