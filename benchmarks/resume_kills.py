@@ -38,14 +38,14 @@ _DEADLINE = 600.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=0, help="length of the run; 0: 10 a kill")
+    parser.add_argument("--steps", type=int, default=0, help="length of the run; 0: 4 a kill")
     parser.add_argument("--seed", type=int, default=0, help="draws phases and moments")
     parser.add_argument("--keep", default="", help="folder for the runs, kept afterwards; default: a temporary one")
     parser.add_argument("--worker", nargs=3, metavar=("WORKDIR", "LOG", "STEPS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         sys.exit(work(*arguments.worker))
-    steps = arguments.steps or 10 * arguments.kills
+    steps = arguments.steps or 4 * arguments.kills
     with tempfile.TemporaryDirectory() as temporary:
         compare(Path(arguments.keep or temporary), arguments.kills, steps - steps % STEPS_PER_EPOCH, random.Random(arguments.seed))
 
