@@ -1,7 +1,9 @@
 """Fields of a config and their ranges, checked before anything is written."""
 
+import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,6 +14,7 @@ from jigclu_jax.errors import UserError
 
 AUGMENT_PLACES = ("host", "device", "resident")
 _COMPLETE = {"pretrain": pretrain_config, "probe": probe_config, "prepare": prepare_config}
+_ALWAYS_THERE = {"seed", "data"}  # sections of every config that was ever stored
 _AT_LEAST_ONE = (
     "batch_size",
     "accumulate",
@@ -76,6 +79,26 @@ def check_fields(config: ConfigDict, where: str) -> None:
         accepted = (int, float) if kind is float else kind
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
             raise UserError(f"{where}: config.{name}={value!r} is of type {type(value).__name__}, it must be {kind.__name__}")
+
+
+def with_new_fields(tree: dict[str, Any]) -> dict[str, Any]:
+    """A stored config (JSON types) with the fields that came after it was stored: their defaults keep what it computed.
+
+    What lacks whole sections that every version had is left as it is, for `check_fields` to refuse.
+    """
+    filled = {name: with_new_fields(value) if isinstance(value, dict) and "job" in value else value for name, value in tree.items()}
+    if filled.get("job") not in _COMPLETE or not _ALWAYS_THERE <= filled.keys():
+        return filled
+
+    def fill(node: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+        both = {name: fill(value, defaults[name]) if _are_groups(value, defaults.get(name)) else value for name, value in node.items()}
+        return {**defaults, **both}
+
+    return fill(filled, json.loads(_COMPLETE[filled["job"]]().to_json()))
+
+
+def _are_groups(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
 
 
 def check_run(config: ConfigDict) -> None:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 import jigclu_jax
 from jigclu_jax.atomic_file import write_text
+from jigclu_jax.config_check import with_new_fields
 from jigclu_jax.errors import UserError
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
@@ -53,7 +54,7 @@ def config_from_dict(tree: Mapping[str, Any]) -> ConfigDict:
 
 
 def read_config(workdir: epath.PathLike) -> ConfigDict:
-    """The config that a workdir was made with.
+    """The config that a workdir was made with, in the form of this version.
 
     Raises:
       UserError: there is none, or it is damaged.
@@ -68,7 +69,7 @@ def read_config(workdir: epath.PathLike) -> ConfigDict:
         raise UserError(f"{path} is not valid JSON ({error}): restore it, or use another workdir") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("job"), str):
         raise UserError(f"{path} holds no config of this library, there is no `job` in it: use another workdir")
-    return config_from_dict(tree)
+    return config_from_dict(with_new_fields(tree))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
