@@ -87,14 +87,15 @@ def with_new_fields(tree: dict[str, Any]) -> dict[str, Any]:
     What lacks whole sections that every version had is left as it is, for `check_fields` to refuse.
     """
     filled = {name: with_new_fields(value) if isinstance(value, dict) and "job" in value else value for name, value in tree.items()}
-    if filled.get("job") not in _COMPLETE or not _ALWAYS_THERE <= filled.keys():
+    job = str(filled.get("job"))
+    if job not in _COMPLETE or not filled.keys() >= _ALWAYS_THERE:
         return filled
 
     def fill(node: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
         both = {name: fill(value, defaults[name]) if _are_groups(value, defaults.get(name)) else value for name, value in node.items()}
         return {**defaults, **both}
 
-    return fill(filled, json.loads(_COMPLETE[filled["job"]]().to_json()))
+    return fill(filled, json.loads(_COMPLETE[job]().to_json()))
 
 
 def _are_groups(*values: Any) -> bool:

@@ -20,8 +20,9 @@ def start_cache() -> str | None:
     ~/.cache. The oldest programs go when they take more than 4 GiB. Where nothing can be written, there is no cache, silently.
     Several processes may share it: process 0 of a run writes, and all read. To be called once the distributed runtime has started.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir:
-        return jax.config.jax_compilation_cache_dir or None
+    chosen: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # jax.config makes its attributes at run time
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or chosen:
+        return chosen or None
     folder = epath.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jigclu_jax" / "xla"
     if jax.default_backend() == "cpu":
         folder /= _this_cpu()
