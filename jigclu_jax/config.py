@@ -161,6 +161,8 @@ def _run_config(job: str) -> ConfigDict:
             "log_every_steps": 50,
             "force_config": False,  # True: go on in a workdir although its config differs
             "log": {"tensorboard": True, "pictures": True},
+            "profile": "",  # "A-B": trace steps A to B into DIR/profile; "N": the N steps after the first
+            "debug": {"nans": False},  # True: stop at the operation that makes the first NaN, named; slow
         }
     )
 
