@@ -5,12 +5,18 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import prepare_config, pretrain_config, probe_config, saving_field
+from jigclu_jax.config import fast_probe_config, knn_config, prepare_config, pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
 AUGMENT_PLACES = ("host", "device", "resident")
-_COMPLETE = {"pretrain": pretrain_config, "probe": probe_config, "prepare": prepare_config}
+_COMPLETE = {
+    "pretrain": pretrain_config,
+    "probe": probe_config,
+    "fast_probe": fast_probe_config,
+    "knn": knn_config,
+    "prepare": prepare_config,
+}
 _AT_LEAST_ONE = (
     "batch_size",
     "accumulate",

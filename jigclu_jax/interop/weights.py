@@ -1,0 +1,80 @@
+"""A trunk from a file of weights that another program wrote: torchvision's ResNets, or the JigClu authors' checkpoints."""
+
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jigclu_jax.errors import UserError
+from jigclu_jax.interop.authors import from_authors
+from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision
+from jigclu_jax.models import ARCHITECTURES, create_trunk
+
+
+def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, Any]]:
+    """(params, stats, model) of the trunk in a file: `.npz` of a state dict's arrays, or `.pth` (needs PyTorch).
+
+    A checkpoint with the clustering and location heads is read as the authors', anything else as torchvision's; `model` holds
+    the fields arch, stem and width that its shapes tell.
+
+    Raises:
+      UserError: no such file, it cannot be read, or it holds no ResNet.
+    """
+    found = _read(epath.Path(path))
+    state = found.get("state_dict", found) if isinstance(found, Mapping) else found
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path}: holds {type(state).__name__}, not a state dict")
+    try:
+        if any("fc_clu.0.weight" in str(name) for name in state):
+            heads_too, stats_too = from_authors(state)
+            params, stats = heads_too["trunk"], stats_too["trunk"]
+        else:
+            # the prefix of a model that was trained on several GPUs
+            params, stats = from_torchvision({str(name).removeprefix("module."): value for name, value in state.items()})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return params, stats, model_of(params, stats, str(path))
+
+
+def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
+    """The config fields arch, stem and width of the trunk whose shapes these are; UserError, naming `where`, if there is none."""
+    kernel = params["conv1"]["kernel"]
+    stem, width = ("imagenet" if kernel.shape[0] == 7 else "small"), kernel.shape[3] / 64
+    wanted = _shapes((params, stats))
+    for arch in ARCHITECTURES:
+        trunk = create_trunk(arch, stem=stem, width=width)
+        if _shapes(jax.eval_shape(trunk.init, jax.random.key(0))) == wanted:
+            return {"arch": arch, "stem": stem, "width": width}
+    raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {width:g}")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _read(path: epath.Path) -> Any:
+    if not path.exists() or path.is_dir():
+        raise UserError(f"{path}: no such file of weights")
+    if path.suffix == ".npz":
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive}
+        except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+            raise UserError(f"{path}: cannot be read as an .npz file: {type(error).__name__}") from None
+    if path.suffix not in (".pth", ".pt", ".tar"):
+        raise UserError(f"{path}: weights are read from .npz, .pth, .pt and .pth.tar files")
+    try:
+        import torch
+    except ImportError:
+        raise UserError(f"{path}: a file of PyTorch needs PyTorch to be read: pip install torch, or save its arrays as .npz") from None
+    try:
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise UserError(f"{path}: cannot be read as a file of PyTorch: {type(error).__name__}") from None
+
+
+__all__ = ["load_weights", "model_of"]
