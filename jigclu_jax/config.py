@@ -147,6 +147,20 @@ def saving_field(config: Mapping[str, Any] | ConfigDict) -> str:
     return "saving" if "saving" in config else "checkpoint"
 
 
+def online_config() -> ConfigDict:
+    """What is watched while a trunk is pretrained (jobs/watching.py); all of it off, and none of it moves the trunk."""
+    return ConfigDict(
+        {
+            "head": False,  # a linear classifier behind stop_gradient, trained beside on the labels of the montages' images
+            "every_epochs": 0,  # > 0: kNN (where there are labels), effective rank, alignment and uniformity that often
+            "images": 4096,  # at most that many of training, and of eval_data, drawn with the run's seed
+            "neighbours": 20,  # of the weighted vote
+            "rank_warning": 2.0,  # an effective rank below it is told as a collapse
+            "eval_data": eval_config(),  # split of the images to classify, and the size of all images that are watched
+        }
+    )
+
+
 def _run_config(job: str) -> ConfigDict:
     """Fields that every training job has."""
     return ConfigDict(
@@ -180,6 +194,7 @@ def pretrain_config() -> ConfigDict:
                 "cluster_weight": 1.0,
                 "location_weight": 1.0,
             },
+            "online": online_config(),
             "checkpoint": saving_config("accuracy_retrieval"),
             "head": {"embedding_dim": 128, "decouple_size": 0},  # 0: 8 for m = 2, else see ops/decouple.py
         }
@@ -307,6 +322,7 @@ __all__ = [
     "knn_vote_config",
     "model_config",
     "montage_augment_config",
+    "online_config",
     "optimizer_config",
     "pipeline_config",
     "prepare_config",

@@ -25,6 +25,10 @@ _AT_LEAST_ONE = (
     "eval_every_epochs",
     "eval_data.resize",
     "eval_data.crop",
+    "online.images",
+    "online.neighbours",
+    "online.eval_data.resize",
+    "online.eval_data.crop",
     "head.embedding_dim",
     "data.image_size",
     "data.grid",
@@ -51,6 +55,9 @@ _NOT_NEGATIVE = (
     "data.resident_side",
     "data.dispatch_steps",
     "head.decouple_size",
+    "online.every_epochs",
+    "online.rank_warning",
+    "online.eval_data.limit",
 )
 
 
@@ -106,9 +113,10 @@ def check_run(config: ConfigDict) -> None:
     _check_optimizer(config.optimizer)
     if config.data.augment not in AUGMENT_PLACES:
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host', 'device' or 'resident'")
-    for field in ("data", "eval_data"):
-        if field in config and config[field].on_error not in ("stop", "skip"):
-            raise UserError(f"config.{field}.on_error={config[field].on_error!r} is unknown: use 'stop' or 'skip'")
+    for field in ("data", "eval_data", "online.eval_data"):
+        value = _at(config, f"{field}.on_error")
+        if value not in (None, "stop", "skip"):
+            raise UserError(f"config.{field}.on_error={value!r} is unknown: use 'stop' or 'skip'")
     field = saving_field(config)
     if config[field].best_mode not in ("max", "min"):
         raise UserError(f"config.{field}.best_mode={config[field].best_mode!r} is unknown: use 'max' or 'min'")
