@@ -241,7 +241,7 @@ def head_grid_config() -> ConfigDict:
     return ConfigDict(
         {
             "learning_rates": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
-            "weight_decays": (0.0, 1e-4, 1e-3, 1e-2),
+            "weight_decays": (0.0, 1e-3, 1e-2, 1e-1),
             "epochs": 100,
             "batch_size": 256,
             "momentum": 0.9,

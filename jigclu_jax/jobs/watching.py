@@ -56,7 +56,7 @@ class Watch:
     def hook(self, training: Training) -> EpochHook:
         """The evaluation after an epoch."""
         mesh, online = training.mesh, self.config.online
-        forward = compile_features(self.config.model, mesh)
+        forward = compile_features(self.config.model.to_dict(), mesh)
         embeddings = self._embeddings(training) if isinstance(self.method, CellMethod) else None
 
         def hook(step: int, state: TrainState) -> Mapping[str, float]:

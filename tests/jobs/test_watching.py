@@ -97,6 +97,6 @@ def test_what_cannot_be_watched(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^config.online.eval_data: "):
         pretrain.run(found, tmp_path / "run")
     found = config(every_epochs=-1)
-    with pytest.raises(UserError, match="config.online.every_epochs=-1 must be 0 or more"):
+    with pytest.raises(UserError, match=r"config\.online\.every_epochs=-1 must be 0 or more"):
         pretrain.run(found, tmp_path / "run")
     assert not (tmp_path / "run").exists()
