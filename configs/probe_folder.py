@@ -8,7 +8,7 @@
         --config.checkpoint=runs/flowers --config.data.path=/data/flowers
 
 Folders train/CLASS/* and val/CLASS/*. The protocol is that of configs/probe_imagenet.py: frozen trunk, random resized crops and flips,
-SGD without decay, the rate times 0.1 at 60 % and 80 % of the epochs. Rates: ImageNet-100's 1 is the authors' (their README; a user of
+SGD without decay, the rate times 0.1 at 60 % and 80 % of the epochs. Rates: ImageNet-100's 1 is what the authors say (a user of
 their code who took another one got 79.24 % instead of 80.9 %); Tiny-ImageNet's and a folder's 0.1 is not published and was not tuned
 here. A rate belongs to the size of the features: where it is not known, take the one that configs/fast_probe.py chooses as a hint only,
 since its features are standardised. Tiny-ImageNet's validation images must lie in class folders.
