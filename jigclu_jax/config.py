@@ -294,6 +294,26 @@ def knn_config() -> ConfigDict:
     return config
 
 
+def evaluate_config() -> ConfigDict:
+    """Everything that can be said about a trunk without training it further, on one page."""
+    config = _features_config("evaluate")
+    config.update(
+        {
+            "random_init": True,
+            "probe": head_grid_config(),
+            "knn": knn_vote_config(),
+            "reading": {
+                "queries": 8,  # evaluation images shown with their neighbours
+                "neighbours": 6,
+                "map_points": 2000,  # evaluation images on the map of the features
+                "views": 1024,  # evaluation images whose two crops measure alignment
+                "cells": 4096,  # montage cells that the location head is judged on, at least, where the run has one
+            },
+        }
+    )
+    return config
+
+
 def prepare_config() -> ConfigDict:
     """Images of any source into shards that are quick to read (`data/shards.py`), or their check."""
     return ConfigDict(
@@ -316,6 +336,7 @@ def prepare_config() -> ConfigDict:
 __all__ = [
     "crop_augment_config",
     "eval_config",
+    "evaluate_config",
     "fast_probe_config",
     "head_grid_config",
     "knn_config",

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import fast_probe_config, knn_config, prepare_config, pretrain_config, probe_config, saving_field
+from jigclu_jax.config import evaluate_config, fast_probe_config, knn_config, prepare_config, pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
@@ -15,6 +15,7 @@ _COMPLETE = {
     "probe": probe_config,
     "fast_probe": fast_probe_config,
     "knn": knn_config,
+    "evaluate": evaluate_config,
     "prepare": prepare_config,
 }
 _AT_LEAST_ONE = (

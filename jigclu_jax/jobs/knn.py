@@ -11,11 +11,12 @@ from jigclu_jax.evals.check import check_features, check_knn
 from jigclu_jax.jobs.banks import Features, Sets, open_sets
 from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_trunk, say_result
 from jigclu_jax.jobs.trunks import open_trunk, random_trunk
+from jigclu_jax.report.evaluation_report import evaluation_page
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
-    """Classify by neighbours in the features of `config.checkpoint` or `config.weights`; leaves config.json and result.json."""
+    """Classify by neighbours of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     distributed.start()
     begun = time.monotonic()
     check_features(config)
@@ -32,6 +33,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if distributed.is_main():
         root = open_workdir(workdir, config)
         write_result(root, fields | {"seconds": time.monotonic() - begun})
+        evaluation_page(root)
     say_result(fields)
 
 
