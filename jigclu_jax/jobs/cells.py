@@ -61,6 +61,7 @@ def location_fields(config: ConfigDict, trunk: Trunk, source: Source, mesh: Mesh
     grid = run.data.grid
     caption = (
         f"Of the patches from a position of their image (row), per cent that the location head put at each position (column);"
-        f" {len(rows)} patches of evaluation images, augmented as in pretraining. Position = column * {grid} + row; guessing gives {100 / grid**2:.0f} %."
+        f" {len(rows)} patches of evaluation images, augmented as in pretraining. Position = column * {grid} + row; guessing gives"
+        f" {100 / grid**2:.0f} %."
     )
     return fields, confusion_matrix(logits.argmax(1), location, grid * grid), caption
