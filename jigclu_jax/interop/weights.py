@@ -42,16 +42,20 @@ def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, 
 
 def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
     """The config fields arch, stem and width of the trunk whose shapes these are; UserError, naming `where`, if there is none."""
-    kernel = params["conv1"]["kernel"]
-    stem, width = ("imagenet" if kernel.shape[0] == 7 else "small"), kernel.shape[3] / 64
+    stem = "imagenet" if params["conv1"]["kernel"].shape[0] == 7 else "small"
+    last = params["layer4"]["block0"]
+    # channels are rounded: the widest layer tells the multiplier best, and it is a round number as a rule
+    channels, whole = (last["conv3"], 2048) if "conv3" in last else (last["conv2"], 512)
+    exact = channels["kernel"].shape[-1] / whole
     wanted = _shapes((params, stats))
-    for arch in ARCHITECTURES:
-        if not _likely(arch, params, width):  # building a deep trunk to see its shapes takes seconds
-            continue
-        trunk = create_trunk(arch, stem=stem, width=width)
-        if _shapes(jax.eval_shape(trunk.init, jax.random.key(0))) == wanted:
-            return {"arch": arch, "stem": stem, "width": width}
-    raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {width:g}")
+    for width in dict.fromkeys((round(exact, 2), exact)):
+        for arch in ARCHITECTURES:
+            if width <= 0 or not _likely(arch, params, width):  # building a deep trunk to see its shapes takes seconds
+                continue
+            trunk = create_trunk(arch, stem=stem, width=width)
+            if _shapes(jax.eval_shape(trunk.init, jax.random.key(0))) == wanted:
+                return {"arch": arch, "stem": stem, "width": width}
+    raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {exact:g}")
 
 
 def _likely(name: str, params: NumpyTree, width: float) -> bool:

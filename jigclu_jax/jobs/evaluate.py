@@ -10,7 +10,6 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import crop_augment_config
-from jigclu_jax.data.sources import Source
 from jigclu_jax.data.views import two_views
 from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
@@ -123,12 +122,12 @@ def _neighbours(config: ConfigDict, banks: Banks, sets: Sets) -> Any:
     turn = np.array([np.sum(labels[order[:place]] == labels[order[place]]) for place in range(min(len(order), 2000))])
     chosen = order[: len(turn)][np.argsort(turn, kind="stable")][: reading.queries]
     _, found = nearest(banks.test.features[chosen], banks.train.features, min(reading.neighbours, len(banks.train)))
-    images = [[_read(sets.train, banks.train.indices[row]) for row in rows] for rows in found]
+    images = [[sets.train.read(int(banks.train.indices[row])) for row in rows] for rows in found]
     right = [[bool(banks.train.labels[row] == labels[query]) for row in rows] for query, rows in zip(chosen, found, strict=True)]
     names = [
         [sets.classes[label] for label in (labels[query], *banks.train.labels[rows])] for query, rows in zip(chosen, found, strict=True)
     ]
-    return neighbours_sheet([_read(sets.test, banks.test.indices[query]) for query in chosen], images, right, names)
+    return neighbours_sheet([sets.test.read(int(banks.test.indices[query])) for query in chosen], images, right, names)
 
 
 def _map(config: ConfigDict, banks: Banks, sets: Sets) -> Any:
@@ -141,7 +140,3 @@ def _map(config: ConfigDict, banks: Banks, sets: Sets) -> Any:
 def _some(count: int, most: int, seed: int) -> np.ndarray:
     """At most that many of `count` rows, drawn with the seed, in order."""
     return np.sort(np.random.default_rng([seed, 0x736F6D65]).permutation(count)[:most])
-
-
-def _read(source: Source, index: int) -> np.ndarray:
-    return source.read(int(index))

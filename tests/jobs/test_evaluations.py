@@ -13,11 +13,11 @@ from tiny_checkpoint import make_workdir
 
 from jigclu_jax.data.embedded import load_embedded
 from jigclu_jax.data.sources import open_source
-from jigclu_jax.encoder import load_encoder
+from jigclu_jax.encoder import Encoder
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop import to_torchvision
 from jigclu_jax.jobs import evaluate, fast_probe, knn
-from jigclu_jax.jobs.trunks import open_trunk
+from jigclu_jax.jobs.trunks import open_trunk, random_trunk
 from jigclu_jax.train.checkpoint import read_checkpoint
 
 
@@ -40,10 +40,13 @@ def result(workdir: Path) -> dict[str, Any]:
 
 
 def test_knn_is_that_of_the_encoders_features(pretrained: Path, tmp_path: Path) -> None:
-    """An oracle that shares neither the pass nor the neighbours: encoder, float64, sorting."""
+    """An oracle that shares neither the pass nor the neighbours: encoder, float64, sorting; the weights are drawn as a network's are."""
     settings = config("knn", pretrained)
+    drawn = random_trunk(open_trunk(settings).model, 1)
+    np.savez(tmp_path / "drawn.npz", **to_torchvision(drawn.params, drawn.stats))
+    settings.checkpoint, settings.weights = "", str(tmp_path / "drawn.npz")
     knn.run(settings, tmp_path / "knn")
-    encoder, sides = load_encoder(pretrained), []
+    encoder, sides = Encoder(drawn.params, drawn.stats, tiny.pretrain_config(), 0, None), []
     for group in ("data", "eval_data"):
         fields = settings[group].copy_and_resolve_references()
         fields.source = fields.source or settings.data.source
