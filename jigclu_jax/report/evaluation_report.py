@@ -68,7 +68,12 @@ def evaluation_page(workdir: epath.PathLike, drawings: Drawings | None = None) -
 
 
 _TITLES = {"fast_probe": "Linear probe on cached features", "knn": "Nearest neighbours"}
-_LABELS = {"probe": "linear heads, best of the grid", "ridge": "ridge regression", "lbfgs": "logistic regression (L-BFGS)"}
+_LABELS = {
+    "probe": "linear heads, best of the grid",
+    "ridge": "ridge regression",
+    "lbfgs": "logistic regression (L-BFGS)",
+    "location": "location head, on patches",
+}
 _SPREAD_NAMES = {
     "rank_features": "effective rank, features",
     "uniformity_features": "uniformity, features",
