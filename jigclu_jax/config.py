@@ -269,6 +269,7 @@ def _features_config(job: str) -> ConfigDict:
             "checkpoint": "",  # the workdir of a pretraining run; or
             "weights": "",  # a file of torchvision's or the authors' weights: .npz, or .pth where PyTorch is installed
             "checkpoint_which": "last",  # last | best | a step's number
+            "checkpoint_weights": "params",  # params | ema: the moving averages of a run with ema_decay
             "random_init": False,  # True: also evaluate a trunk with the same architecture and random weights
             "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32"},  # "" and 0: as the checkpoint says; else they must agree
             "data": data,  # training images, resized and cropped as eval_data says

@@ -40,8 +40,8 @@ def location_fields(config: ConfigDict, trunk: Trunk, source: Source, mesh: Mesh
     per_epoch = steps_per_epoch(len(source), run.batch_size)
     supply = open_supply(run, source, method.view, per_epoch, mesh)
     cells = compile_cells(method, run.model.dtype, mesh)
-    trees = {name: trunk.tree["params"][name] for name in ("trunk", "projection", "location")}
-    params, stats = jax.device_put((trees, trunk.tree["stats"]), replicated(mesh))
+    trees = {name: trunk.all_params[name] for name in ("trunk", "projection", "location")}
+    params, stats = jax.device_put((trees, trunk.all_stats), replicated(mesh))
     count = min(-(-config.reading.cells // (run.batch_size * run.data.grid**2)), per_epoch)
     stream = supply.batches(0, count)
     try:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import crop_augment_config
 from jigclu_jax.data.views import two_views
 from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.check import check_features, check_knn, check_probe, check_reading
@@ -35,6 +36,7 @@ _RANK_ROWS = 8192  # features whose singular values are computed
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Evaluate the trunk of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     distributed.start()
+    start_cache()
     begun = time.monotonic()
     for check in (check_features, check_probe, check_knn, check_reading):
         check(config)
@@ -103,7 +105,7 @@ def _classes(config: ConfigDict, probed: Probed, banks: Banks, sets: Sets) -> tu
 
 def _location(config: ConfigDict, trunk: Trunk, sets: Sets, features: Features) -> tuple[dict[str, Any], Any]:
     """Fields and drawing of the location head on montages of the evaluation images; nothing where the trunk's run has none."""
-    if "location" not in trunk.tree.get("params", {}):
+    if "location" not in trunk.all_params:
         return {}, None
     try:
         fields, confusion, caption = location_fields(config, trunk, sets.test, features.mesh)

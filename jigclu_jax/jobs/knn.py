@@ -6,6 +6,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.check import check_features, check_knn
 from jigclu_jax.jobs.banks import Features, Sets, open_sets
@@ -18,6 +19,7 @@ from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Classify by neighbours of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     distributed.start()
+    start_cache()
     begun = time.monotonic()
     check_features(config)
     check_knn(config)

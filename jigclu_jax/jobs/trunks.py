@@ -13,7 +13,7 @@ from jigclu_jax.evals.frozen import digest
 from jigclu_jax.interop.weights import load_weights
 from jigclu_jax.methods import Tree
 from jigclu_jax.models import create_trunk
-from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.checkpoint import read_checkpoint, weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Trunk:
       origin: where they come from, for a person.
       step: the checkpoint's step, None where there is none.
       run: config of the run that trained it, empty where it is not known.
-      tree: the whole state of the checkpoint, heads included; empty where there is none.
+      all_params: parameters of the checkpoint, heads included; empty where there is none.
+      all_stats: its statistics.
     """
 
     params: Tree
@@ -36,7 +37,8 @@ class Trunk:
     origin: str
     step: int | None = None
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    tree: Tree = dataclasses.field(default_factory=dict)
+    all_params: Tree = dataclasses.field(default_factory=dict)
+    all_stats: Tree = dataclasses.field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -54,11 +56,12 @@ def open_trunk(config: ConfigDict) -> Trunk:
         params, stats, found = load_weights(config.weights)
         return Trunk(params, stats, _agreed(config, found, f"config.weights={config.weights}"), str(config.weights))
     step, meta, tree = read_checkpoint(config.checkpoint, config.checkpoint_which)
-    if "trunk" not in tree.get("params", {}):
+    all_params, all_stats = weights(tree, meta, config.checkpoint_weights, f"config.checkpoint={config.checkpoint}")
+    if "trunk" not in all_params:
         raise UserError(f"config.checkpoint={config.checkpoint} is the workdir of a {meta['config']['job']} job: give a pretraining run's")
     model = _agreed(config, meta["config"]["model"], f"config.checkpoint={config.checkpoint}")
-    params, stats = tree["params"]["trunk"], tree["stats"]["trunk"]
-    return Trunk(params, stats, model, f"{config.checkpoint}, step {step}", step, meta["config"], tree)
+    origin = f"{config.checkpoint}, step {step}" + (", moving averages" if config.checkpoint_weights == "ema" else "")
+    return Trunk(all_params["trunk"], all_stats["trunk"], model, origin, step, meta["config"], all_params, all_stats)
 
 
 def random_trunk(model: Mapping[str, Any], seed: int) -> Trunk:

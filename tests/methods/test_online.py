@@ -13,6 +13,7 @@ from jigclu_jax.data.montage import group_layout
 from jigclu_jax.errors import UserError
 from jigclu_jax.methods import create_method
 from jigclu_jax.methods.online import with_online_head
+from jigclu_jax.train.gradient import in_parts
 
 CLASSES = 5
 
@@ -76,6 +77,15 @@ def test_the_head_is_judged_on_the_label_of_each_cells_image(gradients: tuple[An
     metrics = gradients[1][0][1][2]
     assert float(metrics["online_loss"]) == pytest.approx(np.mean(losses), rel=1e-4)
     assert float(metrics["online_top1"]) == pytest.approx(np.mean(right))
+
+
+def test_the_head_goes_through_micro_batches() -> None:
+    """Two passes over four parts: the same trees come out, and the head has a gradient of its own."""
+    method = with_online_head(config(), create_method(config()), CLASSES)
+    trees = jax.eval_shape(method.init, jax.random.key(0))
+    found = jax.eval_shape(lambda *trees: in_parts(method, lambda params: params, *trees, batch(), parts=4, unroll=True), *trees)
+    assert jax.tree.map(lambda leaf: leaf.shape, found.gradient) == jax.tree.map(lambda leaf: leaf.shape, trees[0])
+    assert {"online_loss", "online_top1"} <= found.metrics.keys() == set(method.metric_names)
 
 
 def test_where_a_head_has_no_place() -> None:
