@@ -1,6 +1,8 @@
 """Writing a file so that a reader, or a run that is killed, sees the old content or the new one and never a part."""
 
 import os
+from collections.abc import Callable
+from typing import BinaryIO
 
 from etils import epath
 
@@ -12,12 +14,18 @@ def is_remote(path: epath.PathLike) -> bool:
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """Replaces the content of `path` (missing parent folders are made) in one step; `OSError` where that is impossible."""
+    write_file(path, lambda file: file.write(data))
+
+
+def write_file(path: epath.PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """The same with whatever `write` puts into the opened file, for what is too large to be held twice."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name carries the process: two writers of one file then cannot mix, the later one wins whole
     partial = path.parent / f".{path.name}.{os.getpid()}.partial"
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as file:
+            write(file)
         if not is_remote(path):
             with open(os.fspath(partial), "rb") as written:
                 os.fsync(written.fileno())  # else a power cut may leave the new name on an empty file
@@ -32,4 +40,4 @@ def write_text(path: epath.PathLike, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-__all__ = ["is_remote", "write_bytes", "write_text"]
+__all__ = ["is_remote", "write_bytes", "write_file", "write_text"]

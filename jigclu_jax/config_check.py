@@ -8,12 +8,19 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import prepare_config, pretrain_config, probe_config, saving_field
+from jigclu_jax.config import evaluate_config, fast_probe_config, knn_config, prepare_config, pretrain_config, probe_config, saving_field
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
 AUGMENT_PLACES = ("host", "device", "resident")
-_COMPLETE = {"pretrain": pretrain_config, "probe": probe_config, "prepare": prepare_config}
+_COMPLETE = {
+    "pretrain": pretrain_config,
+    "probe": probe_config,
+    "fast_probe": fast_probe_config,
+    "knn": knn_config,
+    "evaluate": evaluate_config,
+    "prepare": prepare_config,
+}
 _ALWAYS_THERE = {"seed", "data"}  # sections of every config that was ever stored
 _AT_LEAST_ONE = (
     "batch_size",
@@ -23,6 +30,10 @@ _AT_LEAST_ONE = (
     "eval_every_epochs",
     "eval_data.resize",
     "eval_data.crop",
+    "online.images",
+    "online.neighbours",
+    "online.eval_data.resize",
+    "online.eval_data.crop",
     "head.embedding_dim",
     "data.image_size",
     "data.grid",
@@ -49,6 +60,9 @@ _NOT_NEGATIVE = (
     "data.resident_side",
     "data.dispatch_steps",
     "head.decouple_size",
+    "online.every_epochs",
+    "online.rank_warning",
+    "online.eval_data.limit",
 )
 
 
@@ -127,9 +141,10 @@ def check_run(config: ConfigDict) -> None:
     _check_optimizer(config.optimizer)
     if config.data.augment not in AUGMENT_PLACES:
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host', 'device' or 'resident'")
-    for field in ("data", "eval_data"):
-        if field in config and config[field].on_error not in ("stop", "skip"):
-            raise UserError(f"config.{field}.on_error={config[field].on_error!r} is unknown: use 'stop' or 'skip'")
+    for field in ("data", "eval_data", "online.eval_data"):
+        value = _at(config, f"{field}.on_error")
+        if value not in (None, "stop", "skip"):
+            raise UserError(f"config.{field}.on_error={value!r} is unknown: use 'stop' or 'skip'")
     field = saving_field(config)
     if config[field].best_mode not in ("max", "min"):
         raise UserError(f"config.{field}.best_mode={config[field].best_mode!r} is unknown: use 'max' or 'min'")

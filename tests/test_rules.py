@@ -163,6 +163,10 @@ def test_a_training_step_is_jitted_in_one_place() -> None:
         "jigclu_jax.device.feed",  # one batch outside of a step: pictures and measurements
         "jigclu_jax.train.state",  # making the state at step 0
         "jigclu_jax.evals.classification",  # counting right answers
+        "jigclu_jax.evals.embeddings",  # the cells of a montage batch
+        "jigclu_jax.evals.features",  # the trunk's one pass
+        "jigclu_jax.evals.heads",  # linear heads on features
+        "jigclu_jax.evals.knn",  # nearest neighbours of a chunk
         "jigclu_jax.evals.logistic",  # the solver of the baselines
         "jigclu_jax.evals.scale",  # the size of a trunk's features
         "jigclu_jax.encoder",  # features for notebooks

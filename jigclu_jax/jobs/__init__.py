@@ -5,7 +5,7 @@ from types import ModuleType
 
 from jigclu_jax.errors import UserError
 
-JOBS = ("pretrain", "probe", "prepare", "demo")
+JOBS = ("pretrain", "probe", "fast_probe", "knn", "evaluate", "prepare", "demo")
 
 
 def find_job(name: str) -> ModuleType:

@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 # Mid tones: enough contrast on white and on near black
 COLOURS = ("#3b7dd8", "#e8722a", "#2f9e55", "#b04fc4", "#d6455d", "#1c9aa8", "#8a8d2b")
-_INK = "#010203"  # stands for the ink, replaced by the reader's own in the SVG
-_FADED = "#010204"
+INK = "#010203"  # stands for the ink, replaced by the reader's own in the SVG
+FADED = "#010204"
 _MANY = 120  # from that many points on, the curve is a running mean with the single values faint behind it
 
 Rows = Sequence[Mapping[str, Any]]
@@ -60,6 +60,7 @@ def pretrain_panels(config: Mapping[str, Any]) -> list[Panel]:
         Panel("Location loss", {"loss_location": "location"}, {"nothing learned": location}),
         Panel("Patch retrieval", {"accuracy_retrieval": "retrieval"}, {"chance": chance_retrieval}, percent=True),
         Panel("Location accuracy", {"accuracy_location": "location"}, {"chance": 1 / (grid * grid)}, percent=True),
+        *_watched_panels(),
         *_common_panels(),
     ]
 
@@ -71,6 +72,7 @@ def supervised_panels(classes: int) -> list[Panel]:
     return [
         Panel("Loss", {"loss": "training"}, untrained),
         Panel("Accuracy", {"accuracy_top1": "top-1, training batches"}, reference, percent=True),
+        *_watched_panels(),
         *_common_panels(),
     ]
 
@@ -85,6 +87,17 @@ def probe_panels(classes: int, random_init: float | None = None) -> list[Panel]:
         Panel("Loss", {"loss": "training"}, {"nothing learned": math.log(classes)} if classes else {}),
         Panel("Accuracy", accuracies, reference, percent=True),
         *_common_panels(),
+    ]
+
+
+def _watched_panels() -> list[Panel]:
+    """What `config.online` watches; a panel without data is not drawn."""
+    return [
+        Panel("Accuracy, watched", {"knn_top1": "kNN, evaluation images", "online_top1": "online head, training cells"}, percent=True),
+        Panel("Online head", {"online_loss": "loss"}),
+        Panel("Effective rank", {"rank_features": "features", "rank_embeddings": "embeddings"}),
+        Panel("Uniformity", {"uniformity_features": "features", "uniformity_embeddings": "embeddings"}, {"collapsed": 0.0}),
+        Panel("Alignment", {"alignment_embeddings": "embeddings"}),
     ]
 
 
@@ -116,21 +129,21 @@ def draw_panel(rows: Rows, panel: Panel, *, width: float = 4.6, height: float = 
         axes.plot(x, smooth, color=colour, linewidth=1.8, label=label, marker="o" if len(x) <= 12 else None, markersize=3.5)
     for number, (label, value) in enumerate(panel.reference.items()):
         style = ("--", ":", "-.")[number % 3]
-        axes.axhline(value * scale, color=_FADED, linewidth=1.1, linestyle=style, label=f"{label}, {_figure(value * scale)}{unit}")
-    axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=_INK)
-    axes.set_xlabel("epoch" if _has_epochs(rows) else "step", fontsize=9, color=_INK)
+        axes.axhline(value * scale, color=FADED, linewidth=1.1, linestyle=style, label=f"{label}, {_figure(value * scale)}{unit}")
+    axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=INK)
+    axes.set_xlabel("epoch" if _has_epochs(rows) else "step", fontsize=9, color=INK)
     _scale(axes, panel)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.tick_params(colors=_INK, labelsize=8.5, length=3)
-    axes.grid(True, color=_FADED, alpha=0.18, linewidth=0.7)
+    axes.tick_params(colors=INK, labelsize=8.5, length=3)
+    axes.grid(True, color=FADED, alpha=0.18, linewidth=0.7)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_FADED)
+        spine.set_color(FADED)
     entries = len(curves) + len(panel.reference)
     if entries > 2:  # a long legend would lie on the lines
-        figure.legend(fontsize=8, frameon=False, labelcolor=_INK, loc="outside lower center", ncols=2)
+        figure.legend(fontsize=8, frameon=False, labelcolor=INK, loc="outside lower center", ncols=2)
     elif entries == 2:
-        axes.legend(fontsize=8, frameon=False, labelcolor=_INK)
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
     return figure
 
 
@@ -147,7 +160,7 @@ def _scale(axes: Any, panel: Panel) -> None:
         axes.yaxis.set_minor_formatter(
             FuncFormatter(lambda value, _: _figure(value) if round(value / 10 ** math.floor(math.log10(value) + 1e-9)) in digits else "")
         )
-        axes.tick_params(which="minor", labelsize=8.5, colors=_INK, length=2)
+        axes.tick_params(which="minor", labelsize=8.5, colors=INK, length=2)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         if not panel.reference:  # rates and speeds are read against zero
@@ -162,7 +175,7 @@ def svg(figure: Figure) -> str:
     text = buffer.getvalue()
     text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL).strip()
     text = re.sub(r"font: (\S+ )?([\d.]+px) [^;\"]*", r"font: \g<1>\2 system-ui, sans-serif", text)
-    text = text.replace(_INK, "currentColor").replace(_FADED, "currentColor")
+    text = text.replace(INK, "currentColor").replace(FADED, "currentColor")
     style = "<style>svg{color:#26262b}@media(prefers-color-scheme:dark){svg{color:#d9d9de}}</style>"
     return re.sub(r"(<svg\b[^>]*>)", rf"\1{style}", text, count=1)
 

@@ -18,7 +18,21 @@ from jigclu_jax.config_check import with_new_fields
 from jigclu_jax.errors import UserError
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
-_HARMLESS = ("log", "log_every_steps", "force_config", "debug", "profile", "data.threads", "data.on_error", "eval_data.on_error")
+_HARMLESS = (
+    "log",
+    "log_every_steps",
+    "force_config",
+    "debug",
+    "profile",
+    "data.threads",
+    "data.on_error",
+    "eval_data.on_error",
+    "online.every_epochs",
+    "online.images",
+    "online.neighbours",
+    "online.rank_warning",
+    "online.eval_data",
+)
 # What a run writes up to its first checkpoint.
 _RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures", "profile", "nonfinite.json")
 _RESULT_FIELDS = (

@@ -1,0 +1,54 @@
+"""Features kept on disk under a key of everything that they depend on, so that a second evaluation starts from them."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jigclu_jax.atomic_file import write_file
+from jigclu_jax.evals.features import FeatureBank
+
+_FORMAT = 1
+_FIELDS = ("features", "labels", "indices")
+
+
+def bank_key(**parts: Any) -> str:
+    """Name of the bank that depends on these JSON values: digest of the weights, fingerprint of the images, sizes, dtype."""
+    return hashlib.sha256(json.dumps({"format": _FORMAT, **parts}, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def read_bank(folder: epath.PathLike, key: str) -> FeatureBank | None:
+    """The bank of that key; None where there is none, or a damaged one."""
+    path = _path(folder, key)
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            bank = FeatureBank(*(archive[name] for name in _FIELDS))
+    except Exception as error:  # whatever a damaged archive makes a reader raise
+        logging.warning("%s cannot be read (%s): its features are computed anew", path, type(error).__name__)
+        return None
+    return bank if bank.features.dtype == np.float32 and len(bank.features) == len(bank.labels) == len(bank.indices) else None
+
+
+def write_bank(folder: epath.PathLike, key: str, bank: FeatureBank, about: Mapping[str, Any]) -> epath.Path | None:
+    """Keep a bank, whole or not at all; None where the folder takes no file: the features are then computed again next time."""
+    path = _path(folder, key)
+    arrays = {name: getattr(bank, name) for name in _FIELDS} | {"about": np.array(json.dumps(about))}
+    try:
+        write_file(path, lambda file: np.savez(file, **arrays))
+    except OSError as error:
+        logging.warning("features are not kept, %s cannot be written: %s", path, error.strerror or error)
+        return None
+    return path
+
+
+def _path(folder: epath.PathLike, key: str) -> epath.Path:
+    return epath.Path(folder) / f"{key}.npz"
+
+
+__all__ = ["bank_key", "read_bank", "write_bank"]

@@ -1,0 +1,84 @@
+"""One pass of a frozen trunk over a source: the features that every quick evaluation starts from."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float32, Int32, Int64
+
+from jigclu_jax.device.mesh import batch_sharding, device_batches, replicated
+from jigclu_jax.errors import UserError
+from jigclu_jax.models import create_trunk
+from jigclu_jax.ops.normalize import normalize
+from jigclu_jax.ops.pool import global_average_pool
+
+# (params, stats, batch) -> (features float32[b, D], label, mask), whole on every device
+Forward = Callable[[Any, Any, Mapping[str, jax.Array]], tuple[jax.Array, jax.Array, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureBank:
+    """Features of the images of one source, in its order.
+
+    Attributes:
+      features: pooled features of the trunk, BatchNorm in eval mode.
+      labels: -1 where an image has none.
+      indices: each row's place in the source; images left out by on_error=skip have no row.
+    """
+
+    features: Float32[np.ndarray, "n d"]
+    labels: Int32[np.ndarray, " n"]
+    indices: Int64[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def compile_features(model: Mapping[str, Any], mesh: Mesh) -> Forward:
+    """The trunk that `model` describes (arch, stem, width, dtype), jitted over the mesh: batch sharded, results whole everywhere."""
+    trunk = create_trunk(model["arch"], stem=model["stem"], width=model["width"], dtype=model["dtype"])
+    whole = replicated(mesh)
+
+    def forward(params: Any, stats: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        features, _ = trunk.apply(params, stats, normalize(batch["image"], model["dtype"]), False)
+        return global_average_pool(features).astype(jnp.float32), batch["label"], batch["mask"]
+
+    return jax.jit(forward, in_shardings=(whole, whole, batch_sharding(mesh)), out_shardings=whole)
+
+
+def compute_features(
+    forward: Forward,
+    params: Any,
+    stats: Any,
+    batches: Iterator[dict[str, np.ndarray]],
+    mesh: Mesh,
+    say: Callable[[int], None] = lambda images: None,
+) -> FeatureBank:
+    """Features of every image of `batches` (`data/eval_stream.py`) that is no padding; `say(images done)` after each batch.
+
+    Raises:
+      UserError: no image is left, or a feature is not finite.
+    """
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    seen = done = 0
+    for batch in device_batches(batches, mesh):
+        features, label, mask = jax.device_get(forward(params, stats, batch))
+        places = np.flatnonzero(mask)
+        parts.append((features[places], label[places], seen + places))
+        seen += len(mask)
+        done += len(places)
+        say(done)
+    if not done:
+        raise UserError("no image of the source could be used: there are no features")
+    features, labels, indices = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if not np.isfinite(features).all():
+        bad = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
+        raise UserError(f"the features of image {indices[bad]} are not finite: the trunk's weights are damaged, or overflow in this dtype")
+    return FeatureBank(features, labels.astype(np.int32), indices.astype(np.int64))
+
+
+__all__ = ["FeatureBank", "Forward", "compile_features", "compute_features"]

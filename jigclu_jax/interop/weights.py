@@ -1,0 +1,97 @@
+"""A trunk from a file of weights that another program wrote: torchvision's ResNets, or the JigClu authors' checkpoints."""
+
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jigclu_jax.errors import UserError
+from jigclu_jax.interop.authors import from_authors
+from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision
+from jigclu_jax.models import ARCHITECTURES, create_trunk
+from jigclu_jax.models.architectures import architecture, stage_channels
+
+
+def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, Any]]:
+    """(params, stats, model) of the trunk in a file: `.npz` of a state dict's arrays, or `.pth` (needs PyTorch).
+
+    A checkpoint with the clustering and location heads is read as the authors', anything else as torchvision's; `model` holds
+    the fields arch, stem and width that its shapes tell.
+
+    Raises:
+      UserError: no such file, it cannot be read, or it holds no ResNet.
+    """
+    found = _read(epath.Path(path))
+    state = found.get("state_dict", found) if isinstance(found, Mapping) else found
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path}: holds {type(state).__name__}, not a state dict")
+    try:
+        if any("fc_clu.0.weight" in str(name) for name in state):
+            heads_too, stats_too = from_authors(state)
+            params, stats = heads_too["trunk"], stats_too["trunk"]
+        else:
+            # the prefix of a model that was trained on several GPUs
+            params, stats = from_torchvision({str(name).removeprefix("module."): value for name, value in state.items()})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return params, stats, model_of(params, stats, str(path))
+
+
+def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
+    """The config fields arch, stem and width of the trunk whose shapes these are; UserError, naming `where`, if there is none."""
+    stem = "imagenet" if params["conv1"]["kernel"].shape[0] == 7 else "small"
+    last = params["layer4"]["block0"]
+    # channels are rounded: the widest layer tells the multiplier best, and it is a round number as a rule
+    channels, whole = (last["conv3"], 2048) if "conv3" in last else (last["conv2"], 512)
+    exact = channels["kernel"].shape[-1] / whole
+    wanted = _shapes((params, stats))
+    for width in dict.fromkeys((round(exact, 2), exact)):
+        for arch in ARCHITECTURES:
+            if width <= 0 or not _likely(arch, params, width):  # building a deep trunk to see its shapes takes seconds
+                continue
+            trunk = create_trunk(arch, stem=stem, width=width)
+            if _shapes(jax.eval_shape(trunk.init, jax.random.key(0))) == wanted:
+                return {"arch": arch, "stem": stem, "width": width}
+    raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {exact:g}")
+
+
+def _likely(name: str, params: NumpyTree, width: float) -> bool:
+    """Whether blocks, their kind and the first 3x3 kernel are those of the architecture."""
+    arch = architecture(name)
+    blocks = tuple(len(params[f"layer{stage}"]) for stage in range(1, 5))
+    first = params["layer1"]["block0"]
+    inner = stage_channels(arch, 0, width)[0]
+    kernel = first["conv2"]["kernel"].shape
+    return blocks == arch.blocks and arch.bottleneck == ("conv3" in first) and kernel[2:] == (inner // arch.groups, inner)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _read(path: epath.Path) -> Any:
+    if not path.exists() or path.is_dir():
+        raise UserError(f"{path}: no such file of weights")
+    if path.suffix == ".npz":
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive}
+        except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:  # TypeError: a single array
+            raise UserError(f"{path}: cannot be read as an .npz file: {type(error).__name__}") from None
+    if path.suffix not in (".pth", ".pt", ".tar"):
+        raise UserError(f"{path}: weights are read from .npz, .pth, .pt and .pth.tar files")
+    try:
+        import torch
+    except ImportError:
+        raise UserError(f"{path}: a file of PyTorch needs PyTorch to be read: pip install torch, or save its arrays as .npz") from None
+    try:
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise UserError(f"{path}: cannot be read as a file of PyTorch: {type(error).__name__}") from None
+
+
+__all__ = ["load_weights", "model_of"]

@@ -1,0 +1,113 @@
+"""The evaluations on features, each from two banks to the fields of result.json: what `fast_probe`, `knn` and `evaluate` share."""
+
+import time
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+from ml_collections import ConfigDict
+
+from jigclu_jax.device import distributed
+from jigclu_jax.evals.bootstrap import accuracy_interval
+from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
+from jigclu_jax.evals.heads import Recipe, hits
+from jigclu_jax.evals.knn import knn_predictions, nearest
+from jigclu_jax.jobs.banks import Banks, Sets
+from jigclu_jax.jobs.counting import counter
+from jigclu_jax.jobs.trunks import Trunk
+
+
+def settings_of(config: ConfigDict) -> Settings:
+    """`config.probe` as the probe takes it."""
+    probe = config.probe
+    recipe = Recipe(probe.epochs, probe.batch_size, probe.momentum, config.seed)
+    return Settings(probe.learning_rates, probe.weight_decays, recipe, probe.standardise, probe.held_out, probe.refit)
+
+
+def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str, Any], Probed]:
+    """The grid of heads, and the classifiers beside it that `config.probe.checks` names."""
+    begun = time.monotonic()
+    settings, classes, labels = settings_of(config), len(sets.classes), banks.test.labels
+    says = {
+        part: counter(f"{len(settings.pairs)} heads" if part == "heads" else "the chosen head on all training images")
+        for part in ("heads", "refit")
+    }
+    rows = len(banks.train)
+
+    def say(part: str, epoch: int) -> None:
+        says[part](epoch * rows, settings.recipe.epochs * rows)
+
+    found = fast_probe(banks.train, banks.test, classes, settings, say)
+    fields = _top1("probe_top1_last", hits(found.scores, labels), config.seed)
+    fields |= {
+        "probe_top5_last": float(np.mean(hits(found.scores, labels, 5))),
+        "protocol": "linear heads on features of the frozen trunk, no augmentation",
+        "head": {"learning_rate": found.learning_rate, "weight_decay": found.weight_decay, "held_out_top1": found.held_out_top1},
+        "heads": [dict(zip(("learning_rate", "weight_decay", "held_out_top1"), head, strict=True)) for head in found.heads],
+        "seconds_heads": time.monotonic() - begun,
+    }
+    if "ridge" in config.probe.checks:
+        scores, penalty = ridge_scores(banks.train, banks.test, classes, settings)
+        fields |= _top1("ridge_top1", hits(scores, labels), config.seed) | {"ridge_penalty": penalty}
+    if "lbfgs" in config.probe.checks:
+        scores = lbfgs_scores(banks.train, banks.test, classes, settings, found.weight_decay)
+        fields |= _top1("lbfgs_top1", hits(scores, labels), config.seed)
+    return fields, found
+
+
+def knn_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str, Any], dict[str, Int[np.ndarray, " n"]]]:
+    """Weighted and plain votes for every number of neighbours: fields, and the predictions by name."""
+    say = counter(f"neighbours among {len(banks.train)} images")
+    similarity, index = nearest(
+        banks.test.features, banks.train.features, max(config.knn.neighbours), lambda done: say(done, len(banks.test))
+    )
+    predictions = knn_predictions(similarity, banks.train.labels[index], len(sets.classes), config.knn.neighbours, config.knn.temperature)
+    fields: dict[str, Any] = {}
+    for name, predicted in predictions.items():
+        fields |= _top1(f"knn_top1_{name}", predicted == banks.test.labels, config.seed)
+    return fields, predictions
+
+
+def common_fields(config: ConfigDict, trunk: Trunk, banks: Banks, sets: Sets) -> dict[str, Any]:
+    """What every evaluation says about itself."""
+    return {
+        "job": config.job,
+        "seed": config.seed,
+        "trunk": trunk.origin,
+        "model": trunk.model,
+        "checkpoint": str(config.checkpoint) or None,
+        "checkpoint_step": trunk.step,
+        "weights": str(config.weights) or None,
+        "trunk_digest": trunk.digest,
+        "trunk_unchanged": True,  # else the features would have been refused
+        "classes": len(sets.classes),
+        "train_images": len(banks.train),
+        "test_images": len(banks.test),
+        "images_skipped": len(sets.train) + len(sets.test) - len(banks.train) - len(banks.test),
+        "oddities": list(banks.oddities),
+    }
+
+
+def of_random_trunk(fields: dict[str, Any]) -> dict[str, Any]:
+    """The accuracies among the fields, named as those of a trunk with random weights."""
+    names = {"probe_top1_last": "probe_top1_random_init"}
+    found = {}
+    for name, value in fields.items():
+        bare = name.removesuffix("_interval")
+        if "_top1" in bare:
+            found[names.get(bare, f"{bare}_random_init") + name.removeprefix(bare)] = value
+    return found
+
+
+def say_result(fields: dict[str, Any]) -> None:
+    """One line for each accuracy with its interval, on the process that speaks."""
+    if not distributed.is_main():
+        return
+    for name, value in fields.items():
+        if "_top1" in name and isinstance(value, float):
+            low, high = fields[f"{name}_interval"]
+            print(f"{name} {100 * value:.2f} %  (95 % interval {100 * low:.2f} to {100 * high:.2f})", flush=True)
+
+
+def _top1(name: str, right: Bool[np.ndarray, " n"], seed: int) -> dict[str, Any]:
+    return {name: float(np.mean(right)), f"{name}_interval": list(accuracy_interval(right, seed))}
