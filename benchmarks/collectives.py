@@ -3,6 +3,7 @@
     python benchmarks/collectives.py                             # ResNet-18 and ResNet-50, batch 256, 224 pixels, 8 devices
     python benchmarks/collectives.py --archs resnet50 --image-size 64 --batch-size 64
     python benchmarks/collectives.py --small                     # a thin ResNet-18 on 32 pixels, for a try
+    python benchmarks/collectives.py --small --accumulate 2      # micro-batches; --shard-state: optimizer's state shared by devices
 
 The step is that of `configs/pretrain_imagenet.py` as a job compiles it, on fake CPU devices, compiled and never run (a compiler for
 another accelerator may group the same arrays otherwise). One JSON row a group: bytes of the arrays that are summed over or
@@ -13,6 +14,7 @@ they form a ring. The groups:
 - embeddings: what the losses gather, embeddings, cluster ids and denominators; least: the embeddings once.
 - batchnorm forward: moments; least: a mean and a variance for each channel.
 - batchnorm backward: sums beyond the gradients of scale and bias; least: none, for those two are the sums that are needed.
+- parameters: gathered after an update where devices share the optimizer's state.
 - scalars: losses and metrics. other: anything else; least: none.
 """
 
@@ -30,6 +32,7 @@ from pathlib import Path
 from rows import print_row
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "pretrain_imagenet.py"
+GROUPS = ("gradients", "embeddings", "batchnorm forward", "batchnorm backward", "parameters", "scalars", "other")
 FLOAT32 = 4
 
 
@@ -41,13 +44,17 @@ class Step:
       text: the program.
       parameters: the shape of each parameter.
       channels: of every BatchNorm.
+      patches: rows of the losses.
       embeddings: bytes of all embeddings.
+      work: FLOP of the step for an image, as XLA counts them.
     """
 
     text: str
     parameters: list[tuple[int, ...]]
     channels: list[int]
+    patches: int
     embeddings: int
+    work: float
 
 
 def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
@@ -75,14 +82,17 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
         "location": jax.ShapeDtypeStruct((batch, grid, grid), jnp.int32),
     }
     mesh, method, optimizer = create_mesh(), create_method(config), create_optimizer(config.optimizer)
-    state = abstract_state(method, optimizer, mesh)
-    step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 10, 1), 10), mesh)
-    compiled = step.lower(state, shapes).compile()  # type: ignore[attr-defined]
+    state = abstract_state(method, optimizer, mesh, shard=arguments.shard_state)
+    update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=arguments.accumulate)
+    step = compile_step(method, update, mesh, target=state)
+    lowered = step.lower(state, shapes)  # type: ignore[attr-defined]
     return Step(
-        compiled.as_text(),
+        lowered.compile().as_text(),
         [leaf.shape for leaf in jax.tree.leaves(state.params)],
         [leaf.size for path, leaf in jax.tree.leaves_with_path(state.stats) if "mean" in jax.tree_util.keystr(path)],
+        batch * grid**2,
         batch * grid**2 * config.head.embedding_dim * FLOAT32,
+        lowered.cost_analysis()["flops"] / batch,
     )
 
 
@@ -92,35 +102,36 @@ def alike(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def print_groups(step: Step, arch: str, arguments: argparse.Namespace) -> None:
-    """In the child: one row for each group, and one for all."""
+    """In the child: the work for an image, one row for each group, and one for all."""
     from hlo import Sent, collectives
 
-    parameters = collections.Counter(alike(shape) for shape in step.parameters)
-    moments = collections.Counter((size,) for size in step.channels * 2)
-    groups: dict[str, list[Sent]] = {
-        name: [] for name in ("gradients", "embeddings", "batchnorm forward", "batchnorm backward", "scalars", "other")
-    }
+    shapes, channels = [alike(shape) for shape in step.parameters], set(step.channels)
+    left = collections.Counter(shapes * arguments.accumulate)
+    groups: dict[str, list[Sent]] = {name: [] for name in GROUPS}
     for sent in collectives(step.text):
         backward, shape = "transpose(" in sent.made_by, alike(sent.shape)
-        if sent.kind == "all-gather" and sent.shape[:1] == (arguments.batch_size * 4,):
+        if sent.kind == "all-gather" and sent.shape[:1] == (step.patches,):
             name = "embeddings"
+        elif sent.kind == "all-gather" and shape in shapes:
+            name = "parameters"
         elif not shape:
             name = "scalars"
-        elif backward and parameters[shape]:
-            name, parameters[shape] = "gradients", parameters[shape] - 1
-        elif not backward and moments[shape]:
-            name, moments[shape] = "batchnorm forward", moments[shape] - 1
+        elif backward and shape in shapes and (len(shape) > 1 or left[shape] > 0):
+            name, left[shape] = "gradients", left[shape] - 1
+        elif len(shape) == 1 and shape[0] in channels:
+            name = "batchnorm backward" if backward else "batchnorm forward"
         else:
-            name = "batchnorm backward" if backward and len(shape) == 1 else "other"
+            name = "other"
         groups[name].append(sent)
-    missing = parameters.total()
+    missing = sum(count for shape, count in left.items() if count > 0)
     if missing:
-        raise SystemExit(f"{missing} parameters have no gradient among what is sent: the reading of the HLO is wrong")
+        raise SystemExit(f"{missing} arrays of parameters have no gradient among what is sent: the reading of the HLO is wrong")
     least = {
         "gradients": FLOAT32 * sum(map(math.prod, step.parameters)),
         "embeddings": step.embeddings,
         "batchnorm forward": 2 * FLOAT32 * sum(step.channels),
     }
+    print_row(f"collectives {arch} work", round(step.work / 1e9, 2), "GFLOP/image", image_size=arguments.image_size)
     groups["all"] = [sent for group in groups.values() for sent in group]
     for name, group in groups.items():
         print_row(
@@ -138,6 +149,8 @@ def print_groups(step: Step, arch: str, arguments: argparse.Namespace) -> None:
             batch_size=arguments.batch_size,
             image_size=arguments.image_size,
             dtype=arguments.dtype,
+            accumulate=arguments.accumulate,
+            shard_state=arguments.shard_state,
         )
 
 
@@ -147,12 +160,14 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--accumulate", type=int, default=1, help="micro-batches of the batch")
+    parser.add_argument("--shard-state", action="store_true")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--small", action="store_true", help="a thin ResNet-18, batch 16, 32 pixels")
+    parser.add_argument("--small", action="store_true", help="a thin ResNet-18, batch 24, 32 pixels")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.small:
-        arguments.archs, arguments.batch_size, arguments.image_size = "resnet18", 16, 32
+        arguments.archs, arguments.batch_size, arguments.image_size = "resnet18", 24, 32
     if not arguments.child:  # the number of devices is fixed when JAX starts
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(arguments.devices)}
         sys.exit(subprocess.run([sys.executable, __file__, *sys.argv[1:], "--child"], env=environment, check=False).returncode)

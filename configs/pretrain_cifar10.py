@@ -29,6 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.image_size = 64
     config.data.min_side = 1
     config.augment.blur_probability = 0.0
+    config.online.eval_data.update({"split": "test", "resize": 32, "crop": 32})
     if config.method == "supervised":
         config.data.image_size = 32
         config.augment = crop_augment_config()

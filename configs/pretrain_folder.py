@@ -29,6 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.source, config.data.split = "folder", ""
     config.data.image_size, config.data.grid = args["image_size"], args["grid"]
     config.log_every_steps = 20
+    config.online.eval_data.update({"resize": round(args["image_size"] * 8 / 7), "crop": args["image_size"]})
     if config.method == "supervised":
         config.data.split, config.data.min_side = "train", 1
         config.augment = crop_augment_config()

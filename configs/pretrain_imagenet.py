@@ -37,4 +37,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.dtype = "bfloat16" if args["bfloat16"] else "float32"
     config.data.source, config.data.name, config.data.split = "tfds", "imagenet2012", "train"
     config.data.min_side = 1  # ImageNet has images smaller than a patch; the authors' code enlarges them
+    config.online.eval_data.split = "validation"
     return config

@@ -4,9 +4,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from jigclu_jax import cli
-from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError
+from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.stop import STOP
 
 DONE, FAILED, USER_ERROR, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -18,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # would set the first one to 1 on import. Without oneDNN batches are also the same on every sort of CPU.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    workdir = ""
     try:
         STOP.install()
         config, workdir = cli.parse(sys.argv[1:] if arguments is None else arguments)
@@ -28,19 +31,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"error: {error}", USER_ERROR)
     except Preempted as error:
         return _say(f"stopped: {error}", STOPPED)
-    except NonFiniteError as error:
+    except (NonFiniteError, PeerError) as error:
         return _say(f"failed: {error}", FAILED)
     except KeyboardInterrupt:
         return _say("interrupted: what was saved stays, start the same command again to go on", INTERRUPTED)
-    except Exception:
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        if _peers() and _peers().lost_contact(error):
+            return _say(f"failed: lost contact to another process of this run ({text})", FAILED)
+        full = disk_error(error, workdir)  # also while result and report are written
+        if full:
+            return _say(f"error: {full}", USER_ERROR)
         traceback.print_exc()
-        return FAILED
+        return _leave(f"{type(error).__name__}: {text}", FAILED)
     return DONE
 
 
 def _say(text: str, code: int) -> int:
     print(text, file=sys.stderr, flush=True)
+    return _leave(text.partition(": ")[2], code)
+
+
+def _leave(text: str, code: int) -> int:
+    if code != STOPPED and _peers():  # which all processes do together
+        _peers().leave(code, text)
     return code
+
+
+def _peers() -> Any:
+    """What ties this process to the others of its run, once there may be others; a mistake in the command line needs no JAX."""
+    return sys.modules.get("jigclu_jax.device.peers")
 
 
 if __name__ == "__main__":

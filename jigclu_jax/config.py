@@ -104,7 +104,7 @@ def model_config() -> ConfigDict:
             "stem": "imagenet",  # imagenet: 7x7 stride 2 and max-pool; small: 3x3 stride 1, for images under about 96 pixels
             "width": 1.0,  # multiplies every channel count
             "dtype": "float32",  # compute: float32 | bfloat16 | float64; parameters, statistics and loss stay float32
-            "remat": False,  # True: residual blocks are computed again for their gradient: less memory, more time
+            "remat": False,  # True: residual blocks are computed again for their gradient: less memory, more time; no use on a CPU
         }
     )
 
@@ -149,6 +149,20 @@ def saving_field(config: Mapping[str, Any] | ConfigDict) -> str:
     return "saving" if "saving" in config else "checkpoint"
 
 
+def online_config() -> ConfigDict:
+    """What is watched while a trunk is pretrained (jobs/watching.py); all of it off, and none of it moves the trunk."""
+    return ConfigDict(
+        {
+            "head": False,  # a linear classifier behind stop_gradient, trained beside on the labels of the montages' images
+            "every_epochs": 0,  # > 0: kNN (where there are labels), effective rank, alignment and uniformity that often
+            "images": 4096,  # at most that many of training, and of eval_data, drawn with the run's seed
+            "neighbours": 20,  # of the weighted vote
+            "rank_warning": 2.0,  # an effective rank below it is told as a collapse
+            "eval_data": eval_config(),  # split of the images to classify, and the size of all images that are watched
+        }
+    )
+
+
 def run_config(job: str) -> ConfigDict:
     """Fields that every training job has."""
     return ConfigDict(
@@ -163,6 +177,8 @@ def run_config(job: str) -> ConfigDict:
             "log_every_steps": 50,
             "force_config": False,  # True: go on in a workdir although its config differs
             "log": {"tensorboard": True, "pictures": True},
+            "profile": "",  # "A-B": trace steps A to B into DIR/profile; "N": the N steps after the first
+            "debug": {"nans": False},  # True: stop at the operation that makes the first NaN, named; slow
         }
     )
 
@@ -183,6 +199,7 @@ def pretrain_config() -> ConfigDict:
                 "cluster_weight": 1.0,
                 "location_weight": 1.0,
             },
+            "online": online_config(),
             "checkpoint": saving_config("accuracy_retrieval"),
             "head": {"embedding_dim": 128, "decouple_size": 0},  # 0: 8 for m = 2, else see ops/decouple.py
         }
@@ -224,64 +241,6 @@ def probe_config() -> ConfigDict:
     return config
 
 
-def head_grid_config() -> ConfigDict:
-    """Linear heads on cached features: one for each pair of a rate and a decay, all trained together (`evals/heads.py`)."""
-    return ConfigDict(
-        {
-            "learning_rates": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
-            "weight_decays": (0.0, 1e-4, 1e-3, 1e-2),
-            "epochs": 100,
-            "batch_size": 256,
-            "momentum": 0.9,
-            "standardise": True,  # features to mean 0 and deviation 1 by those of training; False: as the trunk gives them
-            "held_out": 0.1,  # share of every class of the training images by which the head is chosen; never the evaluation's
-            "refit": True,  # the chosen pair trained once more on all training images; False: the head that was chosen
-            "checks": ("ridge", "lbfgs"),  # classifiers without a learning rate beside it
-        }
-    )
-
-
-def knn_vote_config() -> ConfigDict:
-    """k nearest neighbours by cosine (Wu et al., CVPR 2018)."""
-    return ConfigDict({"neighbours": (20, 200), "temperature": 0.07})
-
-
-def _features_config(job: str) -> ConfigDict:
-    """Fields of every evaluation on features: which trunk, which images, where features are kept."""
-    data = source_config()
-    data.min_side = 1
-    return ConfigDict(
-        {
-            "job": job,
-            "seed": 0,
-            "checkpoint": "",  # the workdir of a pretraining run; or
-            "weights": "",  # a file of torchvision's or the authors' weights: .npz, or .pth where PyTorch is installed
-            "checkpoint_which": "last",  # last | best | a step's number
-            "random_init": False,  # True: also evaluate a trunk with the same architecture and random weights
-            "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32"},  # "" and 0: as the checkpoint says; else they must agree
-            "data": data,  # training images, resized and cropped as eval_data says
-            "eval_data": eval_config(),
-            "eval_batch_size": 256,  # images a batch of the trunk's one pass
-            "cache": "",  # folder for features; "": `features` beside the workdir; "none": they are not kept
-            "force_config": False,
-        }
-    )
-
-
-def fast_probe_config() -> ConfigDict:
-    """A linear probe on features computed once, without augmentation."""
-    config = _features_config("fast_probe")
-    config.probe = head_grid_config()
-    return config
-
-
-def knn_config() -> ConfigDict:
-    """k-nearest-neighbour accuracy of features computed once."""
-    config = _features_config("knn")
-    config.knn = knn_vote_config()
-    return config
-
-
 def prepare_config() -> ConfigDict:
     """Images of any source into shards that are quick to read (`data/shards.py`), or their check."""
     return ConfigDict(
@@ -304,12 +263,9 @@ def prepare_config() -> ConfigDict:
 __all__ = [
     "crop_augment_config",
     "eval_config",
-    "fast_probe_config",
-    "head_grid_config",
-    "knn_config",
-    "knn_vote_config",
     "model_config",
     "montage_augment_config",
+    "online_config",
     "optimizer_config",
     "pipeline_config",
     "prepare_config",

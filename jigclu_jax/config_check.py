@@ -1,11 +1,15 @@
 """Fields of a config and their ranges, checked before anything is written."""
 
+import json
 import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import fast_probe_config, knn_config, prepare_config, pretrain_config, probe_config, saving_field
+from jigclu_jax.config import prepare_config, pretrain_config, probe_config, saving_field
+from jigclu_jax.config_evals import evaluate_config, fast_probe_config, knn_config
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.config_studies import ablation_config, compare_config, finetune_config
 from jigclu_jax.errors import UserError
@@ -16,11 +20,13 @@ _COMPLETE = {
     "probe": probe_config,
     "fast_probe": fast_probe_config,
     "knn": knn_config,
+    "evaluate": evaluate_config,
     "finetune": finetune_config,
     "ablation": ablation_config,
     "compare": compare_config,
     "prepare": prepare_config,
 }
+_ALWAYS_THERE = {"seed", "data"}  # sections of every config that was ever stored
 _AT_LEAST_ONE = (
     "batch_size",
     "accumulate",
@@ -29,6 +35,10 @@ _AT_LEAST_ONE = (
     "eval_every_epochs",
     "eval_data.resize",
     "eval_data.crop",
+    "online.images",
+    "online.neighbours",
+    "online.eval_data.resize",
+    "online.eval_data.crop",
     "head.embedding_dim",
     "data.image_size",
     "data.grid",
@@ -57,6 +67,9 @@ _NOT_NEGATIVE = (
     "head.decouple_size",
     "head_multiplier",
     "search.epochs",
+    "online.every_epochs",
+    "online.rank_warning",
+    "online.eval_data.limit",
 )
 STARTS = ("checkpoint", "weights", "random")
 
@@ -90,6 +103,27 @@ def check_fields(config: ConfigDict, where: str) -> None:
             raise UserError(f"{where}: config.{name}={value!r} is of type {type(value).__name__}, it must be {kind.__name__}")
 
 
+def with_new_fields(tree: dict[str, Any]) -> dict[str, Any]:
+    """A stored config (JSON types) with the fields that came after it was stored: their defaults keep what it computed.
+
+    What lacks whole sections that every version had is left as it is, for `check_fields` to refuse.
+    """
+    filled = {name: with_new_fields(value) if isinstance(value, dict) and "job" in value else value for name, value in tree.items()}
+    job = str(filled.get("job"))
+    if job not in _COMPLETE or not filled.keys() >= _ALWAYS_THERE:
+        return filled
+
+    def fill(node: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+        both = {name: fill(value, defaults[name]) if _are_groups(value, defaults.get(name)) else value for name, value in node.items()}
+        return {**defaults, **both}
+
+    return fill(filled, json.loads(_COMPLETE[job]().to_json()))
+
+
+def _are_groups(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
+
+
 def check_run(config: ConfigDict) -> None:
     """Refuse numbers that no run can work with.
 
@@ -104,6 +138,8 @@ def check_run(config: ConfigDict) -> None:
             good = math.isfinite(value) and (value > 0 if low is None else value >= low)
             if not good:
                 raise UserError(f"config.{name}={value} must be {text}")
+    if "profile" in config:
+        profile_window(config.profile, 0)
     if "head" in config and config.head.decouple_size % config.data.grid:
         raise UserError(
             f"config.head.decouple_size={config.head.decouple_size} must be a multiple of config.data.grid={config.data.grid}, or 0"
@@ -115,9 +151,10 @@ def check_run(config: ConfigDict) -> None:
     _check_optimizer(config.optimizer)
     if config.data.augment not in AUGMENT_PLACES:
         raise UserError(f"config.data.augment={config.data.augment!r} is unknown: use 'host', 'device' or 'resident'")
-    for field in ("data", "eval_data"):
-        if field in config and config[field].on_error not in ("stop", "skip"):
-            raise UserError(f"config.{field}.on_error={config[field].on_error!r} is unknown: use 'stop' or 'skip'")
+    for field in ("data", "eval_data", "online.eval_data"):
+        value = _at(config, f"{field}.on_error")
+        if value not in (None, "stop", "skip"):
+            raise UserError(f"config.{field}.on_error={value!r} is unknown: use 'stop' or 'skip'")
     field = saving_field(config)
     if config[field].best_mode not in ("max", "min"):
         raise UserError(f"config.{field}.best_mode={config[field].best_mode!r} is unknown: use 'max' or 'min'")
@@ -141,6 +178,25 @@ def _check_optimizer(config: ConfigDict) -> None:
     ):
         if not all(map(good, config[name])) or (name == "betas" and len(config[name]) != 2):
             raise UserError(f"config.optimizer.{name}={config[name]} must hold {text}")
+
+
+def profile_window(text: str, done: int) -> tuple[int, int] | None:
+    """First and last step of `config.profile`, counted from 1; None for "".
+
+    Args:
+      text: "A-B" for these steps, "N" for the N steps after the first of this process, which compiles.
+      done: steps made before this process started.
+
+    Raises:
+      UserError: neither of these.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise UserError(f"config.profile={text!r} is no span of steps: give 'A-B' for steps A to B, or 'N' for N steps after the first")
+    return (first, last) if "-" in text else (done + 2, done + 1 + first)
 
 
 def check_prepare(config: ConfigDict) -> None:

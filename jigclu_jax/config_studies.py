@@ -2,15 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import (
-    crop_augment_config,
-    eval_config,
-    fast_probe_config,
-    pipeline_config,
-    pretrain_config,
-    run_config,
-    saving_config,
-)
+from jigclu_jax.config import crop_augment_config, eval_config, pipeline_config, pretrain_config, run_config, saving_config
+from jigclu_jax.config_evals import fast_probe_config
 
 
 def finetune_config() -> ConfigDict:

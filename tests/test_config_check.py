@@ -1,6 +1,8 @@
 """Configs that no run can work with are refused, each field by its name."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -8,7 +10,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import pretrain_config, probe_config
 from jigclu_jax.config_check import check_best_metric, check_fields, check_run
 from jigclu_jax.errors import UserError
-from jigclu_jax.train.workdir import config_as_dict, config_from_dict
+from jigclu_jax.train.workdir import config_as_dict, config_from_dict, read_config
 
 
 @pytest.mark.parametrize("make", [pretrain_config, probe_config])
@@ -117,6 +119,17 @@ def test_the_configs_inside_a_demo_are_checked() -> None:
     demo = ConfigDict({"job": "demo", "seed": 0, "pretrain": pretrain_config(), "probe": inside})
     with pytest.raises(UserError, match=r"^x.py, config.probe: config.eval_every_epochs is missing"):
         check_fields(demo, "x.py")
+
+
+def test_a_config_that_was_stored_before_a_field_came_gets_its_default(tmp_path: Path) -> None:
+    config = _with(pretrain_config(), "seed", 5)
+    tree = config_as_dict(config)
+    del tree["profile"], tree["debug"], tree["optimizer"]["momentum"]
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    assert read_config(tmp_path).to_dict() == config.to_dict()
+    demo = {"job": "demo", "seed": 0, "pretrain": tree}
+    (tmp_path / "config.json").write_text(json.dumps(demo))
+    assert read_config(tmp_path).pretrain.to_dict() == config.to_dict()
 
 
 def test_the_best_metric_must_be_measured() -> None:

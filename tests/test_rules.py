@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # The way of an image through the program; each imports what stands before it.
 FOLDERS = ("data", "ops", "device", "models", "losses", "methods", "train", "evals", "interop", "report", "jobs")
 # Plain modules at the root that every folder may use, and the last folder of FOLDERS that the others may.
-COMMON = ("errors", "config", "config_args", "config_check", "config_override", "config_studies", "atomic_file")
+COMMON = ("errors", "config", "config_args", "config_check", "config_evals", "config_override", "config_studies", "atomic_file")
 ABOVE = {"encoder": "train", "cli": "train", "__main__": "jobs", "__init__": "train"}
 MOST_LINES = {"jigclu_jax": 350, "configs": 150, "tests": 400, "benchmarks": 350, "notebooks": 350, "launch": 350}
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "clu", "grain", "array_record"}
@@ -163,6 +163,7 @@ def test_a_training_step_is_jitted_in_one_place() -> None:
         "jigclu_jax.device.feed",  # one batch outside of a step: pictures and measurements
         "jigclu_jax.train.state",  # making the state at step 0
         "jigclu_jax.evals.classification",  # counting right answers
+        "jigclu_jax.evals.embeddings",  # the cells of a montage batch
         "jigclu_jax.evals.features",  # the trunk's one pass
         "jigclu_jax.evals.heads",  # linear heads on features
         "jigclu_jax.evals.knn",  # nearest neighbours of a chunk

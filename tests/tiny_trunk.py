@@ -82,12 +82,11 @@ def tiny_step(
     return create_state(method, optimizer, 0, target), compile_step(method, update, mesh, feed, target)
 
 
-def step_memory(*, batch: int, accumulate: int = 1, unroll: bool = True, remat: bool = False, blocks: int = 1, side: int = 32) -> int:
-    """Bytes of temporaries of a compiled step."""
+def step_memory(*, batch: int, accumulate: int) -> int:
+    """Bytes of temporaries of a compiled step whose micro-batches run in a loop."""
     config = pretrain_config()
-    config.model.remat = remat
-    method, optimizer = tiny_method(config, blocks=blocks), create_optimizer(config.optimizer)
+    method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=accumulate)
     state = jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0)))
-    step = jax.jit(lambda state, batch: train_step(method, update, state, batch, unroll=unroll))
-    return step.lower(state, tiny_batch(batch, side=side)).compile().memory_analysis().temp_size_in_bytes
+    step = jax.jit(lambda state, batch: train_step(method, update, state, batch, unroll=False))
+    return step.lower(state, tiny_batch(batch, side=32)).compile().memory_analysis().temp_size_in_bytes

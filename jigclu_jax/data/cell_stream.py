@@ -26,13 +26,24 @@ _TASK = 8  # images a thread takes at once: their random numbers are drawn toget
 class CellStream(Iterator[dict[str, np.ndarray]]):
     """Iterator over batches of this host, at the same steps those of `data/pipeline.py` before colour, blur and flip.
 
-    Yields image uint8[b, S, S, 3], augment float32[b, m, m, 12] (`Draws.pack()` of each cell) and the labels of `IndexStream`. Raises
+    Yields image uint8[b, S, S, 3], augment float32[b, m, m, 12] (`Draws.pack()` of each cell) and the labels of `IndexStream`, in a
+    montage batch those of its images only if `labelled`. Raises
     ImageError for an image that cannot be used (data.on_error=stop), UserError where none can.
     """
 
-    def __init__(self, reader: ImageReader, augment_config: ConfigDict, plan: Plan, *, threads: int, seed: int, **options: Any) -> None:
+    def __init__(
+        self,
+        reader: ImageReader,
+        augment_config: ConfigDict,
+        plan: Plan,
+        *,
+        threads: int,
+        seed: int,
+        labelled: bool = False,
+        **options: Any,
+    ) -> None:
         source = reader.source
-        self._labels = source.labels if options["view"] == "crop" else None
+        self._labels = source.labels if labelled or options["view"] == "crop" else None
         self._indices = IndexStream(len(source), self._labels, plan, seed=seed, **options)
         self._reader, self._augment, self._plan, self._seed = reader, augment_config, plan, seed
         self._pool = ThreadPoolExecutor(threads or max(os.cpu_count() or 1, 2), "cells")
@@ -63,13 +74,15 @@ class CellStream(Iterator[dict[str, np.ndarray]]):
         # where the patches of each image go: row j holds the cells of one image, in location order
         if "cluster" in grids:
             cells = np.lexsort((grids["location"].reshape(-1), grids["cluster"].reshape(-1))).reshape(share, m * m)
+            images = np.arange(share)
         else:
-            cells = np.flatnonzero(grids["mask"])[:, None]
+            images = np.flatnonzero(grids["mask"])
+            cells = images[:, None]
         epoch, example = int(grids["epoch"][0]), grids["example"].reshape(-1)
-        parts = [cells[start : start + _TASK] for start in range(0, len(cells), _TASK)]
-        return batch, [self._pool.submit(self._fill, batch, epoch, example[part[:, 0]], part) for part in parts]
+        parts = [slice(start, start + _TASK) for start in range(0, len(cells), _TASK)]
+        return batch, [self._pool.submit(self._fill, batch, epoch, example[cells[part, 0]], images[part], cells[part]) for part in parts]
 
-    def _fill(self, batch: dict[str, np.ndarray], epoch: int, examples: np.ndarray, cells: np.ndarray) -> None:
+    def _fill(self, batch: dict[str, np.ndarray], epoch: int, examples: np.ndarray, images: np.ndarray, cells: np.ndarray) -> None:
         if self._closed:
             return
         plan, side, resize = self._plan, self._plan.side, resizer()
@@ -86,7 +99,7 @@ class CellStream(Iterator[dict[str, np.ndarray]]):
                 target = batch["image"][montage, row * side : (row + 1) * side, column * side : (column + 1) * side]
                 target[:] = np.asarray(resize(image.crop(box), side))
             if self._labels is not None:
-                batch["label"][places[0]] = self._labels[used]
+                batch["label"][images[number]] = self._labels[used]
 
     @property
     def skipped(self) -> dict[int, str]:

@@ -17,8 +17,9 @@ class IndexStream(Iterator[dict[str, np.ndarray]]):
     """Iterator over the cell grids of steps start_step..stop_step of this host, a few kilobytes a step.
 
     Yields example, cluster, location int32[b, m, m] (the image in the data set, its position in the global batch, the patch's
-    place in it) and epoch int32[b]; for single crops (m = 1) instead of cluster and location label int32[b] (-1: none) and mask
-    bool[b] (False: padding of an epoch's last batch).
+    place in it) and epoch int32[b], with `labels` also label int32[b], that of the image whose cluster id is the label's place in the
+    global batch; for single crops (m = 1) instead of cluster and location label int32[b] (-1: none) and mask bool[b] (False: padding
+    of an epoch's last batch).
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class IndexStream(Iterator[dict[str, np.ndarray]]):
         batch: dict[str, np.ndarray] = {"epoch": np.full(len(examples), epoch, np.int32)}
         if self._view == "montage":
             batch |= self._montages(examples, host)
+            if self._labels is not None:
+                batch["label"] = self._labels[examples]
         else:
             label = np.full_like(examples, -1) if self._labels is None else self._labels[examples]
             batch |= {"example": examples[:, None, None], "label": np.where(inside, label, -1), "mask": inside}

@@ -68,3 +68,9 @@ def host_positions(step: int, steps_per_epoch: int, batch_size: int, host: int, 
     epoch, within = divmod(step, steps_per_epoch)
     share = batch_size // hosts
     return epoch, within * batch_size + host * share + np.arange(share, dtype=np.int64)
+
+
+def step_examples(seed: int, step: int, n: int, steps_per_epoch: int, batch_size: int) -> Int64[np.ndarray, " b"]:
+    """The examples of the global batch of a step (0 is the first), whatever hosts share it; fewer than batch_size at an epoch's end."""
+    epoch, positions = host_positions(step, steps_per_epoch, batch_size, 0, 1)
+    return epoch_order(seed, epoch, n)[positions[positions < n]]

@@ -42,11 +42,13 @@ def train_batches(
     stop_step: int | None = None,
     host: int = 0,
     hosts: int = 1,
+    labelled: bool = False,
 ) -> BatchStream:
     """Batches of steps start_step..stop_step of this host, as dicts of numpy arrays with b = batch_size / hosts.
 
     view "montage": image uint8[b, S, S, 3], cluster int32[b, m, m] (the image's position in the global batch), location
-    int32[b, m, m]; an epoch's incomplete last batch is dropped. view "crop": image uint8[b, S, S, 3], one random resized crop an
+    int32[b, m, m]; an epoch's incomplete last batch is dropped; if `labelled`, also label int32[b] of the images (-1: none), that of
+    cluster k at place k of the global batch. view "crop": image uint8[b, S, S, 3], one random resized crop an
     image, label int32[b] (-1: none), mask bool[b] (False: padding of an epoch's last batch). Raises UserError
     for a configuration that cannot work; the iterator raises ImageError for an image that cannot be used (data.on_error=stop).
     """
@@ -76,7 +78,7 @@ def train_batches(
         patches = tf_ops.augment(tf.ensure_shape(patches, [count, side, side, 3]), tf.ensure_shape(packed, [count, PACKED]), steps)
         return patches, tf.ensure_shape(label, [plan.chunk])
 
-    def paste(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def paste(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         order, cluster, location = tf.numpy_function(errors.guard(labels), [number], [tf.int32, tf.int32, tf.int32], stateful=False)
         images = montage.assemble_tf(tf.reshape(batch[0], [-1, plan.side, plan.side, 3]), order, plan.grid)
         size, m = plan.side * plan.grid, plan.grid
@@ -84,6 +86,7 @@ def train_batches(
             tf.ensure_shape(images, [plan.group, size, size, 3]),
             tf.ensure_shape(cluster, [plan.group, m, m]),
             tf.ensure_shape(location, [plan.group, m, m]),
+            tf.reshape(batch[1], [plan.group]),
         )
 
     groups_a_share = plan.share // plan.group
@@ -94,7 +97,8 @@ def train_batches(
 
     def merge_groups(*parts: Tensor) -> dict[str, Tensor]:
         merged = (tf.reshape(part, [plan.share, *part.shape[2:]]) for part in parts)
-        return dict(zip(("image", "cluster", "location"), merged, strict=True))
+        batch = dict(zip(("image", "cluster", "location", "label"), merged, strict=True))
+        return batch if labelled else {name: part for name, part in batch.items() if name != "label"}
 
     def merge_chunks(images: Tensor, label: Tensor) -> dict[str, Tensor]:
         return _labelled(tf.reshape(images, [plan.share, plan.side, plan.side, 3]), tf.reshape(label, [plan.share]))

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from jigclu_jax.errors import UserError
 
@@ -50,11 +50,11 @@ def _placed(tree: Tree, spec: PartitionSpec) -> Tree:
     return tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, spec)
 
 
-def share(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+def share(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Sharding along the longest axis that the devices divide; replicated where there is none."""
     axes = [axis for axis, size in enumerate(shape) if size and size % mesh.size == 0]
     if not axes or mesh.size == 1:
-        return replicated(mesh)
+        return NamedSharding(mesh, PartitionSpec())
     longest = max(axes, key=lambda axis: shape[axis])
     return NamedSharding(mesh, PartitionSpec(*[None] * longest, DATA_AXIS))
 

@@ -55,6 +55,11 @@ def check_knn(config: ConfigDict) -> None:
         raise UserError(f"config.knn.temperature={config.knn.temperature} must be greater than 0")
 
 
+def check_reading(config: ConfigDict) -> None:
+    """Refuse sizes of an evaluation's page (`config.reading`) that cannot be; UserError names the field."""
+    _at_least(config, 1, *(f"reading.{name}" for name in config.reading))
+
+
 def _numbers(values: Sequence[object]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
@@ -68,4 +73,4 @@ def _at_least(config: ConfigDict, low: int, *names: str) -> None:
             raise UserError(f"config.{name}={node} must be {'0 or more' if low == 0 else f'at least {low}'}")
 
 
-__all__ = ["CHECKS", "check_features", "check_knn", "check_probe"]
+__all__ = ["CHECKS", "check_features", "check_knn", "check_probe", "check_reading"]

@@ -12,6 +12,7 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.interop.authors import from_authors
 from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision
 from jigclu_jax.models import ARCHITECTURES, create_trunk
+from jigclu_jax.models.architectures import architecture, stage_channels
 
 
 def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, Any]]:
@@ -41,14 +42,30 @@ def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, 
 
 def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
     """The config fields arch, stem and width of the trunk whose shapes these are; UserError, naming `where`, if there is none."""
-    kernel = params["conv1"]["kernel"]
-    stem, width = ("imagenet" if kernel.shape[0] == 7 else "small"), kernel.shape[3] / 64
+    stem = "imagenet" if params["conv1"]["kernel"].shape[0] == 7 else "small"
+    last = params["layer4"]["block0"]
+    # channels are rounded: the widest layer tells the multiplier best, and it is a round number as a rule
+    channels, whole = (last["conv3"], 2048) if "conv3" in last else (last["conv2"], 512)
+    exact = channels["kernel"].shape[-1] / whole
     wanted = _shapes((params, stats))
-    for arch in ARCHITECTURES:
-        trunk = create_trunk(arch, stem=stem, width=width)
-        if _shapes(jax.eval_shape(trunk.init, jax.random.key(0))) == wanted:
-            return {"arch": arch, "stem": stem, "width": width}
-    raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {width:g}")
+    for width in dict.fromkeys((round(exact, 2), exact)):
+        for arch in ARCHITECTURES:
+            if width <= 0 or not _likely(arch, params, width):  # building a deep trunk to see its shapes takes seconds
+                continue
+            trunk = create_trunk(arch, stem=stem, width=width)
+            if _shapes(jax.eval_shape(trunk.init, jax.random.key(0))) == wanted:
+                return {"arch": arch, "stem": stem, "width": width}
+    raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {exact:g}")
+
+
+def _likely(name: str, params: NumpyTree, width: float) -> bool:
+    """Whether blocks, their kind and the first 3x3 kernel are those of the architecture."""
+    arch = architecture(name)
+    blocks = tuple(len(params[f"layer{stage}"]) for stage in range(1, 5))
+    first = params["layer1"]["block0"]
+    inner = stage_channels(arch, 0, width)[0]
+    kernel = first["conv2"]["kernel"].shape
+    return blocks == arch.blocks and arch.bottleneck == ("conv3" in first) and kernel[2:] == (inner // arch.groups, inner)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -62,7 +79,7 @@ def _read(path: epath.Path) -> Any:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive}
-        except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:  # TypeError: a single array
             raise UserError(f"{path}: cannot be read as an .npz file: {type(error).__name__}") from None
     if path.suffix not in (".pth", ".pt", ".tar"):
         raise UserError(f"{path}: weights are read from .npz, .pth, .pt and .pth.tar files")

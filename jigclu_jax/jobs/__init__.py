@@ -5,7 +5,7 @@ from types import ModuleType
 
 from jigclu_jax.errors import UserError
 
-JOBS = ("pretrain", "probe", "fast_probe", "knn", "finetune", "ablation", "compare", "prepare", "demo")
+JOBS = ("pretrain", "probe", "fast_probe", "knn", "evaluate", "finetune", "ablation", "compare", "prepare", "demo")
 
 
 def find_job(name: str) -> ModuleType:

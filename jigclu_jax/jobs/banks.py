@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -99,19 +99,25 @@ class Features:
             write_bank(self._folder, key, bank, {"trunk": trunk.origin, "images": source.name, "model": trunk.model, **size})
         return bank
 
-    def _compute(self, trunk: Trunk, source: Source, sizes: ConfigDict) -> FeatureBank:
+    def of_batches(
+        self, trunk: Trunk, batches: Iterator[dict[str, np.ndarray]], say: Callable[[int], None] = lambda done: None
+    ) -> FeatureBank:
+        """Features of images that come as batches; on several processes each gives its own share of a batch."""
         if self._compiled is None or self._compiled[0] != trunk.model:
             self._compiled = trunk.model, compile_features(trunk.model, self.mesh)
         params, stats = jax.device_put((trunk.params, trunk.stats), replicated(self.mesh))
-        batches = EvalStream(source, sizes, batch_size=self._config.eval_batch_size, host=jax.process_index(), hosts=jax.process_count())
-        say = counter(f"features of {source.name}, {trunk.origin}")
-        try:
-            bank = compute_features(self._compiled[1], params, stats, batches, self.mesh, lambda done: say(done, len(source)))
-        finally:
-            batches.close()
+        bank = compute_features(self._compiled[1], params, stats, batches, self.mesh, say)
         if digest(jax.device_get({"params": params, "stats": stats})) != trunk.digest:
             raise RuntimeError("the frozen trunk has changed: its features are void; this is a fault of the program")
         return bank
+
+    def _compute(self, trunk: Trunk, source: Source, sizes: ConfigDict) -> FeatureBank:
+        batches = EvalStream(source, sizes, batch_size=self._config.eval_batch_size, host=jax.process_index(), hosts=jax.process_count())
+        say = counter(f"features of {source.name}, {trunk.origin}")
+        try:
+            return self.of_batches(trunk, batches, lambda done: say(done, len(source)))
+        finally:
+            batches.close()
 
     def _sizes(self, group: str) -> ConfigDict:
         """The evaluation's resize and crop with the source fields of the group."""

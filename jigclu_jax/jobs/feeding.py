@@ -68,6 +68,8 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
       ImageError: an image of a resident data set that cannot be used (data.on_error=stop).
     """
     data, host, hosts = config.data, jax.process_index(), jax.process_count()
+    # montages have no use for labels, which may lie inside the records, but for the online head
+    labelled = view == "crop" or ("online" in config and config.online.head)
     plan = plan_for(source, data, config.augment, view, config.batch_size, steps_per_epoch, host, hosts)
     shared: dict[str, Any] = {
         "view": view,
@@ -80,7 +82,7 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
     if data.augment == "host":
 
         def pipeline(start_step: int, stop_step: int) -> Batches:
-            return train_batches(source, data, config.augment, start_step=start_step, stop_step=stop_step, **shared)
+            return train_batches(source, data, config.augment, start_step=start_step, stop_step=stop_step, labelled=labelled, **shared)
 
         pipeline(0, 0).close()  # builds the pipeline once: what it refuses is told before anything is written
         return Supply(pipeline, host_feed(), mesh)
@@ -88,7 +90,7 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
     if data.augment == "device":
 
         def cells(start_step: int, stop_step: int) -> Batches:
-            options = {"threads": data.threads, "start_step": start_step, "stop_step": stop_step} | shared
+            options = {"threads": data.threads, "labelled": labelled, "start_step": start_step, "stop_step": stop_step} | shared
             return CellStream(reader, config.augment, plan, **options)
 
         return Supply(cells, device_feed(config.augment, plan.grid), mesh)
@@ -96,8 +98,7 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
     images, facts = resident.load(source, side, reader, mesh, counter(f"loading {source.name} into device memory"))
     dispatch = data.dispatch_steps or (1 if jax.default_backend() == "cpu" else _DISPATCH)
     feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=config.seed, mesh=mesh, dispatch=dispatch)
-    # a crop carries its image's label; montages have no use for labels, which may lie inside the records
-    labels = source.labels if view == "crop" else None
+    labels = source.labels if labelled else None
     if labels is not None:
         labels = labels[facts[: len(source), 2]]  # of the image that was read, where one gave way to the next
     stream = functools.partial(IndexStream, len(source), labels, plan, **shared)

@@ -1,23 +1,32 @@
 """What every training job does around the loop: workdir, state or checkpoint, step, writers."""
 
 import dataclasses
+import hashlib
+import json
+import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import jigclu_jax
+from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config import saving_field
-from jigclu_jax.data.order import steps_per_epoch
+from jigclu_jax.config_check import profile_window
+from jigclu_jax.data.order import step_examples, steps_per_epoch
 from jigclu_jax.data.sources import Source, open_source
-from jigclu_jax.device import distributed
+from jigclu_jax.device import distributed, peers
 from jigclu_jax.device.mesh import check_batch, create_mesh
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.jobs.feeding import Batches, Supply, open_supply
 from jigclu_jax.methods import Method
 from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.loop import EpochHook, Plan, Trained, fit
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.progress import Progress
@@ -25,8 +34,12 @@ from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import TrainState, abstract_state, create_state
 from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.stop import STOP
-from jigclu_jax.train.workdir import config_as_dict, discard_run, has_run, open_workdir, read_result
+from jigclu_jax.train.trace import Trace
+from jigclu_jax.train.workdir import check_shared, check_workdir, config_as_dict, discard_run, flatten, has_run, open_workdir, read_result
 from jigclu_jax.train.writers import create_writer
+
+NONFINITE_FILE = "nonfinite.json"
+_NAMED = 8  # images of a batch in a message
 
 
 @dataclasses.dataclass
@@ -86,6 +99,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source, *, drop
     Raises:
       UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
     """
+    peers.agree(_facts(config, source))
     mesh = create_mesh()
     check_batch(config.batch_size, mesh, accumulate=config.accumulate)
     optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
@@ -110,6 +124,14 @@ def prepare_training(config: ConfigDict, method: Method, source: Source, *, drop
     update = Update(optimizer, schedule, per_epoch, ema_decay, config.accumulate)
     step_fn = compile_step(method, update, mesh, supply.feed, target)
     return Training(config, method, source, mesh, plan, optimizer, target, step_fn, supply, dict(supply.skipped))
+
+
+def _facts(config: ConfigDict, source: Source) -> dict[str, Any]:
+    """What must be the same on every process, as strings and numbers."""
+    fields = {f"config.{name}": value for name, value in flatten(config_as_dict(config)).items()}
+    classes = hashlib.sha256("\0".join(source.classes or ()).encode()).hexdigest()[:12]
+    versions = {"version of jigclu_jax": jigclu_jax.__version__, "version of jax": jax.__version__}
+    return {**fields, **versions, "number of images": len(source), "digest of the class list": classes}
 
 
 def training_result(training: Training, workdir: epath.PathLike, trained: Trained) -> dict[str, Any]:
@@ -151,17 +173,20 @@ def run_training(
       epoch_hooks: evaluations after each epoch.
 
     Raises:
-      UserError: the workdir belongs to another run, or an image cannot be used. A workdir that this call began, and that holds
-        no checkpoint yet, is emptied again.
+      UserError: the workdir belongs to another run, its disk is full or read-only, or an image cannot be used. A workdir that this
+        call began, and that holds no checkpoint yet, is emptied again.
       NonFiniteError, Preempted: see `train/loop.py`.
     """
     begun = has_run(workdir)
     try:
         return _run(training, workdir, start, identity or {}, begin, epoch_hooks)
-    except UserError:
+    except Exception as error:
+        mistake = error if isinstance(error, UserError) else disk_error(error, workdir)
+        if mistake is None:
+            raise
         if not begun and distributed.is_main():
             discard_run(workdir)
-        raise
+        raise mistake from error.__cause__
 
 
 def _run(
@@ -174,25 +199,29 @@ def _run(
 ) -> Trained:
     config, plan = training.config, training.plan
     main = distributed.is_main()
+    check_workdir(workdir, config)
+    peers.agree({"--workdir": os.fspath(workdir)})  # nothing is written before every process has found everything in order
     root = open_workdir(workdir, config, write=main)
     if begin is not None and main:
         begin(root)
+    peers.agree({})  # process 0 has written
+    check_shared(root)
     saving = config[saving_field(config)]
     checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode)
+    peers.agree({f"list of checkpoints in {root}": checkpoints.steps()})
     source = training.source
     classes = list(source.classes) if source.classes else None
     meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **identity}
-    restored = checkpoints.restore_newest(training.target)
+    restored = checkpoints.restore_newest(training.target, lambda old: _check_identity(old, meta, root, tuple(identity)))
     if restored:
         state, old = restored
-        for name, what in {"images": "number of images", "classes": "list of classes", **{name: name for name in identity}}.items():
-            if old.get(name) != meta[name]:
-                shown = f" ({old.get(name)} then, {meta[name]} now)" if name == "images" else ""
-                raise UserError(f"the {what} has changed since {root} was begun{shown}: use another workdir, or what it was begun with")
         meta["seconds"] = old["seconds"]
     else:
         state = training.initial_state() if start is None else start
     first = int(state.step)
+    peers.agree({"step of the newest checkpoint that can be read": first})
+    if distributed.several():
+        STOP.pass_on()
     writer = create_writer(root, tensorboard=config.log.tensorboard, resume_step=first, enabled=main)
     progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=sys.stderr if main else None)
     if first >= plan.total_steps:
@@ -207,19 +236,23 @@ def _run(
         return stream
 
     try:
-        return fit(
-            state=state,
-            step_fn=training.step_fn,
-            batches_from=batches_from,
-            mesh=training.mesh,
-            plan=plan,
-            checkpoints=checkpoints,
-            meta=meta,
-            writer=writer,
-            progress=progress,
-            stop=STOP,
-            epoch_hooks=epoch_hooks,
-        )
+        with jax.debug_nans(config.debug.nans):
+            return fit(
+                state=state,
+                step_fn=training.step_fn,
+                batches_from=batches_from,
+                mesh=training.mesh,
+                plan=plan,
+                checkpoints=checkpoints,
+                meta=meta,
+                writer=writer,
+                progress=progress,
+                stop=STOP,
+                trace=Trace(root, profile_window(config.profile, first)) if main else None,
+                epoch_hooks=epoch_hooks,
+            )
+    except NonFiniteError as error:
+        raise _with_examples(error, training, root, write=main) from error.__cause__
     finally:
         progress.close()
         writer.close()
@@ -227,3 +260,33 @@ def _run(
             training.skipped.update(stream.skipped)
             stream.close()
         checkpoints.close()
+
+
+def _check_identity(old: Mapping[str, Any], new: Mapping[str, Any], root: epath.Path, identity: Sequence[str]) -> None:
+    """Refuse a checkpoint of a run on other images, classes, or whatever else is named."""
+    what = {"images": "number of images", "classes": "list of classes", **{name: name for name in identity}}
+    for name, text in what.items():
+        then, now = old.get(name), new[name]
+        if then != now:
+            shown = ""
+            if name == "images":
+                shown = f" ({then} then, {now} now)"
+            elif name == "classes" and len(then or ()) != len(now or ()):
+                shown = f" ({len(then or ())} classes then, {len(now or ())} now)"
+            raise UserError(f"the {text} has changed since {root} was begun{shown}: use another workdir, or what it was begun with")
+
+
+def _with_examples(error: NonFiniteError, training: Training, root: epath.Path, *, write: bool) -> NonFiniteError:
+    """The error with the images of its batch, which are a function of the step; all of them go into nonfinite.json."""
+    config, source, plan = training.config, training.source, training.plan
+    numbers = step_examples(config.seed, error.step - 1, len(source), plan.steps_per_epoch, config.batch_size).tolist()
+    names = [source.describe(number) for number in numbers]
+    path = root / NONFINITE_FILE
+    if write:
+        metrics = {name: value if math.isfinite(value) else None for name, value in error.metrics.items()}
+        examples = [{"index": number, "name": name} for number, name in zip(numbers, names, strict=True)]
+        fields = {"step": error.step, "epoch": (error.step - 1) // plan.steps_per_epoch, "metrics": metrics, "examples": examples}
+        write_text(path, json.dumps(fields, indent=2) + "\n")
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    text = f"{error}; the batch of step {error.step}: {', '.join(names[:_NAMED])}{more}, all in {path}"
+    return NonFiniteError(text, step=error.step, metrics=error.metrics)

@@ -27,7 +27,8 @@ class Trunk:
       origin: where they come from, for a person.
       step: the checkpoint's step, None where there is none.
       run: config of the run that trained it, empty where it is not known.
-      tree: the whole state of the checkpoint, heads included; empty where there is none.
+      all_params: parameters of the checkpoint, heads included; empty where there is none.
+      all_stats: its statistics.
     """
 
     params: Tree
@@ -36,7 +37,8 @@ class Trunk:
     origin: str
     step: int | None = None
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    tree: Tree = dataclasses.field(default_factory=dict)
+    all_params: Tree = dataclasses.field(default_factory=dict)
+    all_stats: Tree = dataclasses.field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -63,11 +65,12 @@ def checkpoint_trunk(config: ConfigDict) -> Trunk:
     """The trunk in the workdir `config.checkpoint`; UserError as `open_trunk`."""
     step, meta, tree = read_checkpoint(config.checkpoint, config.checkpoint_which)
     where = f"config.checkpoint={config.checkpoint}"
-    params, stats = weights(tree, meta, config.get("checkpoint_weights", "params"), where)
-    if "trunk" not in params:
+    all_params, all_stats = weights(tree, meta, config.checkpoint_weights, where)
+    if "trunk" not in all_params:
         raise UserError(f"{where} is the workdir of a {meta['config']['job']} job: give a pretraining run's")
     model = _agreed(config, meta["config"]["model"], where)
-    return Trunk(params["trunk"], stats["trunk"], model, f"{config.checkpoint}, step {step}", step, meta["config"], tree)
+    origin = f"{config.checkpoint}, step {step}" + (", moving averages" if config.checkpoint_weights == "ema" else "")
+    return Trunk(all_params["trunk"], all_stats["trunk"], model, origin, step, meta["config"], all_params, all_stats)
 
 
 def with_model(config: ConfigDict, trunk: Trunk) -> ConfigDict:

@@ -78,10 +78,16 @@ class JigClu(Method):
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[dict[str, jax.Array], Tree]:
         """Embeddings float[b, m*m, 128] and location logits float[b, m*m, m*m] of the batch's cells, new statistics."""
+        outputs, _, stats = self.forward_with_vectors(params, stats, batch)
+        return outputs, stats
+
+    def forward_with_vectors(self, params: Tree, stats: Tree, batch: Batch) -> tuple[dict[str, jax.Array], jax.Array, Tree]:
+        """`forward` with the cells' vectors float[b, m*m, D] between its outputs and the statistics."""
         images = batch["image"]
-        _, embeddings, logits, stats = self.outputs(params, stats, normalize(images, self.dtype), True)
-        outputs = {"embeddings": embeddings, "logits": logits}
-        return {name: rows.reshape(len(images), -1, rows.shape[-1]) for name, rows in outputs.items()}, stats
+        vectors, embeddings, logits, stats = self.outputs(params, stats, normalize(images, self.dtype), True)
+        rows = {"embeddings": embeddings, "logits": logits, "vectors": vectors}
+        shaped = {name: row.reshape(len(images), -1, row.shape[-1]) for name, row in rows.items()}
+        return shaped, shaped.pop("vectors"), stats
 
     def objective(self, outputs: Any, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         """alpha * clustering + beta * location over all patches of the global batch (paper, equations 1 to 4)."""

@@ -60,6 +60,7 @@ def pretrain_panels(config: Mapping[str, Any]) -> list[Panel]:
         Panel("Location loss", {"loss_location": "location"}, {"nothing learned": location}),
         Panel("Patch retrieval", {"accuracy_retrieval": "retrieval"}, {"chance": chance_retrieval}, percent=True),
         Panel("Location accuracy", {"accuracy_location": "location"}, {"chance": 1 / (grid * grid)}, percent=True),
+        *_watched_panels(),
         *_common_panels(),
     ]
 
@@ -71,6 +72,7 @@ def supervised_panels(classes: int) -> list[Panel]:
     return [
         Panel("Loss", {"loss": "training"}, untrained),
         Panel("Accuracy", {"accuracy_top1": "top-1, training batches"}, reference, percent=True),
+        *_watched_panels(),
         *_common_panels(),
     ]
 
@@ -93,6 +95,17 @@ def finetune_panels(classes: int) -> list[Panel]:
     accuracies = {"accuracy_top1": "top-1, training batches", "finetune_top1": "top-1, held out", "finetune_top5": "top-5, held out"}
     chance = {"chance": 1 / classes} if classes else {}
     return [Panel("Loss", {"loss": "training"}), Panel("Accuracy", accuracies, chance, percent=True), *_common_panels()]
+
+
+def _watched_panels() -> list[Panel]:
+    """What `config.online` watches; a panel without data is not drawn."""
+    return [
+        Panel("Accuracy, watched", {"knn_top1": "kNN, evaluation images", "online_top1": "online head, training cells"}, percent=True),
+        Panel("Online head", {"online_loss": "loss"}),
+        Panel("Effective rank", {"rank_features": "features", "rank_embeddings": "embeddings"}),
+        Panel("Uniformity", {"uniformity_features": "features", "uniformity_embeddings": "embeddings"}, {"collapsed": 0.0}),
+        Panel("Alignment", {"alignment_embeddings": "embeddings"}),
+    ]
 
 
 def _common_panels() -> list[Panel]:

@@ -16,6 +16,7 @@ _INK: Colour = (40, 40, 44)
 _CELL = 184  # least side of a drawn cell: "image 255 · position 3" fits at the font's size
 _FONT = 15
 _GAP = 20
+_NEIGHBOUR = 128  # longer side of an image and its neighbours
 # As far apart as a dozen colours can be, strong ones first
 _PALETTE: tuple[Colour, ...] = (
     (230, 25, 75),
@@ -155,6 +156,29 @@ def places_sheet(places: Mapping[str, UInt8[np.ndarray, "k p p 3"]]) -> Image.Im
     return sheet(rows, [f"augment={name}" for name in places], columns=1)
 
 
+def neighbours_sheet(
+    queries: Sequence[np.ndarray],
+    neighbours: Sequence[Sequence[np.ndarray]],
+    right: Sequence[Sequence[bool]],
+    names: Sequence[Sequence[str]],
+) -> Image.Image:
+    """Images uint8[h, w, 3], each with its neighbours in a row, outlined by whether the class is the same.
+
+    `names` holds a row's class names, that of the query first.
+    """
+    pictures: list[Image.Image] = []
+    captions: list[str] = []
+    for query, found, same, called in zip(queries, neighbours, right, names, strict=True):
+        for place, image in enumerate([query, *found]):
+            picture = _fitted(image, (_NEIGHBOUR, _NEIGHBOUR))
+            if place:
+                draw = ImageDraw.Draw(picture)
+                _outline(draw, (0, 0, *picture.size), _PALETTE[2] if same[place - 1] else _PALETTE[0])
+            pictures.append(picture)
+            captions.append(called[place][:16])
+    return sheet(pictures, captions, columns=1 + len(neighbours[0]), gap=10)
+
+
 def sheet(
     pictures: Sequence[Image.Image], captions: Sequence[str] = (), *, columns: int = 3, gap: int = _GAP, margin: int = _GAP
 ) -> Image.Image:
@@ -250,6 +274,7 @@ __all__ = [
     "cluster_colours",
     "draw_montage",
     "montage_sheet",
+    "neighbours_sheet",
     "patches_sheet",
     "related_montages",
     "sheet",

@@ -1,11 +1,13 @@
 """Orbax checkpoints of a run: asynchronous, the last and the best kept, whole or not at all.
 
 A checkpoint `DIR/checkpoints/STEP` holds `state` (the TrainState) and `meta` (JSON: config, class list, number of
-examples, seconds trained so far, epoch means). A save that was cut short leaves a temporary folder that is never read.
+examples, seconds trained so far, epoch means). A save that was cut short leaves a temporary folder that is never read, a
+removal that was cut short a folder that cannot be read, older than two that can.
 """
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,8 +27,10 @@ KEEP_LAST = 2
 
 
 def _not_orbax_chatter(record: logging.LogRecord) -> bool:
-    # its warnings tell of defaults that are chosen here on purpose; its errors stay
-    return record.levelno >= logging.ERROR or "/orbax/" not in record.pathname.replace("\\", "/")
+    # its warnings tell of defaults that are chosen here on purpose; its exceptions are raised as well, and told in one line
+    if "/orbax/" not in record.pathname.replace("\\", "/"):
+        return True
+    return record.levelno >= logging.ERROR and not record.exc_info
 
 
 logging.getLogger("absl").addFilter(_not_orbax_chatter)
@@ -66,27 +70,55 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave({"format": FORMAT, **meta}))
         self._manager.save(step, args=items, metrics=ranked, force=True)
 
-    def restore_newest(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that were completed, the oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def restore_newest(
+        self, target: TrainState, check: Callable[[Mapping[str, Any]], None] = lambda meta: None
+    ) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest checkpoint that can be read, onto the target's shardings, with its meta; None where there is none.
 
+        Args:
+          target: shapes, dtypes and shardings.
+          check: sees the meta first, and may refuse it.
+
         Raises:
-          UserError: there are checkpoints, and none can be read.
+          UserError: there are checkpoints and none can be read, the newest is of a later format or of another model, or `check` refuses.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
         reason = ""
-        for step in steps:
+        for step in reversed(self.steps()):
             try:
-                items = ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(target)), meta=ocp.args.JsonRestore())
+                items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+                meta = self._manager.restore(step, args=items)["meta"]
+                check_format(meta, f"checkpoint {step} in {self.folder}")
+                check(meta)
+                self._check_shapes(step, target)
+                items = ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(target)))
                 restored = self._manager.restore(step, args=items)
+            except UserError:
+                raise
             except Exception as error:  # whatever a damaged file makes a reader raise
                 logging.warning("checkpoint %d of %s cannot be read (%s): trying the one before it", step, self.folder, _first_line(error))
                 reason = reason or _first_line(error)
                 self._damaged.add(step)  # written anew when the run gets there again
                 continue
-            return TrainState(**restored["state"]), restored["meta"]
-        if steps:
-            raise UserError(f"none of the checkpoints {sorted(steps)} in {self.folder} can be read ({reason}): use another workdir")
+            return TrainState(**restored["state"]), meta
+        if self.steps():
+            raise UserError(f"none of the checkpoints {self.steps()} in {self.folder} can be read ({reason}): use another workdir")
         return None
+
+    def _check_shapes(self, step: int, target: TrainState) -> None:
+        with ocp.PyTreeCheckpointer() as reader:
+            there = _shapes(reader.metadata(self.folder / str(step) / "state").item_metadata.tree)
+        here = _shapes(_as_dict(target))
+        for name in sorted(there.keys() | here.keys()):
+            if there.get(name) != here.get(name):
+                found, wanted = (f"of shape {tree[name]}" if name in tree else "missing" for tree in (there, here))
+                raise UserError(
+                    f"checkpoint {step} in {self.folder} is of another model: {name} is {found} there and {wanted} in this run: "
+                    "use another workdir, or the config that it was begun with"
+                )
 
     @property
     def folder(self) -> epath.Path:
@@ -105,6 +137,18 @@ class Checkpoints:
         """Wait, and release the writer's threads."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def check_format(meta: Mapping[str, Any], name: str) -> None:
+    """Refuse a checkpoint that a later version of the library wrote in another form.
+
+    Raises:
+      UserError: with both numbers.
+    """
+    if meta.get("format", FORMAT) > FORMAT:
+        raise UserError(
+            f"{name} has format {meta['format']}, written by a newer version of this library; this one reads up to {FORMAT}: update it"
+        )
 
 
 def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, dict[str, Any], Tree]:
@@ -143,6 +187,7 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
             else:
                 raise UserError(f"checkpoint {which!r} is unknown: use 'last', 'best' or a step's number")
             meta = manager.restore(step, args=meta_items)["meta"]
+            check_format(meta, f"checkpoint {step} in {root / FOLDER}")
             tree = _read_state(_folder(root) / str(step) / "state")
         except UserError:
             raise
@@ -193,6 +238,12 @@ def _folder(workdir: epath.PathLike) -> epath.Path:
 def _as_dict(state: TrainState) -> Tree:
     fields = ("step", "params", "stats", "opt", "extra", "sums", *(("ema",) if state.ema else ()))
     return {field: getattr(state, field) for field in fields}
+
+
+def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
+    """Path -> shape; a step of a path is a name or a number, whatever sort of node it belongs to."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: hasattr(node, "shape"))
+    return {re.sub(r"[^\w]+", "/", jax.tree_util.keystr(path)).strip("/"): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _first_line(error: Exception) -> str:

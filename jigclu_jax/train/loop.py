@@ -1,5 +1,6 @@
 """The training loop: batches through the step, metrics out, checkpoints kept. It never learns a method's name."""
 
+import collections
 import dataclasses
 import itertools
 import math
@@ -19,7 +20,10 @@ from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.step import Metrics, Step
 from jigclu_jax.train.stop import StopRequest
+from jigclu_jax.train.trace import Trace
 from jigclu_jax.train.writers import MetricWriter
+
+_RECENT = 1000  # calls of the step whose metrics are kept for a report, at most
 
 # From a first step to host batches (dicts of numpy arrays) up to the last one.
 BatchesFrom = Callable[[int], Iterator[dict[str, np.ndarray]]]
@@ -84,6 +88,7 @@ def fit(
     writer: MetricWriter,
     progress: Progress,
     stop: StopRequest,
+    trace: Trace | None = None,
     epoch_hooks: tuple[EpochHook, ...] = (),
 ) -> Trained:
     """Train from `state.step` to `plan.total_steps`.
@@ -101,6 +106,7 @@ def fit(
       writer: rows of metrics.
       progress: the line a person sees; measures images/s.
       stop: looked at after every step.
+      trace: profiles some of the steps.
       epoch_hooks: evaluations after each epoch.
 
     Raises:
@@ -121,18 +127,26 @@ def fit(
     step = first
     try:
         for count, batch in _dispatches(batches_from, plan, first, mesh):
-            state, metrics = step_fn(state, *batch)
+            if trace:
+                trace.before(step, count)
+            try:
+                state, metrics = step_fn(state, *batch)
+            except FloatingPointError as error:  # raised where config.debug.nans is on
+                raise NonFiniteError(f"step {step + count}: {' '.join(str(error).split())[:300]}", step=step + count) from error
             meter.started(metrics)
             step += count
+            recorder.started(step, metrics)
             recorder.flush()  # the row before, now that the next step is under way
             if step == first + count:
                 jax.block_until_ready(metrics)  # compilation is in no rate
                 recorder.first(step, metrics)
+            if trace:
+                trace.after(step, metrics)
             if plan.logs(step):
                 recorder.hold(step, metrics, state)
             if plan.ends_epoch(step) or plan.saves(step):
                 with progress.paused():
-                    sums = recorder.means(state)
+                    sums = recorder.means(step, state)
                     for hook in epoch_hooks if plan.ends_epoch(step) else ():
                         sums |= hook(step, state)
                     recorder.join(sums if plan.ends_epoch(step) else {})
@@ -145,13 +159,15 @@ def fit(
             if (stop.requested and jax.process_count() == 1) or checkpoints.reached_preemption(step):
                 recorder.flush()
                 if saved != step:
-                    sums = recorder.means(state)
+                    sums = recorder.means(step, state)
                     save(step)
                 checkpoints.wait()
                 progress.say(f"stopped on request after step {step}: saved, start the same command again to go on")
                 raise Preempted(f"stopped after step {step}")
     finally:
         meter.close()
+        if trace:
+            trace.close()
     recorder.flush()
     checkpoints.wait()
     rate = progress.average
@@ -181,6 +197,12 @@ class _Recorder:
         self._plan, self._writer, self._progress, self._meter = plan, writer, progress, meter
         self._held: tuple[int, Metrics, jax.Array, dict[str, float]] | None = None
         self._shown = 0
+        # still on the device: those of the first bad step are told when it is found out, some steps later
+        self._recent: collections.deque[tuple[int, Metrics]] = collections.deque(maxlen=_RECENT)
+
+    def started(self, step: int, metrics: Metrics) -> None:
+        """Every call of the step."""
+        self._recent.append((step, metrics))
 
     def first(self, step: int, metrics: Metrics) -> None:
         """The first step of this process: starts the clock."""
@@ -208,23 +230,32 @@ class _Recorder:
         rate = self._progress.update(step, row) if step > self._shown else math.nan
         self._shown = step
         self._writer.write(step, {"epoch": step / self._plan.steps_per_epoch, **row, "images_per_second": rate})
-        self._check(int(bad), row)
+        self._check(int(bad), step)
 
-    def means(self, state: TrainState) -> dict[str, float]:
+    def means(self, step: int, state: TrainState) -> dict[str, float]:
         """Mean of each metric over the epoch so far; waits for the step under way."""
         sums = jax.device_get(state.sums)
         count = max(int(sums["count"]), 1)
         means = {name: float(value) / count for name, value in sums.items() if name not in ("count", "nonfinite_step")}
         if int(sums["nonfinite_step"]) >= 0:
             self.flush()
-            self._check(int(sums["nonfinite_step"]), means)
+        self._check(int(sums["nonfinite_step"]), step)
         return means
 
-    def _check(self, bad: int, row: Mapping[str, float]) -> None:
-        if bad >= 0:
-            self._writer.flush()
-            values = ", ".join(f"{name} {row[name]:.4g}" for name in ("loss", "gradient_norm", "learning_rate") if name in row)
-            raise NonFiniteError(
-                f"loss or gradient is not finite since step {bad} ({values}): the last checkpoint is kept; "
-                "lower config.optimizer.learning_rate, or train in float32"
-            )
+    def _check(self, bad: int, seen: int) -> None:
+        """`bad` is the first non-finite step up to step `seen`, -1 for none."""
+        if bad < 0:
+            while self._recent and self._recent[0][0] <= seen:
+                self._recent.popleft()
+            return
+        self._writer.flush()
+        # a call of several steps leaves the metrics of the last
+        found = next((metrics for step, metrics in self._recent if step >= bad), {})
+        values = {name: float(value) for name, value in found.items()}
+        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        raise NonFiniteError(
+            f"loss or gradient is not finite since step {bad} ({text}): the last checkpoint is kept; "
+            "lower config.optimizer.learning_rate, or train in float32",
+            step=bad,
+            metrics=values,
+        )

@@ -1,5 +1,6 @@
 """Noticing that the process was asked to stop."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -27,6 +28,11 @@ class StopRequest:
     def request(self) -> None:
         """Ask for the stop from within the process."""
         self._event.set()
+
+    def pass_on(self) -> None:
+        """Give a SIGTERM that came before JAX's preemption service was there to its handler, which tells all processes."""
+        if self.requested:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def clear(self) -> None:
         """Forget the request: for a process that starts another run."""

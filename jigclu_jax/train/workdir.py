@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,28 @@ from ml_collections import ConfigDict
 
 import jigclu_jax
 from jigclu_jax.atomic_file import write_text
+from jigclu_jax.config_check import with_new_fields
 from jigclu_jax.errors import UserError
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
-_HARMLESS = ("log", "log_every_steps", "force_config", "data.threads", "data.on_error", "eval_data.on_error", "seeds")
+_HARMLESS = (
+    "log",
+    "log_every_steps",
+    "force_config",
+    "debug",
+    "profile",
+    "seeds",
+    "data.threads",
+    "data.on_error",
+    "eval_data.on_error",
+    "online.every_epochs",
+    "online.images",
+    "online.neighbours",
+    "online.rank_warning",
+    "online.eval_data",
+)
 # What a run writes up to its first checkpoint.
-_RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures")
+_RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures", "profile", "nonfinite.json")
 _RESULT_FIELDS = (
     "job",
     "version",
@@ -52,7 +69,7 @@ def config_from_dict(tree: Mapping[str, Any]) -> ConfigDict:
 
 
 def read_config(workdir: epath.PathLike) -> ConfigDict:
-    """The config that a workdir was made with.
+    """The config that a workdir was made with, in the form of this version.
 
     Raises:
       UserError: there is none, or it is damaged.
@@ -67,7 +84,7 @@ def read_config(workdir: epath.PathLike) -> ConfigDict:
         raise UserError(f"{path} is not valid JSON ({error}): restore it, or use another workdir") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("job"), str):
         raise UserError(f"{path} holds no config of this library, there is no `job` in it: use another workdir")
-    return config_from_dict(tree)
+    return config_from_dict(with_new_fields(tree))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -123,10 +140,29 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, write: bool = T
     if write:
         try:
             root.mkdir(parents=True, exist_ok=True)
+            for left in root.glob(".*.partial"):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
             write_text(root / "config.json", json.dumps(config_as_dict(config), indent=2) + "\n")
         except OSError as error:
             raise UserError(f"--workdir={root} cannot be written: {error.strerror or error}") from None
     return root
+
+
+def check_shared(workdir: epath.PathLike, seconds: float = 20.0) -> None:
+    """Refuse a workdir that the process which writes `config.json` has and this one does not see.
+
+    Args:
+      workdir: opened by the writing process before.
+      seconds: how long to look: a network file system shows a new file late.
+
+    Raises:
+      UserError: it does not come.
+    """
+    deadline = time.monotonic() + seconds
+    while not has_run(workdir):
+        if time.monotonic() > deadline:
+            raise UserError(f"--workdir={workdir} is not where process 0 writes: give a folder that all machines share, or gs://BUCKET/DIR")
+        time.sleep(0.1)
 
 
 def has_run(workdir: epath.PathLike) -> bool:

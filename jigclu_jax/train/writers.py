@@ -1,6 +1,7 @@
 """Where a run's metrics go: `metrics.jsonl`, which other tools read, and TensorBoard for those who watch."""
 
 import contextlib
+import errno
 import io
 import json
 import math
@@ -98,10 +99,11 @@ class JsonlWriter:
         if self._file:
             if not same:
                 self._start += len(self._lines[-1]) if self._lines else 0
+            if same:  # no shorter than the line it replaces: nothing is left to cut off, and a kill finds the old or the new one
+                line = line[:-1].ljust(len(self._lines[-1]) - 1) + b"\n"
             self._file.seek(self._start)
-            self._file.write(line)  # unbuffered: one system call, so that a killed run leaves whole lines
-            if same:
-                self._file.truncate()
+            if self._file.write(line) < len(line):  # unbuffered: one system call, so that a killed run leaves whole lines
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._path))
             self._lines = [line]
         else:
             self._lines[len(self._lines) - same :] = [line]

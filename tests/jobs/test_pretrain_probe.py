@@ -125,8 +125,16 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path
     config = tiny.pretrain_config()
     config.optimizer.update({"learning_rate": 1e30, "schedule": "step", "milestones": (1,), "gamma": 1e-30, "warmup_epochs": 0.0})
     config.checkpoint.every_epochs = 1 / 6
-    with pytest.raises(NonFiniteError, match=r"since step [23] .*the last checkpoint is kept"):
+    with pytest.raises(
+        NonFiniteError, match=r"since step [23] \(loss (nan|inf).*gradient_norm.*last checkpoint is kept.* and 8 more, all in"
+    ):
         pretrain.run(config, tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
+    # an oracle by the definition of the order alone
+    order = np.random.Generator(np.random.Philox(key=np.array([0, 0], np.uint64), counter=np.zeros(4, np.uint64))).permutation(96)
+    assert [one["index"] for one in told["examples"]] == order[16 * (told["step"] - 1) :][:16].tolist()
+    assert told["step"] in (2, 3) and told["epoch"] == 0 and told["metrics"]["loss"] is None and told["metrics"]["learning_rate"] > 0
+    assert len({one["name"] for one in told["examples"]}) == 16
     step, _, tree = read_checkpoint(tmp_path / "run")
     assert step in (1, 2)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree["sums"]))

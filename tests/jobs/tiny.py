@@ -20,6 +20,20 @@ def pretrain_config(epochs: int = 2) -> ConfigDict:
     return config
 
 
+def features_config(job: str, checkpoint: str) -> ConfigDict:
+    """Evaluation on features: the pictures of `pretrain_config` against 40 others."""
+    config = load_config(str(CONFIGS / f"{job}.py"))
+    config.checkpoint = checkpoint
+    config.data.update({"source": "embedded", "name": "", "limit": 96})
+    config.eval_data.update({"split": "validation", "limit": 40})
+    config.eval_batch_size = 32
+    if "probe" in config:
+        config.probe.epochs, config.probe.batch_size = 5, 32
+    if "knn" in config:
+        config.knn.neighbours = (5, 20)
+    return config
+
+
 def probe_config(checkpoint: str, epochs: int = 2) -> ConfigDict:
     """6 steps an epoch, evaluated on 40 pictures after each."""
     config = load_config(str(CONFIGS / "probe_cifar10.py"), f"learning_rate=0.1,epochs={epochs},batch_size=16")

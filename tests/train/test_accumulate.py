@@ -1,7 +1,9 @@
 """Micro-batches: exact against a BatchNorm in groups, on one device and several, and with the memory of one of them."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from jigclu_jax.device.feed import Feed
 from jigclu_jax.device.mesh import check_batch, create_mesh, stacked_to_device, to_device
 from jigclu_jax.errors import UserError
 
+EMBEDDINGS = 4 * 16 * 16  # cells of 16 montages, 16 numbers each
 SCRIPT = Path(__file__).with_name("accumulate_equivalence.py")
 
 
@@ -30,15 +33,17 @@ def test_micro_batches_compute_what_batch_norm_in_groups_does() -> None:
             assert loops == way.startswith("loop"), "on a CPU convolutions in loops are ten times slower"
             assert facts.keys() == {"gradient", "params", "stats", "metrics"}
             assert all(error < 1e-12 for error in facts.values()), (way, facts)
-            # embeddings, transposed, and cluster ids of the loss; no images and no activations
-            assert set(sent) <= {"all-gather f64[16,64]", "all-gather s32[64]"}, sent
+            # the loss gathers embeddings and less; images and activations stay where they are
+            sizes = [math.prod(map(int, re.findall(r"\d+(?=[,\]])", what))) for what in sent]
+            assert all(what.startswith("all-gather ") for what in sent) and max(sizes, default=0) <= EMBEDDINGS, sent
+            assert way != "devices" or EMBEDDINGS in sizes, sent
 
 
 @pytest.mark.slow
 def test_memory_is_that_of_one_micro_batch() -> None:
     """At 4 montages a micro-batch: eight of them take little more than two, and much less than the 32 in one piece."""
-    two, eight = (step_memory(batch=4 * parts, accumulate=parts, unroll=False) for parts in (2, 8))
-    whole = step_memory(batch=32, accumulate=1, unroll=False)
+    two, eight = (step_memory(batch=4 * parts, accumulate=parts) for parts in (2, 8))
+    whole = step_memory(batch=32, accumulate=1)
     assert eight < 1.3 * two and eight < 0.4 * whole, (two, eight, whole)
 
 

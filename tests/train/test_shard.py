@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import pytest
@@ -37,6 +36,6 @@ def test_shared_state_gives_the_same_numbers(tmp_path: Path, name: str) -> None:
     [((3, 3, 64, 128), (None, None, None, "data")), ((3, 3, 128, 64), (None, None, "data")), ((8,), ("data",)), ((6, 3), ()), ((), ())],
 )
 def test_the_longest_axis_that_divides_is_shared(shape: tuple[int, ...], axes: tuple[str | None, ...]) -> None:
-    mesh: Any = AbstractMesh((4,), ("data",))
+    mesh = AbstractMesh((4,), ("data",))
     assert share(shape, mesh).spec == PartitionSpec(*axes)
     assert share(shape, create_mesh(jax.devices()[:1])).spec == PartitionSpec(), "one device holds everything"

@@ -1,0 +1,40 @@
+"""Two views of the same images: positive pairs for a trunk that no method's own batches say anything about."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int64
+from ml_collections import ConfigDict
+
+from jigclu_jax.data.crops import crop_patches
+from jigclu_jax.data.draws import draw
+from jigclu_jax.data.geometry import patch_boxes
+from jigclu_jax.data.sources import Source, load_image
+
+
+def two_views(
+    source: Source,
+    indices: Int64[np.ndarray, " n"],
+    augment: ConfigDict,
+    side: int,
+    *,
+    seed: int,
+    batch_size: int,
+    host: int = 0,
+    hosts: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of the first view of every image, then of the second: random resized crops, mirrored or not, by `augment`.
+
+    As `data/eval_stream.py` yields them: image uint8[b, side, side, 3], label int32[b] (-1), mask bool[b] (False: padding), b =
+    batch_size / hosts.
+    """
+    share = batch_size // hosts
+    for view in range(2):
+        for begin in range(0, len(indices), batch_size):
+            own = indices[begin : begin + batch_size][host * share : (host + 1) * share]
+            image = np.zeros((share, side, side, 3), np.uint8)
+            for place, index in enumerate(own.tolist()):
+                whole = load_image(source, index)
+                draws = draw(augment, seed, view, index, patch_boxes(*whole.size, 1, 0.0))
+                image[place] = crop_patches(whole, draws, side)[0]
+            yield {"image": image, "label": np.full(share, -1, np.int32), "mask": np.arange(share) < len(own)}

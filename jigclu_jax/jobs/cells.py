@@ -1,0 +1,67 @@
+"""The heads of a jigsaw-clustering checkpoint on montages of other images: where the location head is wrong, how embeddings are spread."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.data.order import steps_per_epoch
+from jigclu_jax.data.sources import Source
+from jigclu_jax.device.feed import prepared_batch
+from jigclu_jax.device.mesh import replicated, to_device
+from jigclu_jax.evals.bootstrap import accuracy_interval
+from jigclu_jax.evals.confusion import confusion_matrix
+from jigclu_jax.evals.embeddings import collect_cells, compile_cells
+from jigclu_jax.evals.spread import alignment, effective_rank, positive_pairs, uniformity
+from jigclu_jax.jobs.feeding import open_supply
+from jigclu_jax.jobs.trunks import Trunk
+from jigclu_jax.methods import PRETRAINING, create_method
+from jigclu_jax.train.workdir import config_from_dict
+
+
+def location_fields(config: ConfigDict, trunk: Trunk, source: Source, mesh: Mesh) -> tuple[dict[str, Any], np.ndarray, str]:
+    """(fields of result.json, confusion of positions, caption) on montages of `source`, made and augmented as the run made its own.
+
+    Raises:
+      UserError: the images make no montage batch as the run wants them.
+    """
+    run = pretrain_config()  # what a run of an earlier version does not say
+    with run.unlocked():
+        run.update(config_from_dict(trunk.run).to_dict())
+        run.data.augment, run.data.shuffle_group, run.data.on_error = "device", 0, config.eval_data.on_error
+        run.data.min_side = 1
+        most = min(run.batch_size, len(source)) // mesh.size * mesh.size
+        run.batch_size = most or mesh.size
+        run.online.head = False
+    method = create_method(run, choices=PRETRAINING)
+    per_epoch = steps_per_epoch(len(source), run.batch_size)
+    supply = open_supply(run, source, method.view, per_epoch, mesh)
+    cells = compile_cells(method, run.model.dtype, mesh)
+    trees = {name: trunk.all_params[name] for name in ("trunk", "projection", "location")}
+    params, stats = jax.device_put((trees, trunk.all_stats), replicated(mesh))
+    count = min(-(-config.reading.cells // (run.batch_size * run.data.grid**2)), per_epoch)
+    stream = supply.batches(0, count)
+    try:
+        batches = (prepared_batch(supply.feed, to_device(batch, mesh)) for batch in stream)
+        rows, logits, image, location = collect_cells(cells, params, stats, batches)
+    finally:
+        stream.close()
+    first, second = positive_pairs(image)
+    right = logits.argmax(1) == location
+    fields = {
+        "location_top1": float(right.mean()),
+        "location_top1_interval": list(accuracy_interval(right, config.seed)),
+        "rank_embeddings": effective_rank(rows),
+        "uniformity_embeddings": uniformity(rows, config.seed),
+        "alignment_embeddings": alignment(rows[first], rows[second]),
+    }
+    grid = run.data.grid
+    caption = (
+        f"Of the patches from a position of their image (row), per cent that the location head put at each position (column);"
+        f" {len(rows)} patches of evaluation images, augmented as in pretraining. Position = column * {grid} + row; guessing gives"
+        f" {100 / grid**2:.0f} %."
+    )
+    return fields, confusion_matrix(logits.argmax(1), location, grid * grid), caption

@@ -1,0 +1,144 @@
+"""Job `evaluate`: everything that applies to a trunk, in one result.json and one page."""
+
+import logging
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax.config import crop_augment_config
+from jigclu_jax.data.views import two_views
+from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
+from jigclu_jax.errors import UserError
+from jigclu_jax.evals.bootstrap import accuracy_interval
+from jigclu_jax.evals.check import check_features, check_knn, check_probe, check_reading
+from jigclu_jax.evals.confusion import class_accuracies, confusion_matrix
+from jigclu_jax.evals.fast_probe import Probed
+from jigclu_jax.evals.knn import nearest
+from jigclu_jax.evals.spread import alignment, effective_rank, uniformity
+from jigclu_jax.jobs.banks import Banks, Features, Sets, open_sets
+from jigclu_jax.jobs.cells import location_fields
+from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_trunk, probe_fields, say_result
+from jigclu_jax.jobs.knn import check_neighbours
+from jigclu_jax.jobs.trunks import Trunk, open_trunk, random_trunk
+from jigclu_jax.report.evaluation_report import Drawings, evaluation_page
+from jigclu_jax.report.matrices import draw_confusion, draw_map, principal_axes
+from jigclu_jax.report.pictures import neighbours_sheet
+from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
+
+_RANK_ROWS = 8192  # features whose singular values are computed
+
+
+def run(config: ConfigDict, workdir: epath.PathLike) -> None:
+    """Evaluate the trunk of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
+    distributed.start()
+    start_cache()
+    begun = time.monotonic()
+    for check in (check_features, check_probe, check_knn, check_reading):
+        check(config)
+    check_workdir(workdir, config)
+    trunk, sets = open_trunk(config), open_sets(config)
+    check_neighbours(config, sets)
+    features = Features(config, workdir)
+    banks = features.of_sets(trunk, sets)
+    fields = common_fields(config, trunk, banks, sets)
+    probe, probed = probe_fields(config, banks, sets)
+    fields |= probe | knn_fields(config, banks, sets)[0] | _spread_fields(config, features, trunk, sets, banks)
+    if config.random_init:
+        other = random_trunk(trunk.model, config.seed)
+        control = features.of_sets(other, sets)
+        fields |= of_random_trunk(probe_fields(config, control, sets)[0] | knn_fields(config, control, sets)[0])
+        fields |= {f"{name}_random_init": value for name, value in _spread_fields(config, features, other, sets, control).items()}
+    location, drawing = _location(config, trunk, sets, features)
+    fields |= location
+    confusion, classes = _classes(config, probed, banks, sets)
+    fields |= {"confusion": confusion.tolist(), "class_top1": {name: share for name, _, share, _, _ in classes}}
+    if distributed.is_main():
+        root = open_workdir(workdir, config)
+        write_result(root, fields | {"seconds": time.monotonic() - begun})
+        drawings = Drawings(
+            draw_confusion(confusion, sets.classes), classes, _neighbours(config, banks, sets), _map(config, banks, sets), drawing
+        )
+        logging.info("report: %s", evaluation_page(root, drawings))
+    say_result(fields)
+
+
+def _spread_fields(config: ConfigDict, features: Features, trunk: Trunk, sets: Sets, banks: Banks) -> dict[str, float]:
+    """Effective rank and uniformity of the evaluation images' features, alignment of those of two crops of an image."""
+    rows = _some(len(banks.test), _RANK_ROWS, config.seed)
+    count = _some(len(banks.test), config.reading.views, config.seed)
+    views = features.of_batches(
+        trunk,
+        two_views(
+            sets.test,
+            banks.test.indices[count],
+            crop_augment_config(),
+            config.eval_data.crop,
+            seed=config.seed,
+            batch_size=config.eval_batch_size,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        ),
+    ).features
+    return {
+        "rank_features": effective_rank(banks.test.features[rows]),
+        "uniformity_features": uniformity(banks.test.features, config.seed),
+        "alignment_features": alignment(views[: len(count)], views[len(count) :]),
+    }
+
+
+def _classes(config: ConfigDict, probed: Probed, banks: Banks, sets: Sets) -> tuple[np.ndarray, list[tuple[str, int, float, float, float]]]:
+    """The chosen head's confusion matrix, and (name, images, accuracy, interval) of every class that has images."""
+    predicted, labels = probed.scores.argmax(1), banks.test.labels
+    confusion = confusion_matrix(predicted, labels, len(sets.classes))
+    rows = []
+    for label, share in enumerate(class_accuracies(confusion)):
+        if share is not None:
+            own = predicted[labels == label] == label
+            rows.append((sets.classes[label], len(own), share, *accuracy_interval(own, config.seed)))
+    return confusion, rows
+
+
+def _location(config: ConfigDict, trunk: Trunk, sets: Sets, features: Features) -> tuple[dict[str, Any], Any]:
+    """Fields and drawing of the location head on montages of the evaluation images; nothing where the trunk's run has none."""
+    if "location" not in trunk.all_params:
+        return {}, None
+    try:
+        fields, confusion, caption = location_fields(config, trunk, sets.test, features.mesh)
+    except UserError as error:  # a set too small for a montage batch, images smaller than a patch
+        logging.warning("the location head is left out: %s", error)
+        return {}, None
+    names = [f"position {position}" for position in range(len(confusion))]
+    return fields, (draw_confusion(confusion, names), caption)
+
+
+def _neighbours(config: ConfigDict, banks: Banks, sets: Sets) -> Any:
+    """Evaluation images of as many classes as can be, with their nearest training images."""
+    labels, reading = banks.test.labels, config.reading
+    order = np.random.default_rng([config.seed, 0x6E6E]).permutation(len(labels))
+    # the first image of every class, then the second ones, ...
+    turn = np.array([np.sum(labels[order[:place]] == labels[order[place]]) for place in range(min(len(order), 2000))])
+    chosen = order[: len(turn)][np.argsort(turn, kind="stable")][: reading.queries]
+    _, found = nearest(banks.test.features[chosen], banks.train.features, min(reading.neighbours, len(banks.train)))
+    images = [[sets.train.read(int(banks.train.indices[row])) for row in rows] for rows in found]
+    right = [[bool(banks.train.labels[row] == labels[query]) for row in rows] for query, rows in zip(chosen, found, strict=True)]
+    names = [
+        [sets.classes[label] for label in (labels[query], *banks.train.labels[rows])] for query, rows in zip(chosen, found, strict=True)
+    ]
+    return neighbours_sheet([sets.test.read(int(banks.test.indices[query])) for query in chosen], images, right, names)
+
+
+def _map(config: ConfigDict, banks: Banks, sets: Sets) -> Any:
+    rows = _some(len(banks.test), config.reading.map_points, config.seed)
+    points, shares = principal_axes(banks.test.features[rows])
+    along = [f"principal component {number + 1} ({100 * share:.0f} % of the variance)" for number, share in enumerate(shares)]
+    return draw_map(points, banks.test.labels[rows], sets.classes, along=along)
+
+
+def _some(count: int, most: int, seed: int) -> np.ndarray:
+    """At most that many of `count` rows, drawn with the seed, in order."""
+    return np.sort(np.random.default_rng([seed, 0x736F6D65]).permutation(count)[:most])

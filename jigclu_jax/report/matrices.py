@@ -1,0 +1,77 @@
+"""Drawings of an evaluation: what is taken for what, and where features lie."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+
+from jigclu_jax.report.curves import COLOURS, FADED, INK
+
+_NAMED = 40  # classes whose names fit beside a matrix
+_NUMBERED = 12  # classes whose shares fit into its cells
+_LEGEND = 20
+
+
+def draw_confusion(matrix: Int[np.ndarray, "c c"], names: Sequence[str], *, title: str = "") -> Figure:
+    """Share of the images of each class (row) that were taken for each class (column); rows without images stay empty."""
+    counts = matrix.sum(1, keepdims=True)
+    share = np.where(counts > 0, matrix / np.maximum(counts, 1), np.nan)
+    few = len(names) <= _NAMED
+    side = min(2.2 + 0.42 * len(names), 9.0) if few else 8.0
+    figure = Figure(figsize=(side + 1.0, side), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("taken for", color=INK)
+    axes.set_ylabel("is", color=INK)
+    if title:
+        axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=INK)
+    axes.tick_params(colors=INK, labelsize=8)
+    if few:
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+        axes.set_yticks(range(len(names)), names)
+    if len(names) <= _NUMBERED:
+        for row, column in np.ndindex(share.shape):
+            if np.isfinite(share[row, column]):
+                ink = "white" if share[row, column] > 0.55 else "#26262b"
+                axes.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", fontsize=8, color=ink)
+    bar = figure.colorbar(image, ax=axes, shrink=0.7)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    return figure
+
+
+def draw_map(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"], names: Sequence[str], *, along: Sequence[str]) -> Figure:
+    """Images as points in two dimensions, coloured by class; `along` names the axes."""
+    figure = Figure(figsize=(8.0, 6.0), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    for number, name in enumerate(names):
+        own = labels == number
+        marker = "osD^v"[number // len(COLOURS) % 5]
+        axes.scatter(
+            points[own, 0], points[own, 1], s=9, color=COLOURS[number % len(COLOURS)], marker=marker, alpha=0.55, linewidths=0, label=name
+        )
+    axes.set_xlabel(along[0], color=INK)
+    axes.set_ylabel(along[1], color=INK)
+    axes.tick_params(colors=INK, labelsize=8)
+    for spine in axes.spines.values():
+        spine.set_color(FADED)
+    if len(names) <= _LEGEND:
+        figure.legend(fontsize=8, frameon=False, labelcolor=INK, loc="outside right upper", markerscale=2)
+    return figure
+
+
+def principal_axes(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:
+    """(coordinates along the two directions of largest variance, each one's share of the whole variance)."""
+    centred = x.astype(np.float64) - x.mean(0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    total = max(float(np.sum(values**2)), 1e-30)
+    coordinates, shares = np.zeros((len(x), 2)), np.zeros(2)
+    count = min(2, len(values))
+    coordinates[:, :count], shares[:count] = left[:, :count] * values[:count], values[:count] ** 2 / total
+    return coordinates, shares
+
+
+__all__ = ["draw_confusion", "draw_map", "principal_axes"]

@@ -1,0 +1,75 @@
+"""Files of weights: which trunk they are is read off their shapes; what is no ResNet is told in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jigclu_jax import models
+from jigclu_jax.errors import UserError
+from jigclu_jax.interop import to_authors, to_torchvision
+from jigclu_jax.interop.weights import load_weights, model_of
+
+
+def trunk_trees(arch: str, stem: str, width: float) -> Any:
+    shapes = jax.eval_shape(models.create_trunk(arch, stem=stem, width=width).init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
+
+
+@pytest.mark.parametrize(
+    ("arch", "stem", "width"), [("resnet18", "small", 0.0625), ("resnet50", "imagenet", 0.0625), ("wide_resnet50_2", "imagenet", 0.125)]
+)
+def test_the_architecture_is_read_off_the_shapes(arch: str, stem: str, width: float) -> None:
+    assert model_of(*trunk_trees(arch, stem, width), "x") == {"arch": arch, "stem": stem, "width": width}
+
+
+def test_files_of_both_kinds_with_and_without_prefix(tmp_path: Path) -> None:
+    params, stats = trunk_trees("resnet18", "small", 0.0625)
+    heads = {
+        "projection": {name: {"kernel": np.ones((32, 32), np.float32), "bias": np.zeros(32)} for name in ("hidden", "output")},
+        "location": {"kernel": np.ones((32, 4)), "bias": np.zeros(4)},
+    }
+    states = {
+        "torchvision": to_torchvision(params, stats),
+        "prefixed": {f"module.{name}": value for name, value in to_torchvision(params, stats).items()},
+        "authors": {f"module.encoder.{name}": value for name, value in to_authors({"trunk": params, **heads}, {"trunk": stats}).items()},
+    }
+    for name, state in states.items():
+        np.savez(tmp_path / f"{name}.npz", **state)
+        found, found_stats, model = load_weights(tmp_path / f"{name}.npz")
+        assert model == {"arch": "resnet18", "stem": "small", "width": 0.0625}
+        jax.tree.map(np.testing.assert_array_equal, (params, stats), (found, found_stats))
+
+
+def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    np.savez(tmp_path / "other.npz", image=np.zeros(3))
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    (tmp_path / "single.npy").rename(tmp_path / "single.npz")
+    (tmp_path / "weights.h5").write_bytes(b"")
+    for name, line in (
+        ("missing.npz", "no such file of weights"),
+        ("broken.npz", "cannot be read as an .npz file"),
+        ("single.npz", "cannot be read as an .npz file"),
+        ("other.npz", "not a ResNet's state dict"),
+        ("weights.h5", "weights are read from .npz, .pth, .pt and .pth.tar files"),
+    ):
+        with pytest.raises(UserError) as raised:
+            load_weights(tmp_path / name)
+        assert str(raised.value).startswith(str(tmp_path / name)) and line in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_file_of_pytorch(tmp_path: Path) -> None:
+    try:
+        import torch
+    except ImportError:
+        (tmp_path / "weights.pth").write_bytes(b"x")
+        with pytest.raises(UserError, match="needs PyTorch to be read"):
+            load_weights(tmp_path / "weights.pth")
+        return
+    params, stats = trunk_trees("resnet18", "small", 0.0625)
+    state = {name: torch.from_numpy(np.array(value)) for name, value in to_torchvision(params, stats).items()}
+    torch.save({"state_dict": state}, tmp_path / "weights.pth")
+    assert load_weights(tmp_path / "weights.pth")[2]["arch"] == "resnet18"

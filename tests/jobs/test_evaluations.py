@@ -1,0 +1,192 @@
+"""The jobs on features end to end, on a trunk that was never trained: figures against oracles, files, refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jobs import tiny
+from PIL import Image
+from tiny_checkpoint import make_workdir
+
+from jigclu_jax.data.embedded import load_embedded
+from jigclu_jax.data.sources import open_source
+from jigclu_jax.encoder import Encoder
+from jigclu_jax.errors import UserError
+from jigclu_jax.interop import to_torchvision
+from jigclu_jax.jobs import evaluate, fast_probe, knn
+from jigclu_jax.jobs.trunks import open_trunk, random_trunk
+from jigclu_jax.train.checkpoint import read_checkpoint
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workdir(tmp_path_factory.mktemp("trunk") / "run", tiny.pretrain_config())
+
+
+def config(job: str, pretrained: Path) -> Any:
+    found = tiny.features_config(job, str(pretrained))
+    if job == "evaluate":
+        found.reading.update({"views": 16, "cells": 64, "queries": 3, "map_points": 30})
+        found.probe.checks = ("ridge",)
+        found.random_init = False
+    return found
+
+
+def result(workdir: Path) -> dict[str, Any]:
+    return json.loads((workdir / "result.json").read_text())
+
+
+def test_knn_is_that_of_the_encoders_features(pretrained: Path, tmp_path: Path) -> None:
+    """An oracle that shares neither the pass nor the neighbours: encoder, float64, sorting; the weights are drawn as a network's are."""
+    settings = config("knn", pretrained)
+    drawn = random_trunk(open_trunk(settings).model, 1)
+    np.savez(tmp_path / "drawn.npz", **to_torchvision(drawn.params, drawn.stats))
+    settings.checkpoint, settings.weights = "", str(tmp_path / "drawn.npz")
+    knn.run(settings, tmp_path / "knn")
+    encoder, sides = Encoder(drawn.params, drawn.stats, tiny.pretrain_config(), 0, None), []
+    for group in ("data", "eval_data"):
+        fields = settings[group].copy_and_resolve_references()
+        fields.source = fields.source or settings.data.source
+        source = open_source(fields)
+        images = [np.asarray(Image.fromarray(source.read(i)).resize((32, 32), Image.Resampling.BILINEAR)) for i in range(len(source))]
+        features = encoder(np.stack(images)).astype(np.float64)
+        sides.append((features / np.linalg.norm(features, axis=1, keepdims=True), source.labels))
+    (bank, labels), (queries, truth) = sides
+    similarity = queries @ bank.T
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :20]
+    votes = np.stack([[np.exp(similarity[q, order[q]] / 0.07)[labels[order[q]] == c].sum() for c in range(16)] for q in range(40)])
+    found = result(tmp_path / "knn")
+    assert found["knn_top1_weighted_20"] == pytest.approx((votes.argmax(1) == truth).mean(), abs=1.01 / 40)
+    plain = np.stack([np.bincount(labels[row[:5]], minlength=16) for row in order]).argmax(1)
+    assert found["knn_top1_majority_5"] == pytest.approx((plain == truth).mean(), abs=1.01 / 40)
+    low, high = found["knn_top1_weighted_20_interval"]
+    assert low <= found["knn_top1_weighted_20"] <= high
+    assert (found["train_images"], found["test_images"], found["images_skipped"]) == (96, 40, 0)
+
+
+def test_a_fast_probe_and_its_files(pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = config("fast_probe", pretrained)
+    settings.random_init = True
+    fast_probe.run(settings, tmp_path / "probe")
+    found = result(tmp_path / "probe")
+    assert found["job"] == "fast_probe" and len(found["heads"]) == 24 and found["trunk_unchanged"] is True
+    best = max(head["held_out_top1"] for head in found["heads"])
+    assert found["head"]["held_out_top1"] == best and found["head"] in found["heads"]
+    for name in ("probe_top1_last", "probe_top1_random_init", "ridge_top1", "lbfgs_top1", "ridge_top1_random_init"):
+        low, high = found[f"{name}_interval"]
+        assert 0 <= low <= found[name] <= high <= 1
+    assert found["probe_top5_last"] >= found["probe_top1_last"] and found["probe_top1_best"] is None
+    assert "top-1" in (tmp_path / "probe" / "report.html").read_text()
+    kept = sorted((tmp_path / "features").iterdir())
+    assert len(kept) == 4, "two trunks, two sets"
+    stamps = [path.stat().st_mtime_ns for path in kept]
+    capsys.readouterr()
+    fast_probe.run(settings, tmp_path / "again")
+    assert "features of" not in capsys.readouterr().err, "the second time features come from disk"
+    assert [path.stat().st_mtime_ns for path in kept] == stamps
+    again = result(tmp_path / "again")
+    assert {name: value for name, value in again.items() if "seconds" not in name} == {
+        name: value for name, value in found.items() if "seconds" not in name
+    }
+
+
+def test_evaluate_leaves_one_page_with_everything(pretrained: Path, tmp_path: Path) -> None:
+    evaluate.run(config("evaluate", pretrained), tmp_path / "all")
+    found = result(tmp_path / "all")
+    names = {"probe_top1_last", "ridge_top1", "knn_top1_weighted_20", "location_top1", "rank_features", "rank_embeddings", "class_top1"}
+    assert names | {"alignment_features", "uniformity_embeddings"} <= found.keys()
+    confusion = np.array(found["confusion"])
+    assert confusion.sum() == 40 and confusion.trace() / 40 == pytest.approx(found["probe_top1_last"])
+    page = (tmp_path / "all" / "report.html").read_text()
+    for heading in ("Accuracy", "Heads", "Classes", "Nearest neighbours", "Map of the features", "Where the location head is wrong"):
+        assert f"<h2>{heading}</h2>" in page
+    assert not (tmp_path / "all" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("job", ["fast_probe", "knn"])
+def test_weights_from_a_file_are_those_of_the_checkpoint(pretrained: Path, tmp_path: Path, job: str) -> None:
+    _, _, tree = read_checkpoint(pretrained)
+    np.savez(tmp_path / "weights.npz", **to_torchvision(tree["params"]["trunk"], tree["stats"]["trunk"]))
+    settings = config(job, pretrained)
+    settings.checkpoint, settings.weights = "", str(tmp_path / "weights.npz")
+    trunk = open_trunk(settings)
+    assert (trunk.model["arch"], trunk.model["stem"]) == ("resnet18", "small")
+    jax.tree.map(np.testing.assert_array_equal, trunk.params, tree["params"]["trunk"])
+    jax.tree.map(np.testing.assert_array_equal, trunk.stats, tree["stats"]["trunk"])
+
+
+def set_of(folder: Path, train: np.ndarray, test: np.ndarray, classes: tuple[str, ...] | None = None) -> Path:
+    images, _, _ = load_embedded("train")
+    named = {} if classes is None else {"classes": np.array(classes)}
+    path = folder / "set.npz"
+    np.savez(path, train_image=images[: len(train)], train_label=train, val_image=images[50 : 50 + len(test)], val_label=test, **named)
+    return path
+
+
+def from_file(job: str, pretrained: Path, path: Path) -> Any:
+    settings = config(job, pretrained)
+    settings.data.update({"source": "arrays", "path": str(path), "split": "train", "limit": 0})
+    settings.eval_data.update({"split": "val", "limit": 0})
+    return settings
+
+
+@pytest.mark.parametrize("job", ["fast_probe", "knn", "evaluate"])
+@pytest.mark.parametrize(
+    ("train", "test", "line"),
+    [
+        (np.zeros(30, int), np.arange(10) % 1, "all training images are of one class"),
+        (np.arange(30) % 3, np.arange(10) % 5, "classes that the training does not know"),
+    ],
+)
+def test_labels_that_cannot_work(pretrained: Path, tmp_path: Path, job: str, train: Any, test: Any, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        {"fast_probe": fast_probe, "knn": knn, "evaluate": evaluate}[job].run(
+            from_file(job, pretrained, set_of(tmp_path, train, test)), tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists() and not (tmp_path / "features").exists()
+
+
+def test_labels_with_gaps_and_a_class_that_training_lacks(pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Labels 0, 2 and 5 of six classes in training, 1 and 5 asked for: told, and what cannot be known counts as wrong."""
+    classes = ("a", "b", "c", "d", "e", "f")
+    path = set_of(tmp_path, np.array([0, 2, 5] * 10), np.array([1, 1, 1, 5]), classes)
+    settings = from_file("fast_probe", pretrained, path)
+    fast_probe.run(settings, tmp_path / "out")
+    found = result(tmp_path / "out")
+    line = "3 of 4 evaluation images are of classes without a training image, and count as wrong: b"
+    assert found["oddities"][0] == line and line in caplog.text and found["probe_top1_last"] <= 0.25
+
+
+@pytest.mark.parametrize(
+    ("job", "changes", "line"),
+    [
+        ("fast_probe", {"checkpoint": ""}, r"^config\.checkpoint and config\.weights: both are empty; give one of them"),
+        ("fast_probe", {"weights": "w.npz"}, r"^config\.checkpoint and config\.weights: both are set"),
+        ("fast_probe", {"probe.learning_rates": ()}, r"^config\.probe\.learning_rates=\(\) must be one number or more"),
+        ("fast_probe", {"probe.weight_decays": (-0.1,)}, r"^config\.probe\.weight_decays=.* each 0 or more"),
+        ("fast_probe", {"probe.held_out": 1.0}, r"^config\.probe\.held_out=1\.0 must be between 0 and 1"),
+        ("fast_probe", {"probe.checks": ("svm",)}, r"^config\.probe\.checks: 'svm' is unknown: use 'ridge' and 'lbfgs'"),
+        ("fast_probe", {"probe.epochs": 0}, r"^config\.probe\.epochs=0 must be at least 1"),
+        ("fast_probe", {"model.arch": "resnet34"}, r"belongs to another trunk: its model\.arch is 'resnet18'"),
+        ("knn", {"knn.neighbours": (0,)}, r"^config\.knn\.neighbours=\(0,\) must be one whole number or more, each at least 1"),
+        ("knn", {"knn.neighbours": (20, 200)}, r"^config\.knn\.neighbours: 200 of .* which has 96 images"),
+        ("knn", {"knn.temperature": 0.0}, r"^config\.knn\.temperature=0\.0 must be greater than 0"),
+        ("knn", {"eval_data.split": "nowhere"}, r"^config\.eval_data: "),
+        ("evaluate", {"reading.queries": 0}, r"^config\.reading\.queries=0 must be at least 1"),
+        ("evaluate", {"eval_batch_size": 0}, r"^config\.eval_batch_size=0 must be at least 1"),
+    ],
+)
+def test_fields_that_cannot_work(pretrained: Path, tmp_path: Path, job: str, changes: dict[str, Any], line: str) -> None:
+    settings = config(job, pretrained)
+    for name, value in changes.items():
+        *groups, leaf = name.split(".")
+        node = settings
+        for group in groups:
+            node = node[group]
+        node[leaf] = value
+    with pytest.raises(UserError, match=line) as raised:
+        {"fast_probe": fast_probe, "knn": knn, "evaluate": evaluate}[job].run(settings, tmp_path / "out")
+    assert "\n" not in str(raised.value) and not (tmp_path / "out").exists()
