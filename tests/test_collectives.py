@@ -25,4 +25,5 @@ def test_a_step_sends_gradients_embeddings_and_moments_once() -> None:
         assert rows[name]["value"] == rows[name]["peer_value"] > 0
     assert rows["batchnorm backward"]["value"] == rows["parameters"]["value"] == rows["other"]["value"] == 0
     assert rows["scalars"]["value"] < 100
+    assert rows.pop("work")["value"] > 0
     assert all(row["in_loops"] == 0 for row in rows.values())

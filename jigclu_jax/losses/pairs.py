@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jigclu_jax.device.mesh import everywhere, row_by_row
 
-# Keys a block: a pass needs memory for rows x BLOCK pairs. Of 128 to 4,096, 256 and 512 were the fastest on a CPU
-# (benchmarks/loss_memory.py --block), and multiples of 128 fill a TPU's matrix unit.
+# Keys a block: a pass needs memory for rows x BLOCK pairs. From 128 to 512 the time on a CPU is the same, from 1,024 it is longer
+# (benchmarks/loss_memory.py --blocks), and multiples of 128 fill a TPU's matrix unit.
 BLOCK = 512
 
 Carry = TypeVar("Carry")
