@@ -18,8 +18,8 @@ a few points of the augmented probe; docs/evaluation.md.
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import fast_probe_config
 from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config_evaluation import fast_probe_config
 from jigclu_jax.data.presets import set_data
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import evaluate_config, fast_probe_config, knn_config, prepare_config, pretrain_config, probe_config, saving_field
+from jigclu_jax.config import prepare_config, pretrain_config, probe_config, saving_field
+from jigclu_jax.config_evaluation import evaluate_config, fast_probe_config, knn_config
 from jigclu_jax.config_override import field_names, nearest_field
 from jigclu_jax.errors import UserError
 
@@ -88,7 +89,7 @@ def check_fields(config: ConfigDict, where: str) -> None:
             raise UserError(f"{where}: config.{name} is no field of a {config.job} job: {nearest_field(name, known)}")
     for name in known:
         if name not in names:
-            raise UserError(f"{where}: config.{name} is missing: start from {config.job}_config() of jigclu_jax.config")
+            raise UserError(f"{where}: config.{name} is missing: start from {config.job}_config() of {_COMPLETE[config.job].__module__}")
         kind, value = type(_at(complete, name)), _at(config, name)
         accepted = (int, float) if kind is float else kind
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
