@@ -59,6 +59,7 @@ def test_without_the_head_no_labels_are_sent() -> None:
         stream.close()
 
 
+@pytest.mark.slow
 def test_watching_changes_nothing_and_adds_its_metrics(tmp_path: Path) -> None:
     pretrain.run(config(), tmp_path / "plain")
     pretrain.run(config(head=True, every_epochs=2), tmp_path / "watched")
