@@ -186,4 +186,21 @@ def test_differences_are_shortened() -> None:
 def test_one_process_alone_agrees_and_leaves_as_it_likes() -> None:
     peers.agree({"seed": 0})
     peers.leave(2, "nobody reads this")
-    assert not peers.lost_contact(ValueError("Gloo all-reduce failed"))
+    assert peers.lost_contact(ValueError("Gloo all-reduce failed")) is None
+
+
+def test_a_broken_connection_is_told_by_the_line_of_the_process_that_left(
+    group: Callable[..., Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks before the watching thread has read why."""
+    some = group(2)
+    monkeypatch.setattr(peers, "_PEERS", some.all[0])
+    monkeypatch.setattr(peers, "_REASON_SECONDS", 0.3)
+    error = ValueError("UNKNOWN: Gloo all-reduce failed: \n Connection closed by peer")
+    assert str(peers.lost_contact(error)) == (
+        "lost contact to another process of this run (UNKNOWN: Gloo all-reduce failed: Connection closed by peer)"
+    )
+    threading.Timer(0.1, some.all[1].leave, (2, "image.jpg: damaged")).start()
+    told = peers.lost_contact(error)
+    assert isinstance(told, UserError) and str(told) == "process 1: image.jpg: damaged"
+    assert peers.lost_contact(ValueError("shapes differ")) is None
