@@ -82,6 +82,7 @@ class Group:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(peers, "_BEAT_SECONDS", 0.02)
     monkeypatch.setattr(peers, "_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(peers, "_PARTING_SECONDS", 0.3)
     yield
 
 
@@ -168,7 +169,7 @@ def test_a_lost_process_0_ends_the_others(group: Callable[..., Group], monkeypat
     some = group(2, 0.3)
     some.all[0].stop()
     if broken == "hangs":
-        monkeypatch.setattr(MemoryStore, "key_value_set", lambda *_, **__: time.sleep(3))
+        monkeypatch.setattr(MemoryStore, "key_value_set", lambda *_, **__: time.sleep(1))
     else:
         some.store.broken = broken
     some.wait_for({1: 1})
