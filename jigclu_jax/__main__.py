@@ -36,12 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say("interrupted: what was saved stays, start the same command again to go on", INTERRUPTED)
     except Exception as error:
+        # a disk may fill up while result and report are written, too
+        told = (_peers() and _peers().lost_contact(error)) or disk_error(error, workdir)
+        if told:
+            return _say(f"error: {told}", USER_ERROR) if isinstance(told, UserError) else _say(f"failed: {told}", FAILED)
         text = " ".join(str(error).split())[:200]
-        if _peers() and _peers().lost_contact(error):
-            return _say(f"failed: lost contact to another process of this run ({text})", FAILED)
-        full = disk_error(error, workdir)  # also while result and report are written
-        if full:
-            return _say(f"error: {full}", USER_ERROR)
         traceback.print_exc()
         return _leave(f"{type(error).__name__}: {text}", FAILED)
     return DONE

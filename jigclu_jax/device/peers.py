@@ -22,6 +22,7 @@ from jigclu_jax.errors import PeerError, UserError
 FAILED, USER_ERROR = 1, 2
 _BEAT_SECONDS = 1.0
 _GRACE_SECONDS = 3.0  # for the main thread to leave in order; it may as well hang in a collective
+_REASON_SECONDS = 2.0
 _PARTING_SECONDS = 5.0  # that process 0, whose store dies with it, waits for the others to have read why
 _SHOWN = 5
 
@@ -93,6 +94,13 @@ class Peers:
             texts = [(json.loads(self._wait_for(f"{key}/text/{members[0]}")), members) for members in groups.values()]
             raise UserError(f"the processes of this run do not agree: {differences(texts)}: start the same command on all of them")
 
+    def broken(self, text: str) -> Exception:
+        """What to say of a connection that broke: the line of the process that left, if it left one."""
+        deadline = time.monotonic() + _REASON_SECONDS
+        while self._failure is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return PeerError(f"lost contact to another process of this run ({text})") if self._failure is None else _as_error(self._failure)
+
     def leave(self, code: int, text: str) -> None:
         """Tell the others why, and end this process without waiting for them."""
         self._leaving.set()
@@ -118,8 +126,7 @@ class Peers:
                 if self._failure is None and not _is_timeout(error):
                     self._failure = _unreachable()
             if self._failure is not None:
-                line = _line(self._failure)
-                raise UserError(line) if self._failure.code == USER_ERROR else PeerError(line)
+                raise _as_error(self._failure)
 
     def _watch(self) -> None:
         beat, begun = 0, time.monotonic()
@@ -206,6 +213,10 @@ def _line(failure: Failure) -> str:
     return f"process {failure.process} of this run has ended ({failure.text}): start all of them again to go on from the last checkpoint"
 
 
+def _as_error(failure: Failure) -> Exception:
+    return UserError(_line(failure)) if failure.code == USER_ERROR else PeerError(_line(failure))
+
+
 def _unreachable() -> Failure:
     return Failure(0, FAILED, "it cannot be reached")
 
@@ -242,9 +253,12 @@ def leave(code: int, text: str) -> None:
         _PEERS.leave(code, text)
 
 
-def lost_contact(error: Exception) -> bool:
-    """Whether an error of the runtime tells that another process was lost, and not of a fault here."""
-    return _PEERS is not None and isinstance(error, ValueError | jax.errors.JaxRuntimeError) and _mentions_transport(str(error))
+def lost_contact(error: Exception) -> Exception | None:
+    """What an error of the runtime means where another process was lost: a UserError or PeerError; None for a fault here."""
+    text = " ".join(str(error).split())
+    if _PEERS is None or not isinstance(error, ValueError | jax.errors.JaxRuntimeError) or not _mentions_transport(text):
+        return None
+    return _PEERS.broken(text[:200])
 
 
 def _mentions_transport(text: str) -> bool:

@@ -101,6 +101,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source, *, drop
     """
     peers.agree(_facts(config, source))
     mesh = create_mesh()
+    peers.agree({"number of devices": jax.local_device_count()})  # each process reads the same share of a batch
     check_batch(config.batch_size, mesh, accumulate=config.accumulate)
     optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
     target = abstract_state(method, optimizer, mesh, ema=ema_decay > 0, shard=config.optimizer.shard_state)

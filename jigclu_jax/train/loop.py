@@ -252,7 +252,8 @@ class _Recorder:
         # a call of several steps leaves the metrics of the last
         found = next((metrics for step, metrics in self._recent if step >= bad), {})
         values = {name: float(value) for name, value in found.items()}
-        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        shown = [*sorted(name for name in values if name.startswith("loss")), "gradient_norm", "learning_rate"]
+        text = ", ".join(f"{name} {values[name]:.4g}" for name in shown if name in values)
         raise NonFiniteError(
             f"loss or gradient is not finite since step {bad} ({text}): the last checkpoint is kept; "
             "lower config.optimizer.learning_rate, or train in float32",

@@ -82,6 +82,7 @@ class Group:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(peers, "_BEAT_SECONDS", 0.02)
     monkeypatch.setattr(peers, "_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(peers, "_PARTING_SECONDS", 0.3)
     yield
 
 
@@ -168,7 +169,7 @@ def test_a_lost_process_0_ends_the_others(group: Callable[..., Group], monkeypat
     some = group(2, 0.3)
     some.all[0].stop()
     if broken == "hangs":
-        monkeypatch.setattr(MemoryStore, "key_value_set", lambda *_, **__: time.sleep(3))
+        monkeypatch.setattr(MemoryStore, "key_value_set", lambda *_, **__: time.sleep(1))
     else:
         some.store.broken = broken
     some.wait_for({1: 1})
@@ -186,4 +187,21 @@ def test_differences_are_shortened() -> None:
 def test_one_process_alone_agrees_and_leaves_as_it_likes() -> None:
     peers.agree({"seed": 0})
     peers.leave(2, "nobody reads this")
-    assert not peers.lost_contact(ValueError("Gloo all-reduce failed"))
+    assert peers.lost_contact(ValueError("Gloo all-reduce failed")) is None
+
+
+def test_a_broken_connection_is_told_by_the_line_of_the_process_that_left(
+    group: Callable[..., Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks before the watching thread has read why."""
+    some = group(2)
+    monkeypatch.setattr(peers, "_PEERS", some.all[0])
+    monkeypatch.setattr(peers, "_REASON_SECONDS", 0.3)
+    error = ValueError("UNKNOWN: Gloo all-reduce failed: \n Connection closed by peer")
+    assert str(peers.lost_contact(error)) == (
+        "lost contact to another process of this run (UNKNOWN: Gloo all-reduce failed: Connection closed by peer)"
+    )
+    threading.Timer(0.1, some.all[1].leave, (2, "image.jpg: damaged")).start()
+    told = peers.lost_contact(error)
+    assert isinstance(told, UserError) and str(told) == "process 1: image.jpg: damaged"
+    assert peers.lost_contact(ValueError("shapes differ")) is None
