@@ -75,6 +75,10 @@ class Peers:
         if not self._stopped.is_set():
             self._stopped.set()
             self._set(f"jigclu/done/{self._index}", "")
+            # a thread that comes back from the runtime into an interpreter that is ending would abort the process
+            for thread in self._threads:
+                if thread.is_alive():
+                    thread.join(10 * _BEAT_SECONDS)
 
     def agree(self, facts: Mapping[str, Any]) -> None:
         """Return once every process has come here with the same facts (name -> JSON value); all must make the same calls in the same order.

@@ -26,7 +26,6 @@ def main() -> None:
 
     JsonlWriter.write = stop_at  # type: ignore[method-assign]
     config = tiny.pretrain_config()
-    config.data.augment = "device"
     config.model.dtype = "float64"
     config.optimizer.learning_rate = 0.002
     try:
