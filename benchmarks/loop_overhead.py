@@ -32,8 +32,8 @@ from jigclu_jax.train.loop import Plan, fit
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
-from jigclu_jax.train.state import create_state
-from jigclu_jax.train.step import compile_step
+from jigclu_jax.train.state import abstract_state, create_state
+from jigclu_jax.train.step import Update, compile_step
 from jigclu_jax.train.stop import StopRequest
 from jigclu_jax.train.writers import create_writer
 
@@ -70,12 +70,13 @@ def measure_loop(batch_size: int, width: float, steps: int, repeats: int) -> Non
     config.model.update({"arch": "resnet18", "stem": "small", "width": width})
     mesh = create_mesh()
     method, optimizer = create_method(config), create_optimizer(config.optimizer)
-    step_fn = compile_step(method, optimizer, create_schedule(config.optimizer, steps, 1), steps, mesh)
+    step_fn = compile_step(method, Update(optimizer, create_schedule(config.optimizer, steps, 1), steps), mesh)
+    target = abstract_state(method, optimizer, mesh)
     host = batches(batch_size, 8)
     plan = Plan(total_steps=steps, steps_per_epoch=steps, log_every=LOG_EVERY, save_every=steps)
 
     def bare() -> float:
-        state = create_state(method, optimizer, 0, mesh)
+        state = create_state(method, optimizer, 0, target)
         for number in range(steps):
             state, metrics = step_fn(state, to_device(host[number % len(host)], mesh))
             if number == 0:
@@ -97,7 +98,7 @@ def measure_loop(batch_size: int, width: float, steps: int, repeats: int) -> Non
 
         writer = create_writer(folder, tensorboard=False)
         trained = fit(
-            state=create_state(method, optimizer, 0, mesh),
+            state=create_state(method, optimizer, 0, target),
             step_fn=step_fn,
             batches_from=stream,
             mesh=mesh,
