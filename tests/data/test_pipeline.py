@@ -348,7 +348,7 @@ def test_stream_ends_closes_and_stays_closed() -> None:
     [
         ({"grid": 1}, "data.grid=1 makes no montage"),
         ({"grid": 5}, "20 and 25"),
-        ({"overlap": 0.5}, "data.overlap=0.5"),
+        ({"overlap": 0.6}, "data.overlap=0.6"),
         ({"overlap": -0.1}, "data.overlap"),
         ({"shuffle_group": 16}, "set data.shuffle_group to 8"),
         ({"threads": -1}, "data.threads"),
