@@ -128,6 +128,7 @@ def test_other_images_or_classes_than_those_of_the_start(tmp_path: Path) -> None
     assert before == {path.name: os.stat(path).st_mtime_ns for path in (tmp_path / "run" / "checkpoints").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_forced_config_with_another_model_is_refused_by_what_differs(tmp_path: Path) -> None:
     config = tiny.pretrain_config(epochs=1)
     pretrain.run(config, tmp_path / "run")

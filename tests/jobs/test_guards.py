@@ -15,6 +15,7 @@ from jigclu_jax.jobs import pretrain
 from jigclu_jax.train.trace import Trace
 
 
+@pytest.mark.slow
 def test_nans_are_named_by_their_operation(tmp_path: Path) -> None:
     config = tiny.pretrain_config()
     config.optimizer.update({"learning_rate": 1e30, "schedule": "constant"})
@@ -25,7 +26,7 @@ def test_nans_are_named_by_their_operation(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "nonfinite.json").read_text())["step"] in (2, 3)
 
 
-@pytest.mark.parametrize("window", ["3-4", "40"])
+@pytest.mark.parametrize("window", ["3-4", pytest.param("40", marks=pytest.mark.slow)])
 def test_a_profile_opens_in_tensorboard_and_perfetto(tmp_path: Path, window: str) -> None:
     """Of a part of the run, and of more steps than it has."""
     config = tiny.pretrain_config(epochs=1)
