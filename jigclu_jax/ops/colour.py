@@ -83,7 +83,7 @@ def _jitter(planes: Planes, packed: Float32[Array, "n 12"], with_hue: bool) -> P
         # contrast and saturation are one blend, with the mean of the luma or with the luma itself
         other = _chosen(operation == CONTRAST, rounded_mean(gray), _chosen(operation == SATURATION, gray, jnp.zeros_like(gray)))
         column = {BRIGHTNESS: 5, CONTRAST: 6, SATURATION: 7}
-        factor = sum((jnp.where(operation == name, packed[:, index], 0.0) for name, index in column.items()), jnp.zeros(()))
+        factor = sum((jnp.where(operation == name, packed[:, index], 0.0) for name, index in column.items()), jnp.zeros((), jnp.float32))
         blended = blend(planes, other, factor)
         return _chosen(operation == HUE, shift_hue(planes, packed[:, 8]) if with_hue else planes, blended)
 
