@@ -12,37 +12,29 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import crop_augment_config
 from jigclu_jax.data.views import two_views
 from jigclu_jax.device import distributed
-from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
-from jigclu_jax.evals.check import check_features, check_knn, check_probe, check_reading
+from jigclu_jax.evals.check import check_knn, check_probe, check_reading
 from jigclu_jax.evals.confusion import class_accuracies, confusion_matrix
 from jigclu_jax.evals.fast_probe import Probed
 from jigclu_jax.evals.knn import nearest
 from jigclu_jax.evals.spread import alignment, effective_rank, uniformity
-from jigclu_jax.jobs.banks import Banks, Features, Sets, open_sets
+from jigclu_jax.jobs.banks import Banks, Features, Sets
 from jigclu_jax.jobs.cells import location_fields
-from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_trunk, probe_fields, say_result
-from jigclu_jax.jobs.knn import check_neighbours
-from jigclu_jax.jobs.trunks import Trunk, open_trunk, random_trunk
+from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_trunk, open_evaluation, probe_fields, say_result
+from jigclu_jax.jobs.trunks import Trunk, random_trunk
 from jigclu_jax.report.evaluation_report import Drawings, evaluation_page
 from jigclu_jax.report.matrices import draw_confusion, draw_map, principal_axes
 from jigclu_jax.report.pictures import neighbours_sheet
-from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
+from jigclu_jax.train.workdir import open_workdir, write_result
 
 _RANK_ROWS = 8192  # features whose singular values are computed
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Evaluate the trunk of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
-    distributed.start()
-    start_cache()
     begun = time.monotonic()
-    for check in (check_features, check_probe, check_knn, check_reading):
-        check(config)
-    check_workdir(workdir, config)
-    trunk, sets = open_trunk(config), open_sets(config)
-    check_neighbours(config, sets)
+    trunk, sets = open_evaluation(config, workdir, check_probe, check_knn, check_reading)
     features = Features(config, workdir)
     banks = features.of_sets(trunk, sets)
     fields = common_fields(config, trunk, banks, sets)

@@ -1,20 +1,73 @@
 """The evaluations on features, each from two banks to the fields of result.json: what `fast_probe`, `knn` and `evaluate` share."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Bool, Int
 from ml_collections import ConfigDict
 
 from jigclu_jax.device import distributed
+from jigclu_jax.device.compilation import start_cache
+from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
+from jigclu_jax.evals.check import check_features
 from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
 from jigclu_jax.evals.heads import Recipe, hits
 from jigclu_jax.evals.knn import knn_predictions, nearest
-from jigclu_jax.jobs.banks import Banks, Sets
+from jigclu_jax.jobs.banks import Banks, Features, Sets, open_sets
 from jigclu_jax.jobs.counting import counter
-from jigclu_jax.jobs.trunks import Trunk
+from jigclu_jax.jobs.trunks import Trunk, open_trunk, random_trunk
+from jigclu_jax.report.evaluation_report import evaluation_page
+from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
+
+
+def open_evaluation(config: ConfigDict, workdir: epath.PathLike, *checks: Callable[[ConfigDict], None]) -> tuple[Trunk, Sets]:
+    """Start the runtime, and open the trunk and the images once config and workdir are in order; `checks` are the job's own.
+
+    Raises:
+      UserError: whatever can be told before features are computed.
+    """
+    distributed.start()
+    start_cache()
+    for check in (check_features, *checks):
+        check(config)
+    check_workdir(workdir, config)
+    trunk, sets = open_trunk(config), open_sets(config)
+    if "knn" in config:
+        check_neighbours(config, sets)
+    return trunk, sets
+
+
+def run_evaluation(
+    config: ConfigDict,
+    workdir: epath.PathLike,
+    check: Callable[[ConfigDict], None],
+    fields_of: Callable[[ConfigDict, Banks, Sets], tuple[dict[str, Any], Any]],
+) -> None:
+    """A job of one evaluation, `fields_of`; leaves config.json, result.json and report.html."""
+    begun = time.monotonic()
+    trunk, sets = open_evaluation(config, workdir, check)
+    features = Features(config, workdir)
+    banks = features.of_sets(trunk, sets)
+    fields = common_fields(config, trunk, banks, sets) | fields_of(config, banks, sets)[0]
+    if config.random_init:
+        control = features.of_sets(random_trunk(trunk.model, config.seed), sets)
+        fields |= of_random_trunk(fields_of(config, control, sets)[0])
+    if distributed.is_main():
+        root = open_workdir(workdir, config)
+        write_result(root, fields | {"seconds": time.monotonic() - begun})
+        evaluation_page(root)
+    say_result(fields)
+
+
+def check_neighbours(config: ConfigDict, sets: Sets) -> None:
+    """Refuse more neighbours than there are training images, before features are computed; UserError names the field."""
+    k = max(config.knn.neighbours)
+    if k > len(sets.train):
+        raise UserError(f"config.knn.neighbours: {k} of {sets.train.name}, which has {len(sets.train)} images: choose at most those")
 
 
 def settings_of(config: ConfigDict) -> Settings:
