@@ -4,8 +4,9 @@
 
 Rows: `decode_only` (the peer's own `--decode-only` where a peer is given, else Pillow in as many threads), `decode_tensorflow`
 (tf.data with tf.io.decode_jpeg at full resolution), `host`, `device`, `prepared` and `prepared_raw` (data.augment=device from shards
-that the `prepare` job wrote, of JPEG and of RGB bytes), each with 224-pixel montages of 2 x 2 patches and the paper's augmentation,
-batch 64, and `resident` (crop, colour and paste of images in device memory, on JAX's default device).
+that the `prepare` job wrote, of JPEG and of RGB bytes; with `_workers` by data.workers processes instead of threads), each with
+224-pixel montages of 2 x 2 patches and the paper's augmentation, batch 64, and `resident` (crop, colour and paste of images in device
+memory, on JAX's default device).
 
 Everything is measured in turn, round by round, each in a process of its own, as a run has it; a value is the median of the rounds,
 with the lowest and the highest beside it. A peer script prints `... N images/s ...` and takes FOLDER, `--workers`, `--batch`,
@@ -35,11 +36,12 @@ from jigclu_jax.data.lazy_tf import tensorflow
 from jigclu_jax.data.pipeline import train_batches
 from jigclu_jax.data.plan import plan_for
 from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.sources import Source, load_image, open_source
+from jigclu_jax.data.sources import Source, Subset, load_image, open_source
 from jigclu_jax.device import resident
 from jigclu_jax.device.mesh import create_mesh, to_device
 
 BATCH = 64
+OURS = ("host", *(name + how for name in ("device", "prepared", "prepared_raw") for how in ("", "_workers")))
 
 
 def settings(path: str, **data: Any) -> Any:
@@ -48,25 +50,6 @@ def settings(path: str, **data: Any) -> Any:
     config.batch_size = BATCH
     config.data.update({"path": path, "split": "", "min_side": 1} | data)
     return config
-
-
-class Repeated:
-    """A source gone through over and over, so that few images fill many batches."""
-
-    def __init__(self, source: Source, times: int) -> None:
-        self.name, self.classes, self.labels, self._source, self._times = source.name, None, None, source, times
-
-    def __len__(self) -> int:
-        return len(self._source) * self._times
-
-    def read(self, index: int) -> np.ndarray:
-        return self._source.read(index % len(self._source))
-
-    def decode(self, index: int) -> Any:
-        return load_image(self._source, index % len(self._source))
-
-    def describe(self, index: int) -> str:
-        return self._source.describe(index % len(self._source))
 
 
 def rate(batches: Iterator[Any], size: int, count: int, warm: int = 3) -> float:
@@ -81,19 +64,22 @@ def rate(batches: Iterator[Any], size: int, count: int, warm: int = 3) -> float:
 
 def ours(name: str, arguments: argparse.Namespace) -> float:
     """Images/s of one of our rows, in this process."""
-    path = {"prepared": arguments.prepared, "prepared_raw": arguments.prepared_raw}.get(name, arguments.data)
-    config = settings(path, augment="host" if name == "host" else "device", threads=arguments.workers)
-    if name.startswith("prepared"):
+    place, with_workers, _ = name.partition("_workers")
+    path = {"prepared": arguments.prepared, "prepared_raw": arguments.prepared_raw}.get(place, arguments.data)
+    config = settings(path, augment="host" if place == "host" else "device", threads=arguments.workers)
+    if place.startswith("prepared"):
         config.data.source = "prepared"
     source = open_source(config.data)
-    many = Repeated(source, -(-100 * BATCH // len(source)))
+    # gone through over and over, so that few images fill many batches
+    many = Subset(source, np.arange(-(-100 * BATCH // len(source)) * len(source)) % len(source))
     steps = len(many) // BATCH
     options: dict[str, Any] = {"view": "montage", "seed": 0, "batch_size": BATCH, "steps_per_epoch": steps}
     if name == "host":
         stream: Any = train_batches(many, config.data, config.augment, **options)
     else:
         plan = plan_for(many, config.data, config.augment, "montage", BATCH, steps, 0, 1)
-        stream = CellStream(ImageReader(many, 1, "stop", "data"), config.augment, plan, threads=arguments.workers, **options)
+        how = {"threads": arguments.workers, "workers": arguments.workers if with_workers else 0}
+        stream = CellStream(ImageReader(many, 1, "stop", "data"), config.augment, plan, **how, **options)
     found = rate(stream, BATCH, arguments.batches, warm=5)
     stream.close()
     return found
@@ -165,7 +151,7 @@ def main() -> None:
     parser.add_argument("--peer", help="the peer loader's script")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=30, help="batches of 64 a round")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="worker processes of the peer, threads of ours")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of the peer, threads or processes of ours")
     parser.add_argument("--resident-data", help="images for the resident row (default: --data), such as CIFAR-10's")
     parser.add_argument("--resident-size", type=int, default=224, help="side of the resident row's montages")
     parser.add_argument("--row", help=argparse.SUPPRESS)  # measure that row alone, print its rate
@@ -174,10 +160,7 @@ def main() -> None:
     rows: dict[str, Callable[[], float]] = {
         "decode_only": lambda: decode_pillow(open_source(settings(arguments.data).data), workers, batches),
         "decode_tensorflow": lambda: decode_tensorflow(arguments.data, workers, batches),
-        "host": lambda: ours("host", arguments),
-        "device": lambda: ours("device", arguments),
-        "prepared": lambda: ours("prepared", arguments),
-        "prepared_raw": lambda: ours("prepared_raw", arguments),
+        **{name: functools.partial(ours, name, arguments) for name in OURS},
         "resident": lambda: resident_rate(arguments),
     }
     if arguments.row:
@@ -185,7 +168,7 @@ def main() -> None:
         return
     for name in ("prepared", "prepared_raw"):
         if not getattr(arguments, name):
-            del rows[name]
+            del rows[name], rows[f"{name}_workers"]
     measured = {name: functools.partial(in_a_process, name) for name in rows}
     if arguments.peer:
         by_peer = functools.partial(peer, arguments.peer, arguments.data, workers, batches)

@@ -40,7 +40,8 @@ def pipeline_config() -> ConfigDict:
             "overlap": 0.3,  # a crop reaches overlap / (m - 1) of the image's side into its neighbours
             "shuffle_group": 0,  # patches are shuffled within that many consecutive images; 0: whole batch up to 256
             "augment": "host",  # where pictures are made: host | device (colour, blur, flip there) | resident (all, from device memory)
-            "threads": 0,  # parallel calls of the host pipeline; 0: chosen by tf.data
+            "threads": 0,  # that read and cut images; 0: augment host: chosen by tf.data, device: one a core
+            "workers": 0,  # augment device: processes instead of threads, for hosts of many cores; 0: threads
             "resident_side": 0,  # augment resident: side of the stored squares; 0: the images' own if small squares, else image_size
             "dispatch_steps": 0,  # augment resident: steps started by one call; 0: 8 on an accelerator, 1 on a CPU
         }

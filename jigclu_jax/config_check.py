@@ -61,6 +61,7 @@ _NOT_NEGATIVE = (
     "data.limit",
     "eval_data.limit",
     "data.threads",
+    "data.workers",
     "data.shuffle_group",
     "data.resident_side",
     "data.dispatch_steps",

@@ -39,6 +39,10 @@ def plan_for(
     check_augment(augment)
     if data.threads < 0:
         raise UserError(f"data.threads={data.threads} is negative: set it to 0 (chosen by tf.data) or to a number of threads")
+    if data.workers and data.augment != "device":
+        raise UserError(
+            f"data.workers={data.workers}: processes make pictures for data.augment=device, this is {data.augment!r}: set it to 0"
+        )
     n, share = len(source), batch_size // hosts
     most = n // batch_size if view == "montage" else -(-n // batch_size)
     if not 1 <= steps_per_epoch <= most:

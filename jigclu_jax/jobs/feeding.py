@@ -90,8 +90,9 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
     if data.augment == "device":
 
         def cells(start_step: int, stop_step: int) -> Batches:
+            workers = data.workers if stop_step - start_step > 1 else 0  # one batch is there before a process has started
             options = {"threads": data.threads, "labelled": labelled, "start_step": start_step, "stop_step": stop_step} | shared
-            return CellStream(reader, config.augment, plan, **options)
+            return CellStream(reader, config.augment, plan, workers=workers, **options)
 
         return Supply(cells, device_feed(config.augment, plan.grid), mesh)
     side = resident.resident_side(source, data.resident_side, data.image_size)

@@ -19,7 +19,7 @@ _NO_FIGURES = (
     *("head_multiplier", "held_out"),
 )
 # of a config: where and how a run was done, and its seed
-_NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "cache")
+_NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "data.workers", "cache")
 
 
 @dataclasses.dataclass(frozen=True)

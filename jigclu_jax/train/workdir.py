@@ -26,6 +26,7 @@ _HARMLESS = (
     "profile",
     "seeds",
     "data.threads",
+    "data.workers",
     "data.on_error",
     "eval_data.on_error",
     "online.every_epochs",

@@ -1,0 +1,157 @@
+"""Input processes: the same batches as threads, the same errors, and none that is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data.pictures import natural
+from PIL import Image
+
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.data.arrays import ArraySource
+from jigclu_jax.data.cell_stream import CellStream
+from jigclu_jax.data.folder import FolderSource
+from jigclu_jax.data.plan import plan_for
+from jigclu_jax.data.prepared import PreparedSource
+from jigclu_jax.data.reader import ImageReader
+from jigclu_jax.data.shards import Settings, write_shards
+from jigclu_jax.data.sources import Source, Subset, with_classes
+from jigclu_jax.errors import ImageError, UserError
+
+COUNT, BATCH = 19, 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nineteen photographs of two classes."""
+    root = tmp_path_factory.mktemp("photos")
+    for number in range(COUNT):
+        path = root / "train" / "ab"[number % 2] / f"{number:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(natural(30 + number, 40, number)).save(path)
+    return root
+
+
+def stream(source: Source, view: str = "montage", on_error: str = "stop", start_step: int = 0, **options: Any) -> CellStream:
+    config = pretrain_config()
+    config.data.update({"image_size": 32, "min_side": 1, "augment": "device"})
+    steps = 2 if view == "montage" else 3  # the last of which is padded
+    sizes: dict[str, Any] = {"view": view, "batch_size": BATCH, "steps_per_epoch": steps}
+    plan = plan_for(source, config.data, config.augment, host=0, hosts=1, **sizes)
+    reader = ImageReader(source, plan.min_side, on_error, "data")
+    more: dict[str, Any] = {"start_step": start_step, "stop_step": 7, "threads": 1, "seed": 5} | options
+    return CellStream(reader, config.augment, plan, **sizes, **more)
+
+
+@pytest.mark.parametrize("view", ["montage", "crop"])
+def test_any_number_of_processes_makes_the_batches_of_one_thread(folder: Path, view: str) -> None:
+    source = FolderSource(str(folder), "train")
+    expected = list(stream(source, view, labelled=True))
+    assert len(expected) == 7
+    for workers in (1, 3):
+        found = list(stream(source, view, labelled=True, workers=workers))
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.keys() == theirs.keys()
+            for name in ours:
+                np.testing.assert_array_equal(ours[name], theirs[name])
+    resumed = list(stream(source, view, start_step=5, workers=2))
+    np.testing.assert_array_equal(resumed[1]["image"], expected[6]["image"])
+
+
+def test_every_kind_of_source_can_be_handed_over(folder: Path, tmp_path: Path) -> None:
+    photos = FolderSource(str(folder), "train")
+    kinds: list[Source] = [Subset(photos, np.arange(16)), with_classes(photos, ["b", "a"])]
+    kinds.append(ArraySource(np.stack([natural(20, 20, number) for number in range(16)])))
+    for name in ("jpeg", "raw"):
+        write_shards(photos, tmp_path / name, Settings("train", name, 24, 90, 7))
+        kinds.append(PreparedSource(str(tmp_path / name), "train"))
+    for source in kinds:
+        for ours, theirs in zip(stream(source, stop_step=1, workers=1), stream(source, stop_step=1), strict=True):
+            np.testing.assert_array_equal(ours["image"], theirs["image"])
+            np.testing.assert_array_equal(ours["augment"], theirs["augment"])
+
+
+def test_damaged_images_stop_or_are_skipped_as_with_threads(folder: Path, tmp_path: Path) -> None:
+    for path in sorted((folder / "train").rglob("*.jpg")):
+        (tmp_path / path.name).write_bytes(path.read_bytes()[: None if path.stem != "06" else 200])
+    source = FolderSource(str(tmp_path))
+    with pytest.raises(ImageError, match=r"06\.jpg: damaged.*data\.on_error=skip") as caught:
+        list(stream(source, workers=2))
+    assert "\n" not in str(caught.value)
+    by_threads, by_workers = stream(source, on_error="skip"), stream(source, on_error="skip", workers=2)
+    for ours, theirs in zip(by_workers, by_threads, strict=True):
+        np.testing.assert_array_equal(ours["image"], theirs["image"])
+    assert by_workers.skipped == by_threads.skipped != {}
+
+
+def test_a_killed_process_is_one_clear_line(folder: Path) -> None:
+    batches = stream(FolderSource(str(folder), "train"), workers=1, stop_step=None)
+    next(batches)
+    (child,) = children(os.getpid())
+    os.kill(child, signal.SIGKILL)
+    with pytest.raises(UserError, match=r"^an input process ended by signal 9 .*set data\.workers to fewer") as caught:
+        for _ in range(5):
+            next(batches)
+    assert "\n" not in str(caught.value)
+    assert not children(os.getpid())
+
+
+def test_interrupts_are_for_the_run_alone(folder: Path) -> None:
+    batches = stream(FolderSource(str(folder), "train"), workers=1)
+    next(batches)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(children(os.getpid())[0], number)
+    assert len(list(batches)) == 6
+    assert not children(os.getpid()), "processes end with the stream"
+
+
+class Unsendable(ArraySource):
+    """A source that holds what no other process can have."""
+
+    def __init__(self) -> None:
+        super().__init__(np.stack([natural(20, 20, number) for number in range(16)]))
+        self.lock = threading.Lock()
+
+
+def test_a_source_that_cannot_be_handed_over_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be opened in other processes.*data\.workers=0"):
+        stream(Unsendable(), workers=1)
+
+
+def test_none_outlives_a_run_that_was_killed(folder: Path) -> None:
+    code = (
+        "import sys, time; sys.path.insert(0, 'tests')\n"
+        "from data.test_cell_workers import FolderSource, stream\n"
+        f"batches = stream(FolderSource({str(folder)!r}, 'train'), workers=2, stop_step=None)\n"
+        "next(batches); print('ready', flush=True); time.sleep(60)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"ready\n"
+    left = children(run.pid)
+    assert len(left) == 2
+    run.kill()
+    run.communicate()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes() for child in left):
+        assert time.monotonic() < deadline, "an input process outlived its run"
+        time.sleep(0.05)
+
+
+def children(parent: int) -> list[int]:
+    """Input processes of a process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"\nPPid:\t{parent}\n" in (entry / "status").read_text() and b"cell_workers" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
