@@ -352,7 +352,7 @@ def test_stream_ends_closes_and_stays_closed() -> None:
         ({"overlap": -0.1}, "data.overlap"),
         ({"shuffle_group": 16}, "set data.shuffle_group to 8"),
         ({"threads": -1}, "data.threads"),
-        ({"workers": 2}, "data.workers=2 works with data.augment=device"),
+        ({"workers": 2}, "data.workers=2: processes .* for data.augment=device"),
         ({"on_error": "ignore"}, "data.on_error=ignore"),
     ],
 )
