@@ -145,8 +145,8 @@ def fit(
             if plan.logs(step):
                 recorder.hold(step, metrics, state)
             if plan.ends_epoch(step) or plan.saves(step):
+                sums = recorder.means(step, state)  # waits for the steps under way: their time is no pause
                 with progress.paused():
-                    sums = recorder.means(step, state)
                     for hook in epoch_hooks if plan.ends_epoch(step) else ():
                         sums |= hook(step, state)
                     recorder.join(sums if plan.ends_epoch(step) else {})

@@ -1,0 +1,68 @@
+"""What the loop books as training time and what as a pause."""
+
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jigclu_jax.device.mesh import create_mesh
+from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.loop import Plan, fit
+from jigclu_jax.train.progress import Progress
+from jigclu_jax.train.state import TrainState
+from jigclu_jax.train.stop import StopRequest
+from jigclu_jax.train.writers import MetricWriter
+
+BATCH = 8
+
+
+class Queued:
+    """A number on the device that is there once the steps under way have ended, ten seconds after it is asked for."""
+
+    def __init__(self, value: float, clock: list[float]) -> None:
+        self.value, self.clock = value, clock
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        self.clock[0] += 10
+        return np.asarray(self.value)
+
+
+def test_waiting_for_an_epochs_steps_is_training_and_its_evaluation_is_not() -> None:
+    clock = [0.0]
+    epochs, per_epoch = 3, 4
+    sums = {"count": Queued(4.0, clock), "loss": 4.0, "nonfinite_step": jnp.int32(-1)}
+    state = Mock(spec=TrainState, step=0, sums=sums)
+    checkpoints = Mock(spec=Checkpoints)
+    checkpoints.reached_preemption.return_value = False
+
+    def step_fn(state: Any, _: Any) -> Any:  # returns at once, as a call on an accelerator does
+        return state, {"loss": jnp.float32(1.0)}
+
+    def batches(_: int) -> Iterator[dict[str, np.ndarray]]:
+        return iter([{"image": np.zeros((BATCH, 2), np.uint8)}] * (epochs * per_epoch))
+
+    def evaluate(_: int, __: Any) -> dict[str, float]:
+        clock[0] += 100
+        return {}
+
+    progress = Progress(epochs * per_epoch, per_epoch, BATCH, None, clock=lambda: clock[0])
+    trained = fit(
+        state=state,
+        step_fn=step_fn,
+        batches_from=batches,
+        mesh=create_mesh(jax.devices()[:1]),
+        plan=Plan(total_steps=epochs * per_epoch, steps_per_epoch=per_epoch, log_every=100, save_every=2 * per_epoch),
+        checkpoints=checkpoints,
+        meta={},
+        writer=Mock(spec=MetricWriter),
+        progress=progress,
+        stop=Mock(spec=StopRequest, requested=False),
+        epoch_hooks=(evaluate,),
+    )
+    assert checkpoints.save.call_count == 2
+    # the first step starts the clock; each epoch's ten seconds are its steps', hooks are not
+    assert trained.images_per_second == pytest.approx(BATCH * (epochs * per_epoch - 1) / (epochs * 10))
