@@ -29,7 +29,7 @@ _TITLES = {
     "gradient_norm": "Gradient norm",
     "images_per_second": "Images per second",
 }
-_HIDDEN = ("step", "epoch", "input_wait")
+_HIDDEN = ("step", "epoch", "input_wait", "eval_images")
 
 
 def compare_page(
