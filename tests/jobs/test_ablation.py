@@ -69,6 +69,7 @@ def test_every_row_is_a_pretraining_that_can_be(name: str) -> None:
         check_fields(found, name)
         check_run(found)
         assert (found.seed, found.epochs, found.data.image_size % found.data.grid) == (5, 7, 0)
+    assert len({json.dumps(found.data.to_dict()) for found in (made[0], row_config(config.pretrain, rows[0], 6, 7))}) == 1
     # equal time differs from equal epochs in the number of epochs alone, which is not known beforehand
     assert len({json.dumps(found.to_dict()) for found in made}) == len(rows) - (2 if name == "montage" else 0)
 
@@ -98,6 +99,8 @@ def test_cells_are_judged_with_their_seed_and_the_table_says_what_is_resolved(tm
     assert (judge.job, judge.seed, judge.data.path, Path(judge.checkpoint)) == (
         "fast_probe", 0, "/pictures", tmp_path / "run" / "cells" / "both" / "seed0" / "pretrain",
     )  # fmt: skip
+    # whatever the seed and the row, images are drawn with one seed
+    assert {seed for _, _, found in calls for seed in (found.data.subset_seed, found.get("eval_data", found.data).subset_seed)} == {0}
     rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
     assert [row["verdict"] for row in rows] == ["reference", "not resolved", "below"]
     assert rows[0]["values"] == [0.4, 0.401] and rows[0]["mean"] == pytest.approx(0.4005)
