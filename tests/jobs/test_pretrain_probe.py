@@ -1,6 +1,7 @@
 """End to end on a tiny trunk: pretrain, stop, go on, probe."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,15 @@ def test_a_complete_run_is_left_as_it_is(straight: Path) -> None:
     assert read_metrics(straight) == rows
     after = json.loads((straight / "result.json").read_text())
     assert (after["images_per_second"], after["commit"]) == (before["images_per_second"], "the one that trained it")
+
+
+def test_a_run_that_was_killed_before_its_result_has_the_rate_it_measured(straight: Path, tmp_path: Path) -> None:
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+    before, after = (json.loads((workdir / "result.json").read_text()) for workdir in (straight, tmp_path / "run"))
+    assert after["images_per_second"] == before["images_per_second"] > 0
+    assert after["seconds"] == pytest.approx(read_checkpoint(straight)[1]["seconds"], abs=1)
 
 
 def test_last_and_best_checkpoints_are_kept(tmp_path: Path) -> None:
