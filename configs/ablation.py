@@ -13,7 +13,10 @@ CIFAR-10 in folders `train/CLASS/*`, `test/CLASS/*`: 2,000 images, ResNet-18 wit
 (as large as an image, as in the paper), batch 64, 10 epochs, rate 0.03 with a cosine and half an epoch of warm-up, three seeds. Blur is
 scaled to patches of 16 pixels, sigma up to 0.29. Judge: the fast probe on the same 2,000 images, top-1 on 2,000 test images.
 
-Hardware: 2 CPU cores. Expected: docs/ablations.md.
+Every cell sees the same images, whatever its seed and row.
+
+Hardware: 2 CPU cores. Cost: rows x seeds cells, each a pretraining and its judge: 15 for montage, 18 for augmentation and overlap, 9 for grid
+and branches, 21 for weights. Expected time of each table, and figures: docs/ablations.md.
 """
 
 from ml_collections import ConfigDict

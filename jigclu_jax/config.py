@@ -21,9 +21,10 @@ def source_config() -> ConfigDict:
             "name": "",  # tfds: the data set's name, config and version included: "imagenet2012:5.1.0"
             "data_dir": "",  # tfds: where it was prepared; "" is TFDS's own default; gs:// works
             "split": "train",  # "" takes every image of an unlabelled tree
-            "limit": 0,  # > 0: only that many examples, drawn at random with `seed` of the data, class by class where labelled
+            "limit": 0,  # > 0: only that many examples, drawn at random with the subset's seed, class by class where labelled
             "list": "",  # only the images that this text file names, one a line
             "fraction": 0.0,  # > 0: about that share of the images, drawn with the same seed, the same number of every class
+            "subset_seed": -1,  # draws `limit` and `fraction`; -1: the run's seed, so that runs of other seeds draw other images
             "on_error": "stop",  # stop | skip: what to do with an image that does not decode or is too small
             "min_side": -1,  # smallest side accepted, in pixels; -1: the side of a patch; 1: enlarge whatever comes
         }

@@ -45,8 +45,9 @@ def finetune_config() -> ConfigDict:
 
 
 def ablation_config() -> ConfigDict:
-    """A table of the paper's ablations: every row pretrained with every seed, and judged."""
-    judge = fast_probe_config()
+    """A table of the paper's ablations: every row pretrained with every seed, and judged; the images are the same for all of them."""
+    pretrain, judge = pretrain_config(), fast_probe_config()
+    pretrain.data.subset_seed = judge.data.subset_seed = judge.eval_data.subset_seed = 0
     judge.cache = "none"
     judge.probe.checks = ()
     return ConfigDict(
@@ -54,7 +55,7 @@ def ablation_config() -> ConfigDict:
             "job": "ablation",
             "table": "montage",  # montage | augmentation | grid | overlap | branches | weights
             "seeds": (0, 1, 2),  # more may be added later: what is finished stays
-            "pretrain": pretrain_config(),  # of the table's first row; the others change some of its fields
+            "pretrain": pretrain,  # of the table's first row; the others change some of its fields
             "judge": judge,  # how good a trunk is; checkpoint, seed and, where it names none, images are filled in
             "figure": "probe_top1_last",  # field of the judge's result.json that the table is made of
             "force_config": False,

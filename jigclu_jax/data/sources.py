@@ -73,9 +73,9 @@ def encoded_image(source: Source, index: int) -> bytes | None:
 def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | None = None) -> Source:
     """Opens the source that `config` describes (the fields of `config.source_config()`).
 
-    seed: draws the subset of `config.limit` or `config.fraction`. classes: the class list of the training; labels are numbered by
-    it. A subset keeps the whole class list. Raises UserError (one line) for everything that is wrong with the source, also for
-    classes that are not in `classes`.
+    seed: draws the subset of `config.limit` or `config.fraction` where `config.subset_seed` does not. classes: the class list of
+    the training; labels are numbered by it. A subset keeps the whole class list. Raises UserError (one line) for everything
+    that is wrong with the source, also for classes that are not in `classes`.
     """
     source = _open(config)
     if config.list:
@@ -87,6 +87,8 @@ def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | N
         raise UserError(f"limit={config.limit}: it must be 0 (all images) or a number of images")
     if not 0 <= config.fraction <= 1:
         raise UserError(f"fraction={config.fraction:g}: it must be 0 (all images) or a share of them up to 1")
+    if config.subset_seed < -1:
+        raise UserError(f"subset_seed={config.subset_seed}: it must be -1 (the run's seed) or a seed of 0 or more")
     if config.fraction and config.limit:
         raise UserError(f"fraction={config.fraction:g} and limit={config.limit} exclude each other: set one of them to 0")
     if config.fraction:
@@ -95,12 +97,17 @@ def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | N
                 f"{source.name}: fraction={config.fraction:g} takes the same number of every class, and there are no labels: use limit"
             )
         assert source.labels is not None
-        return Subset(source, balanced_indices(source.labels, config.fraction, seed, source.classes))
+        return Subset(source, balanced_indices(source.labels, config.fraction, subset_seed(config, seed), source.classes))
     if config.limit == 0:
         return source
     if config.limit > len(source):
         raise UserError(f"limit={config.limit}: {source.name} has only {len(source)} images: set limit to 0 for all of them, or to fewer")
-    return Subset(source, subset_indices(len(source), source.labels, config.limit, seed))
+    return Subset(source, subset_indices(len(source), source.labels, config.limit, subset_seed(config, seed)))
+
+
+def subset_seed(config: ConfigDict, seed: int) -> int:
+    """The seed that draws a subset: the source's own, or that of the run, `seed`."""
+    return seed if config.subset_seed < 0 else config.subset_seed
 
 
 def with_classes(source: Source, classes: Sequence[str]) -> Source:
@@ -239,5 +246,6 @@ __all__ = [
     "encoded_image",
     "load_image",
     "open_source",
+    "subset_seed",
     "with_classes",
 ]

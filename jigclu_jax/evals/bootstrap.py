@@ -1,19 +1,21 @@
 """How far an accuracy could be another one on other images of the same sort: bootstrap confidence intervals."""
 
 import numpy as np
-from jaxtyping import Bool
 
 LEVEL = 0.95
 SAMPLES = 10_000
 
 
-def accuracy_interval(hits: Bool[np.ndarray, " n"], seed: int, level: float = LEVEL, samples: int = SAMPLES) -> tuple[float, float]:
-    """Percentile bootstrap of the mean of `hits` over images drawn with replacement; (low, high) as fractions.
+def accuracy_interval(correct: int, images: int, seed: int, level: float = LEVEL, samples: int = SAMPLES) -> tuple[float, float]:
+    """Percentile bootstrap of the accuracy over images drawn with replacement; (low, high) as fractions.
 
-    A resample's number of hits is binomial(n, mean): it is drawn as such, which gives the bootstrap's own distribution without
-    drawing the images. The interval is about the images of the evaluation; that of training is another matter (seeds).
+    A resample's number of right answers is binomial(images, correct / images): it is drawn as such, which gives the bootstrap's own
+    distribution without drawing the images, and asks for the two counts alone. The interval is about the images of the evaluation; that
+    of training is another matter (seeds). Of no images nothing is known: (0, 1).
     """
-    drawn = np.random.default_rng([seed, 0x626F6F74]).binomial(len(hits), np.mean(hits), samples) / len(hits)
+    if not images:
+        return 0.0, 1.0
+    drawn = np.random.default_rng([seed, 0x626F6F74]).binomial(images, correct / images, samples) / images
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -41,6 +41,7 @@ class Probed:
       weight_decay: of the chosen head.
       held_out_top1: its accuracy on the held-out part.
       heads: (learning rate, weight decay, accuracy on the held-out part) of every head.
+      held_out_images: size of that part.
     """
 
     scores: Float[np.ndarray, "k c"]
@@ -48,6 +49,7 @@ class Probed:
     weight_decay: float
     held_out_top1: float
     heads: list[tuple[float, float, float]]
+    held_out_images: int
 
 
 def fast_probe(
@@ -73,7 +75,7 @@ def fast_probe(
         one = [rates[best]], [decays[best]]
         heads = fit_heads(prepare(train.features), train.labels, classes, *one, settings.recipe, lambda epoch: say("refit", epoch))
     scores = heads.scores(prepare(test.features), 0 if settings.refit else best)
-    return Probed(scores, rates[best], decays[best], accuracies[best], list(zip(rates, decays, accuracies, strict=True)))
+    return Probed(scores, rates[best], decays[best], accuracies[best], list(zip(rates, decays, accuracies, strict=True)), int(held.sum()))
 
 
 def ridge_scores(train: FeatureBank, test: FeatureBank, classes: int, settings: Settings) -> tuple[Float[np.ndarray, "k c"], float]:

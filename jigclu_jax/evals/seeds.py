@@ -18,6 +18,7 @@ class Summary:
       mean: their mean.
       deviation: their standard deviation (n - 1), None for a single seed.
       low, high: confidence interval of the mean, None where nothing gives one.
+      over: what the interval is over: "seeds", "images" of the evaluation, or "" without one.
     """
 
     values: tuple[float, ...]
@@ -25,17 +26,22 @@ class Summary:
     deviation: float | None
     low: float | None
     high: float | None
+    over: str
 
 
 def summarise(values: Sequence[float], single: Sequence[float] | None = None, level: float = LEVEL) -> Summary:
-    """Mean and Student's t interval of two seeds or more; of one seed its own interval over the evaluation images, `single`."""
+    """Mean and Student's t interval of two seeds or more; of one seed its own interval over the evaluation images, `single`.
+
+    Seeds that give the very same figure (a collapsed trunk at chance, or coincidence) say nothing of their deviation: an interval without
+    width would resolve whatever it is held against, so that they have the interval of one of them.
+    """
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(set(values)) < 2:
         low, high = single or (None, None)
-        return Summary(tuple(values), mean, None, low, high)
+        return Summary(tuple(values), mean, 0.0 if len(values) > 1 else None, low, high, "images" if single else "")
     deviation = float(np.std(values, ddof=1))
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
-    return Summary(tuple(values), mean, deviation, mean - half, mean + half)
+    return Summary(tuple(values), mean, deviation, mean - half, mean + half, "seeds")
 
 
 def verdict(figure: Summary, reference: Summary) -> str:

@@ -23,7 +23,8 @@ from jigclu_jax.jobs.claims import claimed
 from jigclu_jax.report.ablation_report import ablation_page, markdown_table
 from jigclu_jax.train.progress import duration
 from jigclu_jax.train.stop import STOP
-from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
+from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_config, read_result, write_result
+from jigclu_jax.train.writers import read_metrics
 
 CELLS = "cells"
 _POLL = 2.0  # seconds between two looks at what other processes do
@@ -70,16 +71,16 @@ def table(rows: list[Row], cells: dict[str, list[Cell]]) -> list[dict[str, Any]]
     reference = None
     for row in rows:
         own = cells[row.key]
-        values = [cell["figure"] for cell in own if cell["figure"] is not None]
-        entry: dict[str, Any] = {"row": row.key, "label": row.label, "values": values, "diverged": len(own) - len(values)}
-        for name in ("epochs", "seconds_pretrain", "images_per_second"):
+        ended = [cell for cell in own if cell["figure"] is not None]
+        values = [cell["figure"] for cell in ended]
+        entry: dict[str, Any] = {"row": row.key, "label": row.label, "values": values, "seeds": [cell["seed"] for cell in ended]}
+        entry |= {"diverged": len(own) - len(ended), "epochs": own[0]["epochs"] if own else None}
+        for name in ("seconds_pretrain", "images_per_second"):
             known = [cell[name] for cell in own if cell[name] is not None]
             entry[name] = statistics.median(known) if known else None
-        summary = summarise(values, own[0]["interval"] if len(own) == 1 else None) if values else None
-        if summary:
-            entry |= {"mean": summary.mean, "deviation": summary.deviation, "low": summary.low, "high": summary.high}
-        else:
-            entry |= dict.fromkeys(("mean", "deviation", "low", "high"))
+        summary = summarise(values, ended[0]["interval"] if len(own) == 1 or len(values) > 1 else None) if values else None
+        for name in ("mean", "deviation", "low", "high", "over"):
+            entry[name] = getattr(summary, name) if summary else None
         if reference is None and not found:
             reference, entry["verdict"] = summary, "reference"
         else:
@@ -128,22 +129,37 @@ def _run_cell(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epat
     pretrain = row_config(config.pretrain, row, seed, epochs)
     found: dict[str, Any] = {"row": row.key, "seed": seed, "epochs": epochs, "figure": None, "interval": None}
     found |= {"seconds_pretrain": None, "images_per_second": None}
+    seconds = 0.0  # of what earlier processes did for this cell and this one has not repeated
     try:
         find_job(pretrain.job).run(pretrain, folder / "pretrain")
         trained = read_result(folder / "pretrain") or {}
         found |= {"seconds_pretrain": trained.get("seconds"), "images_per_second": trained.get("images_per_second")}
+        seconds = max((found["seconds_pretrain"] or 0.0) - (time.monotonic() - begun), 0.0)
         judge = _judge_config(config, folder / "pretrain", seed)
         find_job(judge.job).run(judge, folder / "judge")
         judged = read_result(folder / "judge") or {}
-        if judged.get(config.figure) is None:
-            raise UserError(
-                f"config.figure={config.figure!r} is no figure of {folder / 'judge' / 'result.json'}: it has {', '.join(judged)}"
-            )
-        found |= {"figure": judged[config.figure], "interval": judged.get(f"{config.figure}_interval")}
+        found |= {"figure": _figure(config.figure, judged, folder), "interval": judged.get(f"{config.figure}_interval")}
     except NonFiniteError as error:
         print(f"{folder}: {error}", flush=True)
-    found["seconds"] = time.monotonic() - begun
+        found["images_per_second"] = found["images_per_second"] or _logged_rate(folder / "pretrain")
+    found["seconds"] = seconds + time.monotonic() - begun
     write_text(folder / "cell.json", json.dumps(found, indent=2) + "\n")
+
+
+def _figure(name: str, judged: dict[str, Any], folder: epath.Path) -> float:
+    """The figure that the table is made of; UserError where the judge has none of that name, or one that is no fraction."""
+    where, value = folder / "judge" / "result.json", judged.get(name)
+    if value is None:
+        raise UserError(f"config.figure={name!r} is no figure of {where}: it has {', '.join(judged)}")
+    if not isinstance(value, float) or not 0 <= value <= 1:
+        raise UserError(f"config.figure={name!r} is no accuracy in {where}, and the table shows accuracies: use another figure")
+    return value
+
+
+def _logged_rate(workdir: epath.Path) -> float | None:
+    """Images/s of a pretraining that diverged, by what it logged: as quick as one that does not."""
+    rates = [row["images_per_second"] for row in read_metrics(workdir) if row.get("images_per_second")]
+    return statistics.median(rates) if rates else None
 
 
 def _judge_config(config: ConfigDict, trunk: epath.Path, seed: int) -> ConfigDict:
@@ -158,11 +174,14 @@ def _judge_config(config: ConfigDict, trunk: epath.Path, seed: int) -> ConfigDic
 def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row) -> int | None:
     """Epochs of a row: the pretraining's, or as many as take the reference row's time; None while that is not measured.
 
-    Rates are the medians over the seeds of the cells with equal epochs, without compilation.
+    Rates are the medians over the seeds of the cells with equal epochs, without compilation. A row that has begun keeps its epochs: seeds
+    that are added later move the medians, and the cells of a row must not differ by more than their seed.
     """
     epochs = int(config.pretrain.epochs)
     if not row.time_of:
         return epochs
+    if (begun := _begun_epochs(root, row)) is not None:
+        return begun
     rates = []
     for key in (rows[0].key, row.time_of):
         found = [_read(_folder(root, other, seed)) for other in rows if other.key == key for seed in config.seeds]
@@ -171,9 +190,24 @@ def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row) -> 
             return None
         measured = [cell["images_per_second"] for cell in known if cell["images_per_second"]]
         if not measured:
-            raise UserError(f"no cell of row {key!r} has run long enough for its rate to be known: give config.pretrain more epochs")
+            raise UserError(
+                f"no cell of row {key!r} has run long enough for its rate to be known: give config.pretrain more epochs, or a lower"
+                " learning rate where it diverged"
+            )
         rates.append(statistics.median(measured))
     return max(round(epochs * rates[1] / rates[0]), 1)
+
+
+def _begun_epochs(root: epath.Path, row: Row) -> int | None:
+    """The epochs of the row's first cell that has begun, whichever seed's."""
+    parent = root / CELLS / row.key
+    for folder in sorted(parent.iterdir()) if parent.exists() else ():
+        cell = _read(folder)
+        if cell is not None:
+            return int(cell["epochs"])
+        if has_run(folder / "pretrain"):
+            return int(read_config(folder / "pretrain").epochs)
+    return None
 
 
 def _folder(root: epath.Path, row: Row, seed: int) -> epath.Path:

@@ -9,12 +9,15 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.data.eval_stream import EvalStream
 from jigclu_jax.data.sources import Source
+from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.classification import compile_counts, evaluate
 from jigclu_jax.jobs.training import Training, open_images
 from jigclu_jax.methods import Classifier
 from jigclu_jax.train.loop import EpochHook
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.writers import read_metrics
+
+IMAGES = "eval_images"
 
 
 def open_eval_source(config: ConfigDict, train: Source) -> Source:
@@ -26,7 +29,10 @@ def open_eval_source(config: ConfigDict, train: Source) -> Source:
 
 
 def accuracy_hook(training: Training, method: Classifier, eval_source: Source, prefix: str) -> EpochHook:
-    """After an epoch: `{prefix}_top1` and `{prefix}_top5` on the evaluation images."""
+    """After an epoch: `{prefix}_top1` and `{prefix}_top5` on the evaluation images, and `eval_images`, how many of them counted.
+
+    The counts are sums over all devices and processes, so that every process has the same.
+    """
     config, mesh = training.config, training.mesh
     counts_fn = compile_counts(method.predict, mesh)
 
@@ -41,20 +47,22 @@ def accuracy_hook(training: Training, method: Classifier, eval_source: Source, p
             found = evaluate(counts_fn, state.params, state.stats, state.extra, batches, mesh)
         finally:
             batches.close()
-        return {f"{prefix}_top1": found["top1"], f"{prefix}_top5": found["top5"]}
+        return {f"{prefix}_top1": found["top1"], f"{prefix}_top5": found["top5"], IMAGES: found["examples"]}
 
     return hook
 
 
-def accuracy_figures(workdir: epath.PathLike, prefix: str) -> dict[str, Any]:
-    """Last and best accuracies from the rows of metrics.jsonl, which a resumed run shares with its earlier parts."""
-    top1, top5 = f"{prefix}_top1", f"{prefix}_top5"
-    rows = [row for row in read_metrics(workdir) if row.get(top1) is not None]
-    best = max(rows, key=lambda row: row[top1])
-    return {
-        f"{top1}_last": rows[-1][top1],
-        f"{top1}_best": best[top1],
-        f"{top5}_last": rows[-1][top5],
-        f"{top5}_best": max(row[top5] for row in rows),
-        f"{prefix}_best_epoch": best["epoch"],
-    }
+def accuracy_figures(workdir: epath.PathLike, prefix: str, eval_source: Source, seed: int) -> dict[str, Any]:
+    """Last and best accuracies with their intervals, from the rows of metrics.jsonl, which a resumed run shares with its earlier parts.
+
+    `eval_source` says how many images there are where rows of an earlier version do not say how many counted.
+    """
+    rows = [row for row in read_metrics(workdir) if row.get(f"{prefix}_top1") is not None]
+    found: dict[str, Any] = {}
+    for metric in (f"{prefix}_top1", f"{prefix}_top5"):
+        for which, row in (("last", rows[-1]), ("best", max(rows, key=lambda row: row[metric]))):
+            images = int(row.get(IMAGES, len(eval_source)))
+            found[f"{metric}_{which}"] = row[metric]
+            found[f"{metric}_{which}_interval"] = list(accuracy_interval(round(row[metric] * images), images, seed))
+    found[f"{prefix}_best_epoch"] = max(rows, key=lambda row: row[f"{prefix}_top1"])["epoch"]
+    return found | {IMAGES: int(rows[-1].get(IMAGES, len(eval_source)))}

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.data.eval_stream import EvalStream
 from jigclu_jax.data.fingerprint import fingerprint
-from jigclu_jax.data.sources import Source
+from jigclu_jax.data.sources import Source, subset_seed
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import check_batch, create_mesh, replicated
 from jigclu_jax.evals.bank_file import bank_key, read_bank, write_bank
@@ -89,7 +89,8 @@ class Features:
         config, sizes = self._config, self._sizes(group)
         images = fingerprint(source, config[group])
         size = {name: sizes[name] for name in ("resize", "crop", "min_side", "on_error")}
-        key = bank_key(weights=trunk.digest, model=trunk.model, images=images, seed=config.seed if config[group].limit else 0, **size)
+        seed = subset_seed(config[group], config.seed) if config[group].limit else 0
+        key = bank_key(weights=trunk.digest, model=trunk.model, images=images, seed=seed, **size)
         bank = read_bank(self._folder, key) if self._folder else None
         if _all_have(bank):
             assert bank is not None

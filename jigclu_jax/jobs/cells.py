@@ -53,7 +53,7 @@ def location_fields(config: ConfigDict, trunk: Trunk, source: Source, mesh: Mesh
     right = logits.argmax(1) == location
     fields = {
         "location_top1": float(right.mean()),
-        "location_top1_interval": list(accuracy_interval(right, config.seed)),
+        "location_top1_interval": list(accuracy_interval(int(right.sum()), len(right), config.seed)),
         "rank_embeddings": effective_rank(rows),
         "uniformity_embeddings": uniformity(rows, config.seed),
         "alignment_embeddings": alignment(rows[first], rows[second]),

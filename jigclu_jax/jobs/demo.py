@@ -10,12 +10,16 @@ from ml_collections import ConfigDict
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.data.sources import Source, open_source
 from jigclu_jax.device import distributed
+from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.logistic import linear_probe
 from jigclu_jax.evals.pixels import colour_histogram, pixel_features
 from jigclu_jax.jobs import pretrain, probe
-from jigclu_jax.jobs.accuracy import open_eval_source
+from jigclu_jax.jobs.accuracy import IMAGES, open_eval_source
+from jigclu_jax.jobs.reporting import say_result
 from jigclu_jax.report.demo_report import demo_page
 from jigclu_jax.train.workdir import open_workdir, read_result, write_result
+
+CHANCE = "chance"
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
@@ -37,28 +41,32 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         return
     folders = ("pretrain", "probe", "supervised", "probe_supervised")
     results = {name: read_result(root / name) or {} for name in folders}
-    ours = results["probe"]
+    ours, seed = results["probe"], config.probe.seed
     figures = {
         "JigClu pretraining": ours["probe_top1_last"],
         "random initialisation": ours["probe_top1_random_init"],
         "trained with labels": results["probe_supervised"]["probe_top1_last"],
         **baselines,
     }
+    images = ours[IMAGES]  # the same for every row but guessing
+    intervals = {name: list(accuracy_interval(round(share * images), images, seed)) for name, share in figures.items() if name != CHANCE}
     copied = ("probe_top1_last", "probe_top1_best", "probe_top5_last", "probe_top1_random_init")
     seconds = {name: result["seconds"] for name, result in results.items()}
-    write_result(
+    result = write_result(
         root,
         {
             "job": config.job,
             "seed": config.seed,
             "seconds": sum(seconds.values()),
             "images_per_second": results["pretrain"]["images_per_second"],
-            **{name: ours[name] for name in copied},
+            **{f"{name}{end}": ours[f"{name}{end}"] for name in copied for end in ("", "_interval")},
             "probe_top1": figures,
+            "probe_top1_interval": intervals,
             "seconds_by_step": seconds,
         },
     )
-    demo_page(root, {"probe_top1": figures, "seconds": seconds})
+    demo_page(root, {"probe_top1": figures, "probe_top1_interval": intervals, "seconds": seconds})
+    say_result(result)
     print(f"report: {root / 'report.html'}", flush=True)
 
 
@@ -81,7 +89,7 @@ def _baselines(config: ConfigDict, root: epath.Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, features in (("raw pixels", pixel_features), ("colour histogram", colour_histogram)):
         found[name] = float(linear_probe(features(train_images), train_labels, features(test_images), test_labels, classes))
-    found["chance"] = 1 / classes
+    found[CHANCE] = 1 / classes
     if distributed.is_main():
         write_text(path, json.dumps(found, indent=2) + "\n")
     return found

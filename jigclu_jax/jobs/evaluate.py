@@ -21,7 +21,8 @@ from jigclu_jax.evals.knn import nearest
 from jigclu_jax.evals.spread import alignment, effective_rank, uniformity
 from jigclu_jax.jobs.banks import Banks, Features, Sets
 from jigclu_jax.jobs.cells import location_fields
-from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_trunk, open_evaluation, probe_fields, say_result
+from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_trunk, open_evaluation, probe_fields
+from jigclu_jax.jobs.reporting import say_result
 from jigclu_jax.jobs.trunks import Trunk, random_trunk
 from jigclu_jax.report.evaluation_report import Drawings, evaluation_page
 from jigclu_jax.report.matrices import draw_confusion, draw_map, principal_axes
@@ -49,6 +50,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     fields |= location
     confusion, classes = _classes(config, probed, banks, sets)
     fields |= {"confusion": confusion.tolist(), "class_top1": {name: share for name, _, share, _, _ in classes}}
+    fields |= {"class_top1_interval": {name: [low, high] for name, _, _, low, high in classes}}
     if distributed.is_main():
         root = open_workdir(workdir, config)
         write_result(root, fields | {"seconds": time.monotonic() - begun})
@@ -91,7 +93,7 @@ def _classes(config: ConfigDict, probed: Probed, banks: Banks, sets: Sets) -> tu
     for label, share in enumerate(class_accuracies(confusion)):
         if share is not None:
             own = predicted[labels == label] == label
-            rows.append((sets.classes[label], len(own), share, *accuracy_interval(own, config.seed)))
+            rows.append((sets.classes[label], len(own), share, *accuracy_interval(int(own.sum()), len(own), config.seed)))
     return confusion, rows
 
 

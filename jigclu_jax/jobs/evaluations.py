@@ -19,6 +19,7 @@ from jigclu_jax.evals.heads import Recipe, hits
 from jigclu_jax.evals.knn import knn_predictions, nearest
 from jigclu_jax.jobs.banks import Banks, Features, Sets, open_sets
 from jigclu_jax.jobs.counting import counter
+from jigclu_jax.jobs.reporting import say_result
 from jigclu_jax.jobs.trunks import Trunk, open_trunk, random_trunk
 from jigclu_jax.report.evaluation_report import evaluation_page
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
@@ -91,20 +92,21 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
         says[part](epoch * rows, settings.recipe.epochs * rows)
 
     found = fast_probe(banks.train, banks.test, classes, settings, say)
-    fields = _top1("probe_top1_last", hits(found.scores, labels), config.seed)
+    fields = _accuracy("probe_top1_last", hits(found.scores, labels), config.seed)
+    fields |= _accuracy("probe_top5_last", hits(found.scores, labels, 5), config.seed)
     fields |= {
-        "probe_top5_last": float(np.mean(hits(found.scores, labels, 5))),
         "protocol": "linear heads on features of the frozen trunk, no augmentation",
-        "head": {"learning_rate": found.learning_rate, "weight_decay": found.weight_decay, "held_out_top1": found.held_out_top1},
-        "heads": [dict(zip(("learning_rate", "weight_decay", "held_out_top1"), head, strict=True)) for head in found.heads],
+        "head": _head(found, (found.learning_rate, found.weight_decay, found.held_out_top1), config.seed),
+        "heads": [_head(found, head, config.seed) for head in found.heads],
+        "held_out_images": found.held_out_images,
         "seconds_heads": time.monotonic() - begun,
     }
     if "ridge" in config.probe.checks:
         scores, penalty = ridge_scores(banks.train, banks.test, classes, settings)
-        fields |= _top1("ridge_top1", hits(scores, labels), config.seed) | {"ridge_penalty": penalty}
+        fields |= _accuracy("ridge_top1", hits(scores, labels), config.seed) | {"ridge_penalty": penalty}
     if "lbfgs" in config.probe.checks:
         scores = lbfgs_scores(banks.train, banks.test, classes, settings, found.weight_decay)
-        fields |= _top1("lbfgs_top1", hits(scores, labels), config.seed)
+        fields |= _accuracy("lbfgs_top1", hits(scores, labels), config.seed)
     return fields, found
 
 
@@ -117,7 +119,7 @@ def knn_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str, 
     predictions = knn_predictions(similarity, banks.train.labels[index], len(sets.classes), config.knn.neighbours, config.knn.temperature)
     fields: dict[str, Any] = {}
     for name, predicted in predictions.items():
-        fields |= _top1(f"knn_top1_{name}", predicted == banks.test.labels, config.seed)
+        fields |= _accuracy(f"knn_top1_{name}", predicted == banks.test.labels, config.seed)
     return fields, predictions
 
 
@@ -152,15 +154,12 @@ def of_random_trunk(fields: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def say_result(fields: dict[str, Any]) -> None:
-    """One line for each accuracy with its interval, on the process that speaks."""
-    if not distributed.is_main():
-        return
-    for name, value in fields.items():
-        if "_top1" in name and isinstance(value, float):
-            low, high = fields[f"{name}_interval"]
-            print(f"{name} {100 * value:.2f} %  (95 % interval {100 * low:.2f} to {100 * high:.2f})", flush=True)
+def _accuracy(name: str, right: Bool[np.ndarray, " n"], seed: int) -> dict[str, Any]:
+    return {name: float(np.mean(right)), f"{name}_interval": list(accuracy_interval(int(right.sum()), len(right), seed))}
 
 
-def _top1(name: str, right: Bool[np.ndarray, " n"], seed: int) -> dict[str, Any]:
-    return {name: float(np.mean(right)), f"{name}_interval": list(accuracy_interval(right, seed))}
+def _head(probed: Probed, head: tuple[float, float, float], seed: int) -> dict[str, Any]:
+    """A head's rate and decay, and its accuracy on the held-out part."""
+    rate, decay, top1 = head
+    interval = accuracy_interval(round(top1 * probed.held_out_images), probed.held_out_images, seed)
+    return {"learning_rate": rate, "weight_decay": decay, "held_out_top1": top1, "held_out_top1_interval": list(interval)}

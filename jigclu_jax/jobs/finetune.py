@@ -21,10 +21,9 @@ from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import NonFiniteError, UserError
-from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.labels import check_labels, held_out_mask
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
-from jigclu_jax.jobs.reporting import report_finetuning
+from jigclu_jax.jobs.reporting import report_finetuning, say_result
 from jigclu_jax.jobs.training import open_images, prepare_training, run_training, training_result
 from jigclu_jax.jobs.trunks import Trunk, checkpoint_trunk, imported_trunk, with_model
 from jigclu_jax.methods import create_method
@@ -33,14 +32,8 @@ from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_w
 
 TRIALS, FINAL, CONTROLS = "trials", "final", "controls"
 HEAD = "classifier/*"
-FIGURES = (
-    "finetune_top1_last",
-    "finetune_top1_last_interval",
-    "finetune_top1_best",
-    "finetune_top5_last",
-    "finetune_top5_best",
-    "finetune_best_epoch",
-)
+ACCURACIES = ("finetune_top1_last", "finetune_top1_best", "finetune_top5_last", "finetune_top5_best")
+FIGURES = (*ACCURACIES, *(f"{name}_interval" for name in ACCURACIES), "finetune_best_epoch")
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
@@ -75,6 +68,9 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
             result["controls"] = {start: {name: found[name] for name in (*FIGURES, "chosen")} for start, found in others.items()}
             write_result(root, result)
         report_finetuning(root, len(source.classes or ()))
+        say_result(result)
+        for start, found in others.items():
+            say_result(found, f"{start}: ")
 
 
 def with_head_rate(config: ConfigDict) -> ConfigDict:
@@ -175,11 +171,9 @@ def _single(
     if title:
         _say(title)
     trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(hook,))
-    result = training_result(training, root, trained) | accuracy_figures(root, "finetune")
-    right = np.arange(len(eval_source)) < round(result["finetune_top1_last"] * len(eval_source))
-    result["finetune_top1_last_interval"] = list(accuracy_interval(right, config.seed))
+    result = training_result(training, root, trained) | accuracy_figures(root, "finetune", eval_source, config.seed)
     result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
-    result |= {"train_images": len(source), "eval_images": len(eval_source), "checkpoint_step": trunk.step if trunk else None}
+    result |= {"train_images": len(source), "checkpoint_step": trunk.step if trunk else None}
     result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}
     if distributed.is_main():
         result = write_result(root, result)
@@ -201,7 +195,8 @@ def _trial(config: ConfigDict, where: epath.Path, trunk: Trunk | None, source: S
                 write_result(where, result)
         if distributed.is_main() and (where / FOLDER).exists():
             (where / FOLDER).rmtree()  # what it was for is known
-    return {"top1": result["finetune_top1_last"], "seconds": result["seconds"]}
+    interval = result.get("finetune_top1_last_interval")
+    return {"top1": result["finetune_top1_last"], "top1_interval": interval, "seconds": result["seconds"]}
 
 
 def _searches(config: ConfigDict) -> bool:

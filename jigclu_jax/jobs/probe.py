@@ -15,7 +15,7 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.evals.scale import feature_size
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
-from jigclu_jax.jobs.reporting import report_probe
+from jigclu_jax.jobs.reporting import report_probe, say_result
 from jigclu_jax.jobs.training import Training, open_images, prepare_training, run_training, training_result
 from jigclu_jax.jobs.trunks import checkpoint_trunk, with_model
 from jigclu_jax.methods import PROBES, create_method
@@ -50,16 +50,17 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     # the same rate for both: a random trunk's features are of another size, and a rate that suits one would hold the other back
     scale = _relative_size(training, method, probed, start) if config.random_init else 1.0
     trained = _probe(training, workdir, probed, hook)
-    figures = _figures(workdir, "")
+    figures = accuracy_figures(workdir, "probe", eval_source, config.seed)
     if config.random_init:
         control = epath.Path(workdir) / "random_init"
         random = training.initial_state()
         _probe(training, control, dataclasses.replace(random, extra=random.extra | {"scale": scale * random.extra["scale"]}), hook)
-        figures |= _figures(control, "_random_init")
+        figures |= _of_random_trunk(accuracy_figures(control, "probe", eval_source, config.seed))
     if distributed.is_main():
         result = training_result(training, workdir, trained) | figures
         write_result(workdir, result | {"checkpoint": str(config.checkpoint), "checkpoint_step": trunk.step, "trunk_unchanged": True})
         report_probe(workdir, len(source.classes))
+        say_result(result)
 
 
 def _probe(training: Training, workdir: epath.PathLike, start: TrainState, hook: EpochHook) -> Trained:
@@ -77,9 +78,7 @@ def _relative_size(training: Training, method: LinearProbe, probed: TrainState, 
     return feature_size(method.features, probed.extra, image) / feature_size(method.features, random.extra, image)
 
 
-def _figures(workdir: epath.PathLike, suffix: str) -> dict[str, Any]:
-    """Last and best accuracies; those of the random trunk are top-1 alone."""
-    found = accuracy_figures(workdir, "probe")
-    if suffix:
-        return {f"probe_top1{suffix}": found["probe_top1_last"], f"probe_top1_best{suffix}": found["probe_top1_best"]}
-    return found
+def _of_random_trunk(found: dict[str, Any]) -> dict[str, Any]:
+    """The top-1 figures of the random trunk, named as such."""
+    names = {"probe_top1_last": "probe_top1_random_init", "probe_top1_best": "probe_top1_best_random_init"}
+    return {f"{new}{end}": found[f"{old}{end}"] for old, new in names.items() for end in ("", "_interval")}

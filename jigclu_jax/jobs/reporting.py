@@ -1,6 +1,8 @@
 """What a finished or starting job shows a person: pictures of its input, and its page."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from jigclu_jax.data.geometry import patch_boxes, patch_side
 from jigclu_jax.data.lazy_tf import has_tensorflow
 from jigclu_jax.data.preview import preview
 from jigclu_jax.data.sources import Source
+from jigclu_jax.device import distributed
 from jigclu_jax.device.resident import resident_side
 from jigclu_jax.jobs.training import Training
 from jigclu_jax.ops.colour import augment
@@ -87,3 +90,14 @@ def report_probe(workdir: epath.PathLike, classes: int) -> None:
 def report_finetuning(workdir: epath.PathLike, classes: int) -> None:
     """Write `report.html` of a fine-tuning."""
     logging.info("report: %s", finetune_page(workdir, classes=classes))
+
+
+def say_result(fields: Mapping[str, Any], where: str = "") -> None:
+    """One line for each accuracy of a result.json that has an interval, with the seed, on the process that speaks."""
+    if not distributed.is_main():
+        return
+    for name, value in fields.items():
+        interval = fields.get(f"{name}_interval")
+        if isinstance(value, float) and interval:
+            low, high = (100 * end for end in interval)
+            print(f"{where}{name} {100 * value:.2f} %  (95 % interval {low:.2f} to {high:.2f}, seed {fields['seed']})", flush=True)

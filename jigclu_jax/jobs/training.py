@@ -145,8 +145,9 @@ def training_result(training: Training, workdir: epath.PathLike, trained: Traine
         "images_skipped": len(training.skipped),
     }
     before = read_result(workdir)
-    if trained.images_per_second is None and before:  # the run was complete already: what measured it then stays named
-        fields |= {name: before.get(name) for name in ("images_per_second", "images_skipped", "commit", "version")}
+    if not trained.steps and before:  # the run was complete already: what trained it then stays named
+        fields |= {name: before.get(name) for name in ("images_skipped", "commit", "version")}
+        fields["images_per_second"] = before.get("images_per_second") or trained.images_per_second
     return fields
 
 
@@ -213,10 +214,12 @@ def _run(
     source = training.source
     classes = list(source.classes) if source.classes else None
     meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **identity}
+    earlier: tuple[int, float] = (0, 0.0)
     restored = checkpoints.restore_newest(training.target, lambda old: _check_identity(old, meta, root, tuple(identity)))
     if restored:
         state, old = restored
         meta["seconds"] = old["seconds"]
+        earlier = tuple(old.get("timed", earlier))  # a checkpoint of an earlier version does not say
     else:
         state = training.initial_state() if start is None else start
     first = int(state.step)
@@ -224,7 +227,8 @@ def _run(
     if distributed.several():
         STOP.pass_on()
     writer = create_writer(root, tensorboard=config.log.tensorboard, resume_step=first, enabled=main)
-    progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=sys.stderr if main else None)
+    stderr = sys.stderr if main else None
+    progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=stderr, timed=earlier)
     if first >= plan.total_steps:
         progress.say(f"{root} is complete: {first} steps, nothing left to train")
     elif first:

@@ -13,8 +13,9 @@ from jigclu_jax.report.workdir_files import REPORT_FILE, footer, read_run, setti
 from jigclu_jax.train.progress import duration
 
 READING = (
-    "Mean over the seeds, with the 95 % interval of the mean (Student's t over the seeds; of a single seed, the bootstrap over the"
-    " evaluation images). “Not resolved” stands where a row's interval overlaps that of the first row."
+    "Mean over the seeds, with the 95 % interval of the mean: Student's t over the seeds; of a single seed, or of seeds that gave the very"
+    " same figure, the bootstrap over the evaluation images. All rows and seeds see the same images. “Not resolved” stands where a row's"
+    " interval overlaps that of the first row."
 )
 _TITLES = {
     "montage": "Montages against images",
@@ -35,11 +36,12 @@ def ablation_page(workdir: epath.PathLike) -> epath.Path:
         (row["label"], *_columns(row), row["epochs"], None if row["seconds_pretrain"] is None else duration(row["seconds_pretrain"]))
         for row in rows
     ]
+    figure = Text(f"Figure: {run.result.get('figure', 'top-1')} of the job that judges ({run.config.get('judge', {}).get('job', '')}).")
     header = ("", "top-1", "deviation", "95 % interval", "seeds", "against the first row", "epochs", "time of pretraining")
     title = _TITLES.get(run.result["table"], run.result["table"])
     drawing = Figure(curves.svg(draw_intervals(rows)), "Bars are intervals, rings the single seeds.", alt=f"{title}: intervals")
     sections = [
-        Section("Table", [Text(READING), Table(header, cells, best=0)]),
+        Section("Table", [Text(READING), figure, Table(header, cells, best=0)]),
         Section("Figure", [drawing]),
         setting_section(run),
     ]
@@ -57,13 +59,14 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _columns(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    """Mean, deviation, interval, number of seeds, verdict, in per cent."""
-    count = str(len(row["values"])) + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
+    """Mean, deviation, interval, seeds, verdict, in per cent."""
+    seeds = ", ".join(str(seed) for seed in row["seeds"]) or "none"
+    seeds += f" ({row['diverged']} diverged)" if row["diverged"] else ""
     if row["mean"] is None:
-        return None, None, None, count, row["verdict"]
+        return None, None, None, seeds, row["verdict"]
     deviation = None if row["deviation"] is None else f"{100 * row['deviation']:.2f}"
     interval = None if row["low"] is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
-    return f"{100 * row['mean']:.1f} %", deviation, interval, count, row["verdict"]
+    return f"{100 * row['mean']:.1f} %", deviation, interval, seeds, row["verdict"]
 
 
 def draw_intervals(rows: Sequence[Mapping[str, Any]]) -> Drawing:

@@ -13,8 +13,8 @@ from jigclu_jax.report.workdir_files import REPORT_FILE, curve_blocks, footer
 
 READING = (
     "Runs that differ by their seed alone stand together: mean and standard deviation over the seeds, and the 95 % interval of the mean"
-    " (Student's t). A single run has the interval over its evaluation images where its result holds one. “Not resolved” stands where an"
-    " interval overlaps that of the first group with this figure, or is not known."
+    " (Student's t). A single run, or seeds that gave the very same figure, have the bootstrap interval over the evaluation images where"
+    " the result holds one. “Not resolved” stands where an interval overlaps that of the first group with this figure, or is not known."
 )
 _TITLES = {
     "loss": "Loss",
@@ -29,7 +29,7 @@ _TITLES = {
     "gradient_norm": "Gradient norm",
     "images_per_second": "Images per second",
 }
-_HIDDEN = ("step", "epoch", "input_wait")
+_HIDDEN = ("step", "epoch", "input_wait", "eval_images")
 
 
 def compare_page(

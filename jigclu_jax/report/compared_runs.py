@@ -15,8 +15,8 @@ from jigclu_jax.train.workdir import config_as_dict, flatten, read_config
 
 # of a result: about the run and not about its outcome
 _NO_FIGURES = (
-    *("seed", "checkpoint_step", "images_skipped", "train_images", "eval_images", "test_images", "classes", "watched_images"),
-    *("head_multiplier", "held_out"),
+    *("seed", "checkpoint_step", "images_skipped", "classes", "head_multiplier", "held_out"),
+    *("train_images", "eval_images", "test_images", "watched_images", "held_out_images"),
 )
 # of a config: where and how a run was done, and its seed
 _NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "data.workers", "cache")
@@ -84,8 +84,7 @@ def compared(runs: Sequence[Compared]) -> list[dict[str, Any]]:
         }
         for name in dict.fromkeys(name for run in members for name in figures(run.run.result)):
             own = [run.run.result for run in members if name in figures(run.run.result)]
-            interval = _interval(own[0].get(f"{name}_interval")) if len(own) == 1 else None
-            summary = summarise([result[name] for result in own], interval)
+            summary = summarise([result[name] for result in own], _interval(own[0].get(f"{name}_interval")))
             reference = references.setdefault(name, summary)
             said = "reference" if reference is summary else verdict(summary, reference)
             entry["figures"][name] = dataclasses.asdict(summary) | {"verdict": said}

@@ -6,7 +6,7 @@ from typing import Any
 from etils import epath
 
 from jigclu_jax.report import curves
-from jigclu_jax.report.page import Block, Cell, Config, Section, Share, Table, Text, write_page
+from jigclu_jax.report.page import Block, Cell, Config, Section, Share, Table, Text, interval_cell, write_page
 from jigclu_jax.report.pretrain_report import READING, describe, outcome_tables
 from jigclu_jax.report.workdir_files import REPORT_FILE, curve_blocks, footer, picture_blocks, read_run, setting_section
 from jigclu_jax.train.progress import duration
@@ -23,7 +23,7 @@ NOTES = {
 }
 _NOTE = (
     "Each row is one linear classifier, trained with labels on other features of the same training images;"
-    " top-1 accuracy on the validation images."
+    " top-1 accuracy on the validation images, and its 95 % bootstrap interval over them, which says nothing about other seeds."
 )
 
 
@@ -32,20 +32,21 @@ def demo_page(workdir: epath.PathLike, results: Mapping[str, Any]) -> epath.Path
 
     Args:
       workdir: the demo's folder.
-      results: {"probe_top1": {name: fraction or None}, "seconds": {name: seconds}}, shown in the order given; the
-        names of `NOTES` get an explanation. "seconds" may be left out; "note" replaces the sentence above the table;
-        further entries are shown as they are.
+      results: {"probe_top1": {name: fraction or None}, "probe_top1_interval": {name: (low, high)}, "seconds": {name: seconds}},
+        shown in the order given; the names of `NOTES` get an explanation. Intervals and seconds may be left out; "note"
+        replaces the sentence above the table; further entries are shown as they are.
     """
     root = epath.Path(workdir)
     pretrain, probe = read_run(root / "pretrain"), read_run(root / "probe")
     accuracies = results["probe_top1"]
-    names = list(accuracies)
+    names, intervals = list(accuracies), results.get("probe_top1_interval", {})
     rows: list[tuple[Cell, ...]] = [
-        (name, None if accuracies[name] is None else Share(accuracies[name]), NOTES.get(name, "")) for name in names
+        (name, None if accuracies[name] is None else Share(accuracies[name]), interval_cell(intervals.get(name)), NOTES.get(name, ""))
+        for name in names
     ]
     best = names.index(PRETRAINED) if PRETRAINED in names else None
     times: list[tuple[Cell, ...]] = [(name, duration(seconds)) for name, seconds in results.get("seconds", {}).items()]
-    other = {name: value for name, value in results.items() if name not in ("probe_top1", "seconds", "note")}
+    other = {name: value for name, value in results.items() if name not in ("probe_top1", "probe_top1_interval", "seconds", "note")}
     pretrain_curves = curve_blocks(pretrain.rows, curves.pretrain_panels(pretrain.config))
     chance = accuracies.get("chance")
     probe_curves = curve_blocks(probe.rows, curves.probe_panels(round(1 / chance) if chance else 0, accuracies.get(RANDOM)))
@@ -56,7 +57,7 @@ def demo_page(workdir: epath.PathLike, results: Mapping[str, Any]) -> epath.Path
             "Linear probes",
             [
                 Text(results.get("note", _NOTE)),
-                Table(("features", "top-1", ""), rows, best=best),
+                Table(("features", "top-1", "95 % interval", ""), rows, best=best),
                 *further,
             ],
         ),

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from jigclu_jax.report import curves
-from jigclu_jax.report.page import Block, Cell, Figure, Section, Share, Table, Text, write_page
+from jigclu_jax.report.page import Block, Cell, Figure, Section, Share, Table, Text, interval_cell, write_page
 from jigclu_jax.report.workdir_files import REPORT_FILE, footer, read_run, run_rows, setting_section
 
 READING = (
-    "Top-1 on the evaluation images, which no choice has seen. The interval is the 95 % bootstrap over these images: how far the figure"
+    "Accuracy on the evaluation images, which no choice has seen. The interval is the 95 % bootstrap over these images: how far the figure"
     " could be another one on other images of the same sort. It says nothing about other seeds of pretraining."
 )
 _SPREAD = (
@@ -53,7 +53,7 @@ def evaluation_page(workdir: epath.PathLike, drawings: Drawings | None = None) -
     odd: list[Block] = [Text(f"Note: {line}.") for line in result.get("oddities") or ()]
     about: list[tuple[Cell, ...]] = [(label, str(result[name])) for name, label in _ABOUT.items() if result.get(name) is not None]
     sections = [
-        Section("Accuracy", [Text(READING), *odd, Table(("evaluation", "top-1", "95 % interval"), rows)] if rows else []),
+        Section("Accuracy", [Text(READING), *odd, Table(("evaluation", "accuracy", "95 % interval"), rows)] if rows else []),
         Section("Heads", _heads(result)),
         Section("Spread of the features", [Text(_SPREAD), Table(("measure", "value"), spread)] if spread else []),
         Section("Classes", _class_blocks(drawings)),
@@ -96,20 +96,18 @@ _ABOUT = {
 
 
 def accuracy_rows(result: Mapping[str, Any]) -> list[tuple[Cell, ...]]:
-    """(name, top-1, interval) of every accuracy of result.json that has an interval."""
+    """(name, accuracy, interval) of every accuracy of result.json that has an interval."""
     rows: list[tuple[Cell, ...]] = []
     for name, value in result.items():
         interval = result.get(f"{name}_interval")
         if isinstance(value, int | float) and interval:
-            rows.append((_label(name), Share(value), _interval(*interval)))
+            rows.append((_label(name), Share(value), interval_cell(interval)))
     return rows
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
-
-
 def _label(name: str) -> str:
+    if name == "probe_top5_last":
+        return f"{_LABELS['probe']}, top-5"
     kind, _, rest = name.partition("_top1")
     random = ", random weights" if rest.endswith("random_init") else ""
     if kind == "knn":
@@ -130,8 +128,10 @@ def _heads(result: Mapping[str, Any]) -> list[Block]:
     chosen = result["head"]
     text = (
         f"Accuracy on the held-out part of the training images, by which rate {chosen['learning_rate']:g} and weight decay"
-        f" {chosen['weight_decay']:g} were chosen."
+        f" {chosen['weight_decay']:g} were chosen"
     )
+    interval = interval_cell(chosen.get("held_out_top1_interval"))
+    text += f": {100 * chosen['held_out_top1']:.1f} %, 95 % interval {interval}." if interval else "."
     edge = chosen["learning_rate"] in (min(r for r, _ in found), max(r for r, _ in found)) or chosen["weight_decay"] == decays[-1]
     more = " They lie on the grid's edge: a wider grid may do better." if edge and len(heads) > 1 else ""
     return [Text(text + more), Table(("learning rate", *(f"decay {decay:g}" for decay in decays)), rows)]
@@ -143,9 +143,7 @@ def _class_blocks(drawings: Drawings) -> list[Block]:
         caption = "Of the images of the class in the row, per cent that the linear head took for the class in the column."
         blocks.append(Figure(curves.svg(drawings.confusion), caption, "confusion matrix"))
     if drawings.classes:
-        rows = [
-            (name, str(count), Share(share), f"{100 * low:.1f} to {100 * high:.1f} %") for name, count, share, low, high in drawings.classes
-        ]
+        rows = [(name, str(count), Share(share), interval_cell((low, high))) for name, count, share, low, high in drawings.classes]
         blocks.append(Table(("class", "images", "accuracy", "95 % interval"), rows))
     return blocks
 

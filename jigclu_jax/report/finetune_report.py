@@ -6,18 +6,24 @@ from typing import Any
 from etils import epath
 
 from jigclu_jax.report import curves
-from jigclu_jax.report.page import Cell, Section, Share, Table, Text, write_page
+from jigclu_jax.report.page import Cell, Section, Share, Table, Text, interval_cell, write_page
 from jigclu_jax.report.pretrain_report import describe
 from jigclu_jax.report.workdir_files import REPORT_FILE, Run, curve_blocks, footer, read_run, run_rows, setting_section
 
 READING = (
     "Trunk and classifier are trained together. The last epoch's figure is the one to compare; where accuracies were measured after"
-    " several epochs, the best one is chosen on these images themselves and so flatters a little."
+    " several epochs, the best one is chosen on these images themselves and so flatters a little. Intervals are the 95 % bootstrap over"
+    " these images, and say nothing about other seeds."
 )
 SEARCH = (
     "Each row is a run of its own on the same part of the training images, judged on the rest of them; the final run sees all training"
     " images, with the values of the best row, and looks at the evaluation images once."
 )
+_FIGURES = {
+    "finetune_top1_last": "top-1, last epoch",
+    "finetune_top1_best": "top-1, best epoch",
+    "finetune_top5_last": "top-5, last epoch",
+}
 _STARTS = {"checkpoint": "pretrained trunk", "weights": "imported weights", "random": "from scratch"}
 
 
@@ -53,25 +59,31 @@ def start_table(run: Run, classes: int) -> Table:
     for start, found in starts.items():
         if found.get("finetune_top1_last") is None:
             continue
-        top1, best, top5 = (Share(found[f"finetune_{name}"]) for name in ("top1_last", "top1_best", "top5_last"))
-        ends = found.get("finetune_top1_last_interval")
-        interval = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else None
-        rows.append((_STARTS.get(start, start), top1, interval, best, top5, _values(found.get("chosen") or {})))
+        figures: list[Cell] = []
+        for name in _FIGURES:
+            figures += [Share(found[name]), interval_cell(found.get(f"{name}_interval"))]
+        rows.append((_STARTS.get(start, start), *figures, _values(found.get("chosen") or {})))
     if rows and classes:
-        rows.append(("guessing", Share(1 / classes), None, None, Share(min(5 / classes, 1.0)), ""))
+        rows.append(("guessing", Share(1 / classes), None, None, None, Share(min(5 / classes, 1.0)), None, ""))
     what = "held-out part of train" if result.get("held_out") else "evaluation images"
-    return Table((what, "top-1, last epoch", "95 % interval", "top-1, best epoch", "top-5, last epoch", "trained with"), rows, best=0)
+    header = [text for label in _FIGURES.values() for text in (label, "95 % interval")]
+    return Table((what, *header, "trained with"), rows, best=0)
 
 
 def search_table(result: Mapping[str, Any]) -> Table:
     """The trials of a search with their accuracy on the held-out part, the chosen one marked."""
     trials, chosen = result.get("search") or [], result.get("chosen")
     rows: list[tuple[Cell, ...]] = [
-        (f"{trial['learning_rate']:g}", f"{trial['weight_decay']:g}", "diverged" if trial["top1"] is None else Share(trial["top1"]))
+        (
+            f"{trial['learning_rate']:g}",
+            f"{trial['weight_decay']:g}",
+            "diverged" if trial["top1"] is None else Share(trial["top1"]),
+            interval_cell(trial.get("top1_interval")),
+        )
         for trial in trials
     ]
     best = next((number for number, trial in enumerate(trials) if {name: trial[name] for name in chosen or {}} == chosen), None)
-    return Table(("learning rate", "weight decay", "top-1, held-out part of train"), rows, best=best)
+    return Table(("learning rate", "weight decay", "top-1, held-out part of train", "95 % interval"), rows, best=best)
 
 
 def _values(chosen: Mapping[str, float]) -> str:

@@ -34,6 +34,11 @@ class Share:
 Cell = str | int | float | Share | None
 
 
+def interval_cell(ends: Sequence[float] | None) -> str | None:
+    """A confidence interval of a fraction as a table shows it, "41.2 to 45.0 %"; None, which is shown as a dash, for None."""
+    return None if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of cells; None is shown as a dash, `best` marks the row of that number."""

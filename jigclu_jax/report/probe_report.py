@@ -3,13 +3,14 @@
 from etils import epath
 
 from jigclu_jax.report import curves
-from jigclu_jax.report.page import Cell, Section, Share, Table, Text, write_page
+from jigclu_jax.report.page import Cell, Section, Share, Table, Text, interval_cell, write_page
 from jigclu_jax.report.pretrain_report import describe
 from jigclu_jax.report.workdir_files import REPORT_FILE, Run, curve_blocks, footer, picture_blocks, read_run, run_rows, setting_section
 
 READING = (
     "A linear classifier on the features of the frozen trunk, trained with labels. The last epoch's figure is the one to"
     " compare; the best epoch is chosen on the validation images themselves and so flatters a little, yet it is what papers report."
+    " The interval is the 95 % bootstrap over these images; it says nothing about other seeds."
 )
 
 
@@ -43,10 +44,15 @@ def accuracy_table(run: Run, classes: int) -> Table:
         "probe_top5_last": "top-5, last epoch",
         "probe_top1_random_init": "top-1, trunk with random weights",
     }
-    rows: list[tuple[Cell, ...]] = [(label, Share(run.result[name])) for name, label in labels.items() if run.result.get(name) is not None]
+    result = run.result
+    rows: list[tuple[Cell, ...]] = [
+        (label, Share(result[name]), interval_cell(result.get(f"{name}_interval")))
+        for name, label in labels.items()
+        if result.get(name) is not None
+    ]
     if rows and classes:
-        rows.append(("top-1, guessing", Share(1 / classes)))
-    return Table(("validation images", "accuracy"), rows, best=0)
+        rows.append(("top-1, guessing", Share(1 / classes), None))
+    return Table(("validation images", "accuracy", "95 % interval"), rows, best=0)
 
 
 __all__ = ["accuracy_table", "probe_page"]

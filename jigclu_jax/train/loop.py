@@ -69,9 +69,10 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a finished loop hands back: the last state, seconds over all restarts, images/s of this process."""
+    """What a finished loop hands back: the last state, steps of this process, seconds and images/s over all restarts."""
 
     state: TrainState
+    steps: int
     seconds: float
     images_per_second: float | None
 
@@ -102,7 +103,7 @@ def fit(
       mesh: where batches go.
       plan: lengths and intervals.
       checkpoints: where states go.
-      meta: what each checkpoint carries beside the state; `seconds` and `epoch_metrics` are added.
+      meta: what each checkpoint carries beside the state; `seconds`, `timed` (see `Progress`) and `epoch_metrics` are added.
       writer: rows of metrics.
       progress: the line a person sees; measures images/s.
       stop: looked at after every step.
@@ -122,7 +123,8 @@ def fit(
     def save(step: int) -> None:
         writer.flush()  # a row must be on disk before the checkpoint that makes it count
         seconds = before + time.monotonic() - begun
-        checkpoints.save(step, state, {**meta, "seconds": seconds, "epoch_metrics": sums}, sums if plan.ends_epoch(step) else None)
+        more = {"seconds": seconds, "timed": list(progress.timed), "epoch_metrics": sums}
+        checkpoints.save(step, state, {**meta, **more}, sums if plan.ends_epoch(step) else None)
 
     step = first
     try:
@@ -171,7 +173,7 @@ def fit(
     recorder.flush()
     checkpoints.wait()
     rate = progress.average
-    return Trained(state, before + time.monotonic() - begun, rate if math.isfinite(rate) else None)
+    return Trained(state, step - first, before + time.monotonic() - begun, rate if math.isfinite(rate) else None)
 
 
 def _dispatches(batches_from: BatchesFrom, plan: Plan, first: int, mesh: Mesh) -> Iterator[tuple[int, tuple[Any, ...]]]:

@@ -30,7 +30,7 @@ class Progress:
     Call `update` right after the first step, when it has been compiled and computed, then at every logged step: the
     time up to the first call is in no rate. On a terminal the line overwrites itself and stays once an epoch;
     elsewhere each call prints a line; with `stream=None` (every process but the first) it prints nothing and measures
-    all the same. `batch_size` is the global number of images a step.
+    all the same. `batch_size` is the global number of images a step; `timed` is what earlier parts of the run had timed.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Progress:
         batch_size: int,
         stream: Stream | None = sys.stderr,
         clock: Callable[[], float] = time.monotonic,
+        timed: tuple[int, float] = (0, 0.0),
     ):
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
@@ -52,15 +53,22 @@ class Progress:
         self._last_time = 0.0
         self._steps = self._seconds = 0.0  # decayed sums, of which the rate is the quotient
         self._all_seconds = 0.0
+        self._earlier = timed
         self._paused = 0.0  # since the last update
         self._all_paused = 0.0
         self._open_line = False
 
     @property
+    def timed(self) -> tuple[int, float]:
+        """(steps, their seconds) without the first one updated with and without pauses, earlier parts of the run included."""
+        steps, seconds = self._earlier
+        return steps + self._last_step - (self._first_step or 0), seconds + self._all_seconds
+
+    @property
     def average(self) -> float:
-        """Images/s over all steps but the first one updated with, pauses excluded; NaN before there is one."""
-        steps = self._last_step - (self._first_step or 0)
-        return self._batch_size * steps / self._all_seconds if self._all_seconds > 0 else math.nan
+        """Images/s over the steps in `timed`; NaN before there is one."""
+        steps, seconds = self.timed
+        return self._batch_size * steps / seconds if seconds > 0 else math.nan
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -91,6 +91,20 @@ def test_limit_draws_a_repeatable_subset(labelled: ConfigDict) -> None:
     np.testing.assert_array_equal(part.read(7), whole.read(indices[7]))
 
 
+def test_a_subset_with_a_seed_of_its_own_is_the_same_for_every_run(labelled: ConfigDict) -> None:
+    def drawn(seed: int, subset_seed: int, **part: float) -> list[str]:
+        fields = limited(labelled, 0)
+        fields.update({"subset_seed": subset_seed, **part})
+        source = open_source(fields, seed=seed)
+        return [source.describe(index) for index in range(len(source))]
+
+    for part in ({"limit": 40}, {"fraction": 0.25}):
+        assert drawn(3, 7, **part) == drawn(4, 7, **part) == drawn(7, -1, **part)
+        assert drawn(3, -1, **part) != drawn(4, -1, **part)
+    with pytest.raises(UserError, match=r"^subset_seed=-2: it must be -1"):
+        drawn(0, -2, limit=4)
+
+
 def test_subset_is_balanced_as_far_as_the_classes_reach() -> None:
     labels = np.array([0] * 100 + [1] * 3 + [2] * 50 + [4] * 9, np.int32)
     for limit, expected in [(8, [2, 2, 2, 0, 2]), (12, [3, 3, 3, 0, 3]), (33, [10, 3, 11, 0, 9]), (162, [100, 3, 50, 0, 9])]:

@@ -77,6 +77,7 @@ def test_the_interval_is_that_of_drawing_images_again() -> None:
     right = np.random.default_rng(0).random(400) < 0.7
     generator = np.random.default_rng(1)
     means = [right[generator.integers(0, 400, 400)].mean() for _ in range(4000)]
-    np.testing.assert_allclose(accuracy_interval(right, 5), np.quantile(means, [0.025, 0.975]), atol=0.006)
-    assert accuracy_interval(right, 5) == accuracy_interval(right, 5)
-    assert accuracy_interval(np.ones(50, bool), 0) == (1.0, 1.0)
+    correct = int(right.sum())
+    np.testing.assert_allclose(accuracy_interval(correct, 400, 5), np.quantile(means, [0.025, 0.975]), atol=0.006)
+    assert accuracy_interval(correct, 400, 5) == accuracy_interval(correct, 400, 5)
+    assert accuracy_interval(50, 50, 0) == (1.0, 1.0) and accuracy_interval(0, 0, 0) == (0.0, 1.0)

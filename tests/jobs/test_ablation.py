@@ -1,6 +1,7 @@
 """Ablations with stand-ins for pretraining and judge: which cells are run, by whom, and what becomes of their figures."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from jigclu_jax.jobs import ablation
 from jigclu_jax.jobs.ablation_tables import TABLES, row_config, table_rows
 from jigclu_jax.jobs.claims import claimed
 from jigclu_jax.train.workdir import open_workdir, write_result
+from jigclu_jax.train.writers import JsonlWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +47,9 @@ def stand_in(calls: list[Any], fail: Any = None) -> Any:
             rate = {"montage": 100.0, "cells": 60.0}[config.input] * (64 / config.data.image_size)
             write_result(root, {"seconds": 10.0, "images_per_second": rate})
         else:
-            write_result(root, {"probe_top1_last": accuracy(Path(config.checkpoint)), "probe_top1_last_interval": [0.1, 0.2]})
+            write_result(
+                root, {"seconds": 2.0, "probe_top1_last": accuracy(Path(config.checkpoint)), "probe_top1_last_interval": [0.1, 0.2]}
+            )
 
     return lambda name: SimpleNamespace(run=run)
 
@@ -69,6 +73,7 @@ def test_every_row_is_a_pretraining_that_can_be(name: str) -> None:
         check_fields(found, name)
         check_run(found)
         assert (found.seed, found.epochs, found.data.image_size % found.data.grid) == (5, 7, 0)
+    assert len({json.dumps(found.data.to_dict()) for found in (made[0], row_config(config.pretrain, rows[0], 6, 7))}) == 1
     # equal time differs from equal epochs in the number of epochs alone, which is not known beforehand
     assert len({json.dumps(found.to_dict()) for found in made}) == len(rows) - (2 if name == "montage" else 0)
 
@@ -98,6 +103,8 @@ def test_cells_are_judged_with_their_seed_and_the_table_says_what_is_resolved(tm
     assert (judge.job, judge.seed, judge.data.path, Path(judge.checkpoint)) == (
         "fast_probe", 0, "/pictures", tmp_path / "run" / "cells" / "both" / "seed0" / "pretrain",
     )  # fmt: skip
+    # whatever the seed and the row, images are drawn with one seed
+    assert {seed for _, _, found in calls for seed in (found.data.subset_seed, found.get("eval_data", found.data).subset_seed)} == {0}
     rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
     assert [row["verdict"] for row in rows] == ["reference", "not resolved", "below"]
     assert rows[0]["values"] == [0.4, 0.401] and rows[0]["mean"] == pytest.approx(0.4005)
@@ -107,6 +114,7 @@ def test_cells_are_judged_with_their_seed_and_the_table_says_what_is_resolved(tm
     table = (tmp_path / "run" / "table.md").read_text()
     assert "| clustering alone | 40.0 % |" in table.replace("40.1", "40.0") and "not resolved" in table
     page = (tmp_path / "run" / "report.html").read_text()
+    assert "| 0, 1 | reference |" in table and "0, 1" in page and "probe_top1_last of the job that judges (fast_probe)" in page
     assert "Each branch alone" in page and "data:image/svg+xml" in page
     # the same command again: nothing is run; one seed more: that seed alone
     calls.clear()
@@ -125,6 +133,55 @@ def test_equal_time_takes_its_epochs_from_the_measured_rates(tmp_path: Path, mon
     assert epochs == {"montage": 10, "small": 10, "large": 10, "small_time": 6, "large_time": 3}
     rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
     assert rows[0]["deviation"] is None and (rows[0]["low"], rows[0]["high"]) == (0.1, 0.2)  # of one seed: the judge's
+
+
+def test_seeds_added_later_train_as_long_as_the_rows_other_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new seeds' rates would move the medians: 6 epochs by the first seed, 30 by all three. A half-done cell keeps its epochs, too."""
+    speed = {0: 60.0, 1: 300.0, 2: 300.0}
+
+    def run(config: ConfigDict, workdir: Any) -> None:
+        stand_in([])("").run(config, workdir)
+        if config.job == "pretrain":
+            if "small_time/seed1" in str(workdir) and not stopped:
+                stopped.append(True)
+                (Path(workdir) / "result.json").unlink()
+                raise Preempted("stopped after step 2")
+            write_result(workdir, {"seconds": 1.0, "images_per_second": speed[config.seed] if config.input == "cells" else 100.0})
+
+    stopped: list[bool] = [True]
+    monkeypatch.setattr(ablation, "find_job", lambda name: SimpleNamespace(run=run))
+    ablation.run(config_of("montage", (0,), epochs=10), tmp_path / "run")
+    stopped.clear()
+    with pytest.raises(Preempted):
+        ablation.run(config_of("montage", (0, 1), epochs=10), tmp_path / "run")
+    ablation.run(config_of("montage", (0, 1, 2), epochs=10), tmp_path / "run")
+    cells = [json.loads(path.read_text()) for path in (tmp_path / "run" / "cells" / "small_time").glob("*/cell.json")]
+    assert sorted((cell["seed"], cell["epochs"]) for cell in cells) == [(0, 6), (1, 6), (2, 6)]
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    assert [row["epochs"] for row in rows] == [10, 10, 10, 6, 6] and rows[1]["images_per_second"] == 300.0
+
+
+def test_a_row_that_diverges_has_a_rate_and_its_equal_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(config: ConfigDict, workdir: Any) -> None:
+        if config.job == "pretrain" and config.input == "cells":
+            writer = JsonlWriter(open_workdir(workdir, config))
+            for step, rate in enumerate((math.nan, 40.0, 60.0, 50.0), 1):
+                writer.write(step, {"loss": 1.0, "images_per_second": rate})
+            writer.close()
+            raise NonFiniteError("loss is not finite since step 5")
+        stand_in([])("").run(config, workdir)
+
+    monkeypatch.setattr(ablation, "find_job", lambda name: SimpleNamespace(run=run))
+    ablation.run(config_of("montage", (0,), epochs=10), tmp_path / "run")
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    assert [(row["diverged"], row["epochs"]) for row in rows] == [(0, 10), (1, 10), (1, 10), (1, 5), (1, 5)]
+    assert "| none (1 diverged) |" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_what_a_cell_took_counts_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablation, "find_job", stand_in([]))  # whose pretrainings say 10 seconds
+    ablation.run(config_of(seeds=(0,)), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["seconds"] == pytest.approx(30.0, abs=5)
 
 
 def test_a_stopped_sweep_goes_on_and_a_diverged_cell_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +215,9 @@ def test_fields_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     config.figure = "top1"
     with pytest.raises(UserError, match=r"^config.figure='top1' is no figure of .*judge/result.json: it has job, version"):
         ablation.run(config, tmp_path / "run")
+    config.figure = "seconds"
+    with pytest.raises(UserError, match=r"^config.figure='seconds' is no accuracy in .*judge/result.json, and the table shows accuracies"):
+        ablation.run(config, tmp_path / "other")
 
 
 # --- several processes
@@ -223,7 +283,17 @@ def test_summary_of_seeds_is_scipys() -> None:
     found = summarise(values.tolist())
     assert (found.mean, found.deviation) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values)))
+    assert found.over == "seeds" and summarise([0.5]).over == ""
     assert summarise([0.5]).low is None and summarise([0.5], (0.4, 0.6)).high == 0.6
+
+
+def test_seeds_that_give_one_figure_have_the_interval_over_the_images() -> None:
+    """A collapsed trunk has the same accuracy with every seed; two seeds may by chance. Neither makes an interval without width."""
+    same = summarise([0.4, 0.4], (0.37, 0.43))
+    assert (same.mean, same.deviation, same.low, same.high, same.over) == (0.4, 0.0, 0.37, 0.43, "images")
+    assert verdict(same, summarise([0.41], (0.38, 0.44))) == "not resolved"
+    assert verdict(summarise([0.1] * 3, (0.09, 0.11)), same) == "below"
+    assert verdict(summarise([0.4, 0.4]), summarise([0.1], (0.09, 0.11))) == "not resolved"
 
 
 def test_overlapping_intervals_are_not_resolved() -> None:

@@ -76,11 +76,15 @@ def test_a_fast_probe_and_its_files(pretrained: Path, tmp_path: Path, capsys: py
     assert found["job"] == "fast_probe" and len(found["heads"]) == 24 and found["trunk_unchanged"] is True
     best = max(head["held_out_top1"] for head in found["heads"])
     assert found["head"]["held_out_top1"] == best and found["head"] in found["heads"]
-    for name in ("probe_top1_last", "probe_top1_random_init", "ridge_top1", "lbfgs_top1", "ridge_top1_random_init"):
+    low, high = found["head"]["held_out_top1_interval"]
+    assert low <= best <= high and found["held_out_images"] == 16  # of 6 images of each class at least one
+    assert f"{100 * best:.1f} %, 95 % interval {100 * low:.1f} to {100 * high:.1f} %." in (tmp_path / "probe" / "report.html").read_text()
+    for name in ("probe_top1_last", "probe_top5_last", "probe_top1_random_init", "ridge_top1", "lbfgs_top1", "ridge_top1_random_init"):
         low, high = found[f"{name}_interval"]
         assert 0 <= low <= found[name] <= high <= 1
     assert found["probe_top5_last"] >= found["probe_top1_last"] and found["probe_top1_best"] is None
-    assert "top-1" in (tmp_path / "probe" / "report.html").read_text()
+    assert "linear heads, best of the grid, top-5" in (tmp_path / "probe" / "report.html").read_text()
+    assert "seed 0)" in capsys.readouterr().out
     kept = sorted((tmp_path / "features").iterdir())
     assert len(kept) == 4, "two trunks, two sets"
     stamps = [path.stat().st_mtime_ns for path in kept]
@@ -100,6 +104,8 @@ def test_evaluate_leaves_one_page_with_everything(pretrained: Path, tmp_path: Pa
     names = {"probe_top1_last", "ridge_top1", "knn_top1_weighted_20", "location_top1", "rank_features", "rank_embeddings", "class_top1"}
     assert names | {"alignment_features", "uniformity_embeddings"} <= found.keys()
     confusion = np.array(found["confusion"])
+    assert found["class_top1"].keys() == found["class_top1_interval"].keys()
+    assert all(low <= found["class_top1"][name] <= high for name, (low, high) in found["class_top1_interval"].items())
     assert confusion.sum() == 40 and confusion.trace() / 40 == pytest.approx(found["probe_top1_last"])
     page = (tmp_path / "all" / "report.html").read_text()
     for heading in ("Accuracy", "Heads", "Classes", "Nearest neighbours", "Map of the features", "Where the location head is wrong"):

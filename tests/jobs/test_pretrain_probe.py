@@ -1,6 +1,7 @@
 """End to end on a tiny trunk: pretrain, stop, go on, probe."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,12 @@ import jax
 import numpy as np
 import pytest
 from jobs import tiny
+from PIL import Image
+from scipy import stats
 
 import jigclu_jax
+from jigclu_jax.data.crops import resize_and_centre_crop
+from jigclu_jax.data.embedded import load_embedded
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.jobs import pretrain, probe
 from jigclu_jax.train.checkpoint import read_checkpoint
@@ -99,6 +104,15 @@ def test_a_complete_run_is_left_as_it_is(straight: Path) -> None:
     assert (after["images_per_second"], after["commit"]) == (before["images_per_second"], "the one that trained it")
 
 
+def test_a_run_that_was_killed_before_its_result_has_the_rate_it_measured(straight: Path, tmp_path: Path) -> None:
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+    before, after = (json.loads((workdir / "result.json").read_text()) for workdir in (straight, tmp_path / "run"))
+    assert after["images_per_second"] == before["images_per_second"] > 0
+    assert after["seconds"] == pytest.approx(read_checkpoint(straight)[1]["seconds"], abs=1)
+
+
 def test_last_and_best_checkpoints_are_kept(tmp_path: Path) -> None:
     config = tiny.pretrain_config(epochs=5)
     config.checkpoint.best_metric, config.checkpoint.best_mode = "learning_rate", "max"  # falls: the first epoch is the best
@@ -141,7 +155,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_probe_of_a_run(straight: Path, tmp_path: Path) -> None:
+def test_probe_of_a_run(straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny.probe_config(str(straight))
     config.random_init = True
     probe.run(config, tmp_path / "probe")
@@ -152,6 +166,18 @@ def test_probe_of_a_run(straight: Path, tmp_path: Path) -> None:
     assert result["probe_top1_best"] == max(row["probe_top1"] for row in rows)
     assert result["probe_top5_last"] == rows[-1]["probe_top5"] >= result["probe_top1_last"]
     assert 0 <= result["probe_top1_random_init"] <= 1
+    assert (result["seed"], result["eval_images"]) == (0, 40)
+    names = ("top1_last", "top1_best", "top5_last", "top5_best", "top1_random_init", "top1_best_random_init")
+    page = (tmp_path / "probe" / "report.html").read_text()
+    said = capsys.readouterr().out
+    for name in (f"probe_{name}" for name in names):
+        # the bootstrap's own distribution, without drawing: within an image of its quantiles
+        exact = stats.binom.ppf([0.025, 0.975], 40, result[name]) / 40
+        low, high = result[f"{name}_interval"]
+        assert (low, high) == pytest.approx(exact, abs=1.01 / 40) and low <= result[name] <= high
+        assert f"{name} {100 * result[name]:.2f} %  (95 % interval {100 * low:.2f} to {100 * high:.2f}, seed 0)" in said
+        if name in ("probe_top1_last", "probe_top1_best", "probe_top5_last", "probe_top1_random_init"):
+            assert f"{100 * low:.1f} to {100 * high:.1f} %" in page
     assert result["trunk_unchanged"] is True and result["checkpoint_step"] == 12
     trunk = read_checkpoint(straight)[2]
     probed = read_checkpoint(tmp_path / "probe")[2]["extra"]["trunk"]
@@ -160,11 +186,6 @@ def test_probe_of_a_run(straight: Path, tmp_path: Path) -> None:
 
 def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, tmp_path: Path) -> None:
     """An oracle that shares nothing with the evaluation loop: features by the encoder, accuracy by numpy."""
-    from PIL import Image
-
-    from jigclu_jax.data.crops import resize_and_centre_crop
-    from jigclu_jax.data.embedded import load_embedded
-
     config = tiny.probe_config(str(straight))
     config.eval_data.limit = 0
     probe.run(config, tmp_path / "probe")
@@ -177,6 +198,43 @@ def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, tmp_pat
     order = np.argsort(-scores, axis=1)
     assert result["probe_top1_last"] == pytest.approx((order[:, 0] == labels).mean(), abs=2 / len(labels))
     assert result["probe_top5_last"] == pytest.approx((order[:, :5] == labels[:, None]).any(1).mean(), abs=3 / len(labels))
+
+
+def test_images_left_out_are_in_no_figure_and_no_interval(straight: Path, tmp_path: Path) -> None:
+    """Of 40 evaluation images in two batches of 32 (24 rows are padding), the 10 smallest are left out."""
+    images, labels, _ = load_embedded("validation")
+    root = tmp_path / "set"
+    for split, count in (("train", 32), ("val", 40)):
+        for number in range(count):
+            folder = root / split / str(labels[number] % 2)
+            folder.mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(images[number])
+            small = split == "val" and number % 4 == 0
+            (picture.resize((8, 8)) if small else picture).save(folder / f"{number}.png")
+    config = tiny.probe_config(str(straight), epochs=1)
+    config.data.update({"source": "folder", "path": str(root), "limit": 0})
+    config.eval_data.update({"split": "val", "limit": 0, "on_error": "skip", "min_side": 20})
+    probe.run(config, tmp_path / "probe")
+    result = json.loads((tmp_path / "probe" / "result.json").read_text())
+    assert result["eval_images"] == 30
+    right = 30 * result["probe_top1_last"]
+    assert right == pytest.approx(round(right)) and all(
+        30 * end == pytest.approx(round(30 * end)) for end in result["probe_top1_last_interval"]
+    )
+
+
+def test_rows_of_an_earlier_version_have_intervals_of_all_images(straight: Path, tmp_path: Path) -> None:
+    config = tiny.probe_config(str(straight), epochs=1)
+    probe.run(config, tmp_path / "probe")
+    path = tmp_path / "probe" / "metrics.jsonl"
+    before = json.loads((tmp_path / "probe" / "result.json").read_text())
+    rows = [{name: value for name, value in row.items() if name != "eval_images"} for row in read_metrics(tmp_path / "probe")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    probe.run(config, tmp_path / "probe")
+    after = json.loads((tmp_path / "probe" / "result.json").read_text())
+    assert {name: after[name] for name in before if "probe" in name or name == "eval_images"} == {
+        name: before[name] for name in before if "probe" in name or name == "eval_images"
+    }
 
 
 def test_probe_of_a_stopped_probe_goes_on(straight: Path, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Real processes of one run: they agree at the start, one that fails or is killed ends the others, one that is stopped stops all."""
 
+import json
 import signal
 import time
 from pathlib import Path
 
 import processes
 import pytest
+from jobs import tiny
+from tiny_checkpoint import make_workdir
 
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.writers import read_metrics
@@ -99,3 +102,25 @@ def test_sigterm_to_one_process_saves_at_one_step_and_stops_both(tmp_path: Path)
     more.terminate()
     [(code, text)] = processes.finish([more])
     assert code == 75 and f"going on from step {step} of" in text
+
+
+def test_a_probe_of_two_processes_has_the_figures_and_intervals_of_one(tmp_path: Path) -> None:
+    """37 evaluation images in batches of 16: the rows of padding lie with the second process."""
+    trunk = make_workdir(tmp_path / "trunk", tiny.pretrain_config())
+    fields = {"checkpoint": trunk, "data.source": "embedded", "data.limit": 32, "eval_data.split": "validation", "eval_data.limit": 37}
+    fields |= {"eval_batch_size": 16, "log.tensorboard": False, "log.pictures": False, "data.name": "", "random_init": True}
+
+    def command(name: str) -> list[str]:
+        config = f"--config={processes.ROOT}/configs/probe_cifar10.py:learning_rate=0.1,epochs=1,batch_size=16"
+        given = [f"--config.{field}={value}" for field, value in fields.items()]
+        return ["-m", "jigclu_jax", f"--workdir={tmp_path / name}", config, *given]
+
+    said = processes.finish([*processes.start_group([command("two")] * 2), processes.start(command("one"))])
+    assert [code for code, _ in said] == [0, 0, 0], said
+    two, one = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("two", "one"))
+    assert two["eval_images"] == one["eval_images"] == 37
+    for name in (name for name in one if name.startswith("probe_top")):
+        assert two[name] == pytest.approx(one[name], abs=1.5 / 37), name
+    low, high = two["probe_top1_last_interval"]
+    line = f"probe_top1_last {100 * two['probe_top1_last']:.2f} %  (95 % interval {100 * low:.2f} to {100 * high:.2f}, seed 0)"
+    assert line in said[0][1] and line not in said[1][1], "one process speaks"

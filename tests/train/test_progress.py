@@ -63,6 +63,24 @@ def test_rate_follows_a_change_and_average_keeps_all() -> None:
     assert progress.average == pytest.approx(10 * 1500 / 690, rel=0.05)
 
 
+def test_average_of_a_run_in_parts_is_over_all_of_them() -> None:
+    clock = Clock()
+    first = Progress(100, 10, 8, None, clock=clock)
+    first.update(1, {})
+    clock.now += 10
+    first.update(21, {})
+    assert first.timed == (20, 10.0)
+    rest = Progress(100, 10, 8, None, clock=clock, timed=first.timed)
+    assert rest.average == first.average == pytest.approx(16)  # also where no step is left
+    clock.now += 99
+    rest.update(22, {})
+    with rest.paused():
+        clock.now += 7
+    clock.now += 30
+    assert rest.update(32, {}) == pytest.approx(8 / 3)  # a machine that is slower now
+    assert rest.timed == (30, 40.0) and rest.average == pytest.approx(6)
+
+
 def test_pauses_are_no_training_but_count_in_the_time_left() -> None:
     clock, stream = Clock(), io.StringIO()
     progress = Progress(31, 10, 4, stream, clock=clock)
