@@ -22,12 +22,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from no_checkpoints import NoCheckpoints
 from rows import print_row
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, to_device
 from jigclu_jax.methods import create_method
-from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.loop import Plan, fit
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.progress import Progress
@@ -39,13 +39,6 @@ from jigclu_jax.train.writers import create_writer
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE, LOG_EVERY = 32, 50
-
-
-class NoCheckpoints(Checkpoints):
-    """Saves nothing: what saving costs depends on the disk and on `checkpoint.every_epochs`, not on the loop."""
-
-    def save(self, *_: object) -> None:
-        pass
 
 
 def batches(batch_size: int, count: int) -> list[dict[str, np.ndarray]]:
