@@ -118,7 +118,7 @@ def main() -> None:
                 find_job("evaluate").run(evaluation(preset, arguments.data, checkpoints[trunk], seed, random_init=random_init), where)
             result = read_result(where)
             assert result is not None
-            for name in [name for name in result if f"{name}_interval" in result]:
+            for name in [name for name, value in result.items() if isinstance(value, float) and f"{name}_interval" in result]:
                 more = {"interval": percent(result[f"{name}_interval"]), "seed": seed, "commit": result["commit"]}
                 print_row(f"{arguments.preset} evaluate {trunk} {name}", *percent([result[name]]), "percent", **more)
     for share in preset.shares:
