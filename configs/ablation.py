@@ -15,8 +15,8 @@ scaled to patches of 16 pixels, sigma up to 0.29. Judge: the fast probe on the s
 
 Every cell sees the same images, whatever its seed and row.
 
-Hardware: 2 CPU cores. Cost: rows x seeds cells, each a pretraining and its judge: 15 for montage, 18 for augmentation and overlap, 9 for grid
-and branches, 21 for weights. Expected time of each table, and figures: docs/ablations.md.
+Hardware: 2 CPU cores. Cost: rows x seeds cells, each a pretraining and its judge: 15 for montage, 18 for augmentation and overlap,
+9 for grid and branches, 21 for weights. Expected: time and figures of each table in docs/ablations.md.
 """
 
 from ml_collections import ConfigDict
