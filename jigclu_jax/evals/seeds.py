@@ -29,11 +29,11 @@ class Summary:
     over: str
 
 
-def summarise(values: Sequence[float], single: Sequence[float] | None = None, level: float = LEVEL) -> Summary:
+def summarise(values: Sequence[float], single: Sequence[float] | None = None, level: float = LEVEL, *, share: bool = False) -> Summary:
     """Mean and Student's t interval of two seeds or more; of one seed its own interval over the evaluation images, `single`.
 
     Seeds that give the very same figure (a collapsed trunk at chance, or coincidence) say nothing of their deviation: an interval without
-    width would resolve whatever it is held against, so that they have the interval of one of them.
+    width would resolve whatever it is held against, so that they have the interval of one of them. That of a `share` ends at 0 and 1.
     """
     mean = float(np.mean(values))
     if len(set(values)) < 2:
@@ -41,7 +41,10 @@ def summarise(values: Sequence[float], single: Sequence[float] | None = None, le
         return Summary(tuple(values), mean, 0.0 if len(values) > 1 else None, low, high, "images" if single else "")
     deviation = float(np.std(values, ddof=1))
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
-    return Summary(tuple(values), mean, deviation, mean - half, mean + half, "seeds")
+    low, high = mean - half, mean + half
+    if share:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Summary(tuple(values), mean, deviation, low, high, "seeds")
 
 
 def verdict(figure: Summary, reference: Summary) -> str:

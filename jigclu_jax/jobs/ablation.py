@@ -78,7 +78,9 @@ def table(rows: list[Row], cells: dict[str, list[Cell]]) -> list[dict[str, Any]]
         for name in ("seconds_pretrain", "images_per_second"):
             known = [cell[name] for cell in own if cell[name] is not None]
             entry[name] = statistics.median(known) if known else None
-        summary = summarise(values, ended[0]["interval"] if len(own) == 1 or len(values) > 1 else None) if values else None
+        # one seed that is left of several says little of them
+        single = ended[0]["interval"] if len(ended) > 1 or len(ended) == len(own) == 1 else None
+        summary = summarise(values, single, share=True) if values else None
         for name in ("mean", "deviation", "low", "high", "over"):
             entry[name] = getattr(summary, name) if summary else None
         if reference is None and not found:

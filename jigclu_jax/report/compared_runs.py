@@ -84,7 +84,7 @@ def compared(runs: Sequence[Compared]) -> list[dict[str, Any]]:
         }
         for name in dict.fromkeys(name for run in members for name in figures(run.run.result)):
             own = [run.run.result for run in members if name in figures(run.run.result)]
-            summary = summarise([result[name] for result in own], _interval(own[0].get(f"{name}_interval")))
+            summary = summarise([result[name] for result in own], _interval(own[0].get(f"{name}_interval")), share=is_share(name))
             reference = references.setdefault(name, summary)
             said = "reference" if reference is summary else verdict(summary, reference)
             entry["figures"][name] = dataclasses.asdict(summary) | {"verdict": said}

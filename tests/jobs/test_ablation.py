@@ -44,7 +44,7 @@ def stand_in(calls: list[Any], fail: Any = None) -> Any:
             fail(config, workdir)
         root = open_workdir(workdir, config)
         if config.job == "pretrain":
-            rate = {"montage": 100.0, "cells": 60.0}[config.input] * (64 / config.data.image_size)
+            rate = {"montage": 100.0, "cells": 60.0}[config.input] * (32 / config.data.image_size)
             write_result(root, {"seconds": 10.0, "images_per_second": rate})
         else:
             write_result(
@@ -80,11 +80,11 @@ def test_every_row_is_a_pretraining_that_can_be(name: str) -> None:
 
 def test_rows_are_those_of_the_paper() -> None:
     grids = [row_config(config_of("grid").pretrain, row, 0, 1) for row in table_rows(config_of("grid"))]
-    assert [(found.data.grid, found.data.image_size) for found in grids] == [(2, 64), (3, 63), (4, 64)]
+    assert [(found.data.grid, found.data.image_size) for found in grids] == [(2, 32), (3, 33), (4, 32)]
     overlaps = [row.fields["data.overlap"] for row in table_rows(config_of("overlap"))]
     assert overlaps[0] == 0.3 and sorted(overlaps) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     large = table_rows(config_of("montage"))[2]
-    assert large.fields == {"input": "cells", "data.image_size": 128}
+    assert large.fields == {"input": "cells", "data.image_size": 64}
     with pytest.raises(UserError, match=r"^config.table='overlaps' is unknown: use one of montage"):
         table_rows(config_of("overlaps"))
 
@@ -283,6 +283,8 @@ def test_summary_of_seeds_is_scipys() -> None:
     found = summarise(values.tolist())
     assert (found.mean, found.deviation) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values)))
+    wide = summarise([0.1, 0.4]), summarise([0.1, 0.4], share=True)  # two seeds: 12.7 deviations of the mean
+    assert wide[0].low < 0 and wide[0].high > 1 and (wide[1].low, wide[1].high) == (0.0, 1.0)
     assert found.over == "seeds" and summarise([0.5]).over == ""
     assert summarise([0.5]).low is None and summarise([0.5], (0.4, 0.6)).high == 0.6
 
