@@ -125,8 +125,9 @@ def resident_rate(arguments: argparse.Namespace) -> float:
     mesh = create_mesh()
     steps = len(source) // BATCH
     plan = plan_for(source, config.data, config.augment, "montage", BATCH, steps, 0, 1)
-    side = resident.resident_side(source, config.data.resident_side, config.data.image_size)
-    images, facts = resident.load(source, side, ImageReader(source, 1, "stop", "data"), mesh)
+    reader = ImageReader(source, 1, "stop", "data")
+    side = resident.resident_side(reader, config.data.resident_side, config.data.image_size)
+    images, facts = resident.load(source, side, reader, mesh)
     feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=0, mesh=mesh, dispatch=1)
     stream = IndexStream(len(source), None, plan, view="montage", seed=0, batch_size=BATCH, steps_per_epoch=steps)
     make = jax.jit(feed.prepare)

@@ -36,11 +36,15 @@ SHARE_OF_MEMORY = 0.8  # of the memory that JAX has on a device; parameters and 
 _GIB = 2**30
 
 
-def resident_side(source: Source, configured: int, image_size: int) -> int:
-    """Side in pixels of the stored squares: `configured`, or for 0 the images' own where the first is a small square, else image_size."""
+def resident_side(reader: ImageReader, configured: int, image_size: int) -> int:
+    """Side in pixels of the stored squares: `configured`, or for 0 the images' own where the first is a small square, else image_size.
+
+    Raises:
+      ImageError, UserError: as the reader does, where the first image, or with on_error=skip none, can be used.
+    """
     if configured:
         return configured
-    height, width = source.read(0).shape[:2]
+    width, height = reader(0)[0].size
     return height if height == width and height <= image_size else image_size
 
 

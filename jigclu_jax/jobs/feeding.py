@@ -95,7 +95,7 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
             return CellStream(reader, config.augment, plan, workers=workers, **options)
 
         return Supply(cells, device_feed(config.augment, plan.grid), mesh)
-    side = resident.resident_side(source, data.resident_side, data.image_size)
+    side = resident.resident_side(reader, data.resident_side, data.image_size)
     images, facts = resident.load(source, side, reader, mesh, counter(f"loading {source.name} into device memory"))
     dispatch = data.dispatch_steps or (1 if jax.default_backend() == "cpu" else _DISPATCH)
     feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=config.seed, mesh=mesh, dispatch=dispatch)

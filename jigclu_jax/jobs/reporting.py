@@ -17,6 +17,7 @@ from jigclu_jax.data.draws import Draws, Steps, draw
 from jigclu_jax.data.geometry import patch_boxes, patch_side
 from jigclu_jax.data.lazy_tf import has_tensorflow
 from jigclu_jax.data.preview import preview
+from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
 from jigclu_jax.device import distributed
 from jigclu_jax.device.resident import resident_side
@@ -33,26 +34,26 @@ _PREVIEWED = 16  # montages of one shuffle group: enough that some share images
 
 
 def save_pictures(training: Training, workdir: epath.PathLike) -> None:
-    """Pictures of montages with their labels, of the patches of one image before and after augmentation, and, where they are not made
-    on the host, of the same patches made in each of the three places."""
+    """Pictures of montages with their labels, of the patches of one image before and after augmentation, and of the same patches
+    made in each of the three places."""
     config, source = training.config, training.source
     if not config.log.pictures or training.method.view != "montage" or (epath.Path(workdir) / PICTURES_FOLDER / "montages.png").exists():
         return
     if config.data.augment == "host":
-        batch, stages = preview(source, config.data, config.augment, seed=config.seed, count=_PREVIEWED)
-        save_picture(workdir, "patches", patches_sheet(stages[0].image, stages[0].cells, stages[0].patches))
+        batch, _ = preview(source, config.data, config.augment, seed=config.seed, count=_PREVIEWED)
     elif jax.process_count() > 1:
         return  # the first batch would need every process
     else:
         batch = jax.device_get(training.supply.first())
-        image, cells, draws = _first_image(config, source)
-        places = patches_by_place(config, source, image, draws)
-        save_picture(workdir, "patches", patches_sheet(image, cells, places[config.data.augment]))
-        save_picture(workdir, "places", places_sheet(places))
+    reader = ImageReader(source, 1, config.data.on_error, "data")
+    image, cells, draws = _first_image(config, reader)
+    places = patches_by_place(config, reader, image, draws)
+    save_picture(workdir, "patches", patches_sheet(image, cells, places[config.data.augment]))
+    save_picture(workdir, "places", places_sheet(places))
     save_picture(workdir, "montages", montage_sheet(batch["image"], batch["cluster"], batch["location"]))
 
 
-def patches_by_place(config: ConfigDict, source: Source, image: UInt8[np.ndarray, "h w 3"], draws: Draws) -> dict[str, np.ndarray]:
+def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.ndarray, "h w 3"], draws: Draws) -> dict[str, np.ndarray]:
     """The patches uint8[k, p, p, 3] of one image with the same parameters, from host (where there is TensorFlow), device and resident."""
     side, steps = patch_side(config.data.image_size, config.data.grid), Steps.of(config.augment)
     packed, picture = draws.pack(), Image.fromarray(image)
@@ -62,7 +63,7 @@ def patches_by_place(config: ConfigDict, source: Source, image: UInt8[np.ndarray
 
         places["host"] = np.asarray(tf_ops.augment(crop_patches(picture, draws, side), packed, steps))
     places["device"] = np.asarray(augment(jnp.asarray(crop_patches(picture, draws, side, flip=False)), jnp.asarray(packed), steps))
-    stored = resident_side(source, config.data.resident_side, config.data.image_size)
+    stored = resident_side(reader, config.data.resident_side, config.data.image_size)
     square = np.asarray(resize_by_pillow(picture, stored))
     boxes = draws.box * np.tile([stored / image.shape[1], stored / image.shape[0]], 2)
     cut = crop_and_resize(jnp.asarray(np.repeat(square[None], len(boxes), 0)), jnp.asarray(boxes, jnp.float32), side)
@@ -70,8 +71,8 @@ def patches_by_place(config: ConfigDict, source: Source, image: UInt8[np.ndarray
     return places
 
 
-def _first_image(config: ConfigDict, source: Source) -> tuple[UInt8[np.ndarray, "h w 3"], np.ndarray, Draws]:
-    image = source.read(0)
+def _first_image(config: ConfigDict, reader: ImageReader) -> tuple[UInt8[np.ndarray, "h w 3"], np.ndarray, Draws]:
+    image = np.asarray(reader(0)[0])
     cells = patch_boxes(image.shape[1], image.shape[0], config.data.grid, config.data.overlap)
     return image, cells, draw(config.augment, config.seed, 0, 0, cells)
 

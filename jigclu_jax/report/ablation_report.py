@@ -39,7 +39,11 @@ def ablation_page(workdir: epath.PathLike) -> epath.Path:
     figure = Text(f"Figure: {run.result.get('figure', 'top-1')} of the job that judges ({run.config.get('judge', {}).get('job', '')}).")
     header = ("", "top-1", "deviation", "95 % interval", "seeds", "against the first row", "epochs", "time of pretraining")
     title = _TITLES.get(run.result["table"], run.result["table"])
-    drawing = Figure(curves.svg(draw_intervals(rows)), "Bars are intervals, rings the single seeds.", alt=f"{title}: intervals")
+    drawing = Figure(
+        curves.svg(draw_intervals(rows)),
+        "Bars are intervals, diamonds means, rings the single seeds; shaded is the first row's interval.",
+        alt=f"{title}: intervals",
+    )
     sections = [
         Section("Table", [Text(READING), figure, Table(header, cells, best=0)]),
         Section("Figure", [drawing]),

@@ -16,6 +16,7 @@ READING = (
     " (Student's t). A single run, or seeds that gave the very same figure, have the bootstrap interval over the evaluation images where"
     " the result holds one. “Not resolved” stands where an interval overlaps that of the first group with this figure, or is not known."
 )
+_DIFFERENCES = "A dash stands where a run's configuration has no such field; fields that only some runs have, all alike, are left out."
 _TITLES = {
     "loss": "Loss",
     "loss_cluster": "Clustering loss",
@@ -24,7 +25,17 @@ _TITLES = {
     "accuracy_location": "Location accuracy",
     "accuracy_top1": "Top-1, training batches",
     "probe_top1": "Linear probe, top-1",
+    "probe_top5": "Linear probe, top-5",
     "finetune_top1": "Fine-tuning, top-1",
+    "finetune_top5": "Fine-tuning, top-5",
+    "online_top1": "Online head, top-1, training cells",
+    "online_loss": "Online head, loss",
+    "knn_top1": "kNN, top-1",
+    "rank_features": "Effective rank, features",
+    "rank_embeddings": "Effective rank, embeddings",
+    "uniformity_features": "Uniformity, features",
+    "uniformity_embeddings": "Uniformity, embeddings",
+    "alignment_embeddings": "Alignment, embeddings",
     "learning_rate": "Learning rate",
     "gradient_norm": "Gradient norm",
     "images_per_second": "Images per second",
@@ -42,7 +53,9 @@ def compare_page(
     left_out: list[tuple[Cell, ...]] = [(line,) for line in broken]
     sections = [
         Section("Figures", [Text(READING), *_figure_tables(groups)]),
-        Section("Where the configurations differ", [Table(("field", *(run.name for run in runs)), rows)] if rows else []),
+        Section(
+            "Where the configurations differ", [Text(_DIFFERENCES), Table(("field", *(run.name for run in runs)), rows)] if rows else []
+        ),
         Section("Curves", curve_blocks(_laid_over(runs), _panels(runs))),
         Section("Left out", [Table(("workdirs that cannot be read",), left_out)] if left_out else []),
     ]
@@ -96,6 +109,7 @@ def _panels(runs: Sequence[Compared]) -> list[curves.Panel]:
             {f"{name} {number}": run.name for number, run in enumerate(runs)},
             percent=is_share(name),
             log=name == "gradient_norm",
+            named=True,
         )
         for name in ordered
     ]

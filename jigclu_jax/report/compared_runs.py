@@ -60,10 +60,14 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
 
 
 def differences(runs: Sequence[Compared]) -> list[tuple[str, list[Any]]]:
-    """The fields in which the configs are not all alike, with every run's value; None where a config has no such field."""
+    """The fields with more than one value among the configs that have them, with every run's value; None where a config has not."""
     names = dict.fromkeys(name for run in runs for name in run.fields)
-    rows = [(name, [run.fields.get(name) for run in runs]) for name in names]
-    return [(name, values) for name, values in rows if any(value != values[0] for value in values)]
+    found = []
+    for name in names:
+        own = [run.fields[name] for run in runs if name in run.fields]
+        if any(value != own[0] for value in own):
+            found.append((name, [run.fields.get(name) for run in runs]))
+    return found
 
 
 def compared(runs: Sequence[Compared]) -> list[dict[str, Any]]:

@@ -18,6 +18,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 COLOURS = ("#3b7dd8", "#e8722a", "#2f9e55", "#b04fc4", "#d6455d", "#1c9aa8", "#8a8d2b")
 INK = "#010203"  # stands for the ink, replaced by the reader's own in the SVG
 FADED = "#010204"
+_LINES = ("-", "--", ":")  # more curves than colours
+_LEGEND_ROW = 0.2  # inches by which a legend beneath makes a panel higher
 _MANY = 120  # from that many points on, the curve is a running mean with the single values faint behind it
 
 Rows = Sequence[Mapping[str, Any]]
@@ -32,6 +34,7 @@ class Panel:
     reference: Mapping[str, float] = field(default_factory=dict)
     percent: bool = False  # fractions, shown as percent from 0 to 100
     log: bool = False
+    named: bool = False  # a legend also where there is a single curve
 
 
 def uninformed_losses(batch_size: int, grid: int, temperature: float, base_temperature: float) -> tuple[float, float]:
@@ -118,38 +121,41 @@ def _common_panels() -> list[Panel]:
 
 def draw_panel(rows: Rows, panel: Panel, *, width: float = 4.6, height: float = 2.7) -> Figure | None:
     """The panel as a figure of its own (inches, no global state of matplotlib), None where no row has any of its metrics."""
-    curves = {label: _curve(rows, name) for name, label in panel.series.items()}
-    curves = {label: curve for label, curve in curves.items() if len(curve[0])}
+    curves = [(number, label, *_curve(rows, name)) for number, (name, label) in enumerate(panel.series.items())]
+    curves = [curve for curve in curves if len(curve[2])]
     if not curves:
         return None
+    entries = len(curves) + len(panel.reference)
+    height += _LEGEND_ROW * math.ceil(entries / 2) if entries > 2 else 0
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
     scale, unit = (100.0, " %") if panel.percent else (1.0, "")
-    for number, (label, (x, y)) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
+    for number, label, x, y in curves:  # by number, so that a run has its colour in every panel
+        colour, line = COLOURS[number % len(COLOURS)], _LINES[number // len(COLOURS) % len(_LINES)]
         y = y * scale
         smooth = running_mean(y, len(y) // 40) if len(y) >= _MANY else y
         if smooth is not y:
             axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.3)
-        axes.plot(x, smooth, color=colour, linewidth=1.8, label=label, marker="o" if len(x) <= 12 else None, markersize=3.5)
+        marker = "o" if len(x) <= 12 else None
+        axes.plot(x, smooth, color=colour, linestyle=line, linewidth=1.8, label=label, marker=marker, markersize=3.5)
     for number, (label, value) in enumerate(panel.reference.items()):
         style = ("--", ":", "-.")[number % 3]
         axes.axhline(value * scale, color=FADED, linewidth=1.1, linestyle=style, label=f"{label}, {_figure(value * scale)}{unit}")
     axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=INK)
     axes.set_xlabel("epoch" if _has_epochs(rows) else "step", fontsize=9, color=INK)
     _scale(axes, panel)
+    axes.set_xlim(left=0, right=None if any(np.ptp(x) for _, _, x, _ in curves) else 1.1 * max(1.0, *(x[0] for _, _, x, _ in curves)))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.tick_params(colors=INK, labelsize=8.5, length=3)
     axes.grid(True, color=FADED, alpha=0.18, linewidth=0.7)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(FADED)
-    entries = len(curves) + len(panel.reference)
     if entries > 2:  # a long legend would lie on the lines
         figure.legend(fontsize=8, frameon=False, labelcolor=INK, loc="outside lower center", ncols=2)
-    elif entries == 2:
+    elif entries == 2 or panel.named:
         axes.legend(fontsize=8, frameon=False, labelcolor=INK)
     return figure
 
@@ -159,6 +165,10 @@ def _scale(axes: Any, panel: Panel) -> None:
         axes.set_ylim(0, 100)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     elif panel.log:
+        low, high = axes.dataLim.intervaly
+        if high < 4 * low:  # too few of a logarithmic axis's ticks would lie within
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            return
         axes.set_yscale("log")
         # a norm seldom spans a decade: label the minor ticks too, in plain figures
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _figure(value)))
@@ -170,8 +180,9 @@ def _scale(axes: Any, panel: Panel) -> None:
         axes.tick_params(which="minor", labelsize=8.5, colors=INK, length=2)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        if not panel.reference:  # rates and speeds are read against zero
-            axes.set_ylim(bottom=0)
+        low, high = axes.dataLim.intervaly
+        if not panel.reference and 0 <= low <= high and high:  # rates and speeds are read against zero
+            axes.set_ylim(0, 1.06 * high)
 
 
 def svg(figure: Figure) -> str:

@@ -96,10 +96,10 @@ _ABOUT = {
 
 
 def accuracy_rows(result: Mapping[str, Any]) -> list[tuple[Cell, ...]]:
-    """(name, accuracy, interval) of every accuracy of result.json that has an interval."""
+    """(name, accuracy, interval) of every accuracy of result.json that has an interval; those of random weights last."""
     rows: list[tuple[Cell, ...]] = []
-    for name, value in result.items():
-        interval = result.get(f"{name}_interval")
+    for name in sorted(result, key=lambda name: name.endswith("random_init")):
+        value, interval = result[name], result.get(f"{name}_interval")
         if isinstance(value, int | float) and interval:
             rows.append((_label(name), Share(value), interval_cell(interval)))
     return rows
@@ -122,9 +122,8 @@ def _heads(result: Mapping[str, Any]) -> list[Block]:
         return []
     decays = sorted({head["weight_decay"] for head in heads})
     found = {(head["learning_rate"], head["weight_decay"]): head["held_out_top1"] for head in heads}
-    rows: list[tuple[Cell, ...]] = [
-        (f"{rate:g}", *(Share(found[rate, decay]) for decay in decays)) for rate in sorted({rate for rate, _ in found})
-    ]
+    rates = sorted({rate for rate, _ in found})
+    rows: list[tuple[Cell, ...]] = [(f"{rate:g}", *(Share(found[rate, decay], bar=False) for decay in decays)) for rate in rates]
     chosen = result["head"]
     text = (
         f"Accuracy on the held-out part of the training images, by which rate {chosen['learning_rate']:g} and weight decay"
@@ -132,9 +131,10 @@ def _heads(result: Mapping[str, Any]) -> list[Block]:
     )
     interval = interval_cell(chosen.get("held_out_top1_interval"))
     text += f": {100 * chosen['held_out_top1']:.1f} %, 95 % interval {interval}." if interval else "."
-    edge = chosen["learning_rate"] in (min(r for r, _ in found), max(r for r, _ in found)) or chosen["weight_decay"] == decays[-1]
+    edge = chosen["learning_rate"] in (rates[0], rates[-1]) or chosen["weight_decay"] == decays[-1]
     more = " They lie on the grid's edge: a wider grid may do better." if edge and len(heads) > 1 else ""
-    return [Text(text + more), Table(("learning rate", *(f"decay {decay:g}" for decay in decays)), rows)]
+    header = ("learning rate", *(f"decay {decay:g}" for decay in decays))
+    return [Text(text + more), Table(header, rows, best=rates.index(chosen["learning_rate"]))]
 
 
 def _class_blocks(drawings: Drawings) -> list[Block]:
@@ -151,7 +151,7 @@ def _class_blocks(drawings: Drawings) -> list[Block]:
 def _neighbour_blocks(drawings: Drawings) -> list[Block]:
     if drawings.neighbours is None:
         return []
-    caption = "Left, an evaluation image; beside it the training images whose features have the largest cosine, green of the same class."
+    caption = "Left, an evaluation image; beside it the training images nearest by cosine, green of the same class, red of another."
     return [Figure(drawings.neighbours, caption)]
 
 

@@ -61,10 +61,10 @@ def start_table(run: Run, classes: int) -> Table:
             continue
         figures: list[Cell] = []
         for name in _FIGURES:
-            figures += [Share(found[name]), interval_cell(found.get(f"{name}_interval"))]
+            figures += [Share(found[name], bar=name == "finetune_top1_last"), interval_cell(found.get(f"{name}_interval"))]
         rows.append((_STARTS.get(start, start), *figures, _values(found.get("chosen") or {})))
     if rows and classes:
-        rows.append(("guessing", Share(1 / classes), None, None, None, Share(min(5 / classes, 1.0)), None, ""))
+        rows.append(("guessing", Share(1 / classes), None, None, None, Share(min(5 / classes, 1.0), bar=False), None, ""))
     what = "held-out part of train" if result.get("held_out") else "evaluation images"
     header = [text for label in _FIGURES.values() for text in (label, "95 % interval")]
     return Table((what, *header, "trained with"), rows, best=0)

@@ -22,7 +22,8 @@ def draw_confusion(matrix: Int[np.ndarray, "c c"], names: Sequence[str], *, titl
     figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.patch.set_alpha(0)
+    image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
     axes.set_xlabel("taken for", color=INK)
     axes.set_ylabel("is", color=INK)
     if title:
@@ -38,12 +39,15 @@ def draw_confusion(matrix: Int[np.ndarray, "c c"], names: Sequence[str], *, titl
                 axes.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", fontsize=8, color=ink)
     bar = figure.colorbar(image, ax=axes, shrink=0.7)
     bar.ax.tick_params(colors=INK, labelsize=8)
+    bar.set_label("per cent of the row", fontsize=8, color=INK)
+    for spine in (*axes.spines.values(), bar.outline):
+        spine.set_edgecolor(FADED)
     return figure
 
 
 def draw_map(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"], names: Sequence[str], *, along: Sequence[str]) -> Figure:
     """Images as points in two dimensions, coloured by class; `along` names the axes."""
-    figure = Figure(figsize=(8.0, 6.0), layout="constrained")
+    figure = Figure(figsize=(7.2, 6.6), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
@@ -59,7 +63,7 @@ def draw_map(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"], na
     for spine in axes.spines.values():
         spine.set_color(FADED)
     if len(names) <= _LEGEND:
-        figure.legend(fontsize=8, frameon=False, labelcolor=INK, loc="outside right upper", markerscale=2)
+        figure.legend(fontsize=8, frameon=False, labelcolor=INK, loc="outside lower center", markerscale=2, ncols=5)
     return figure
 
 

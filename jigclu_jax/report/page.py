@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,6 +16,9 @@ from jigclu_jax import atomic_file
 from jigclu_jax.report import style
 
 _LOSSLESS_BYTES = 400_000  # a larger picture is put in as JPEG
+_UNBROKEN = 24  # a longer word, such as a path or a digest, may be broken anywhere
+_ONE = r"-?\d[\d,]*(\.\d+)?(e[-+]\d+)?"
+_NUMBER = re.compile(rf"{_ONE}(:\d\d)*( %)?( to {_ONE}( %)?)?")  # a number, a time, a share or the two ends of an interval
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Share:
-    """A fraction 0..1 in a table: percent with one decimal and a bar."""
+    """A fraction 0..1 in a table: percent with one decimal, and a bar where the table has room for it."""
 
     value: float
+    bar: bool = True
 
 
 Cell = str | int | float | Share | None
@@ -135,25 +140,32 @@ def _block(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
-    numeric = [all(not isinstance(row[column], str) for row in table.rows) for column in range(len(table.header))]
+    numeric = [column > 0 and all(_is_number(row[column]) for row in table.rows) for column in range(len(table.header))]
     head = "".join(
         f'<th scope="col"{" class=n" if numeric[column] else ""}>{escape(name)}</th>' for column, name in enumerate(table.header)
     )
     lines = []
     for number, row in enumerate(table.rows):
-        cells = "".join(_cell(cell, head=column == 0) for column, cell in enumerate(row))
+        cells = "".join(_cell(cell, head=column == 0, numeric=numeric[column]) for column, cell in enumerate(row))
         lines.append(f"<tr{' class=best' if number == table.best else ''}>{cells}</tr>")
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    return f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    top = f"<thead><tr>{head}</tr></thead>" if any(table.header) else ""
+    return f'<div class="wide"><table>{caption}{top}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _cell(cell: Cell, head: bool) -> str:
+def _is_number(cell: Cell) -> bool:
+    return not isinstance(cell, str) or _NUMBER.fullmatch(cell) is not None
+
+
+def _cell(cell: Cell, head: bool, numeric: bool) -> str:
+    text = escape(format_cell(cell))
     if head:
-        return f'<th scope="row">{escape(format_cell(cell))}</th>'
-    if isinstance(cell, Share):
+        return f'<th scope="row">{text}</th>'
+    if isinstance(cell, Share) and cell.bar:
         width = 100 * min(max(cell.value, 0.0), 1.0)
-        return f'<td class="n share"><span>{format_cell(cell)}</span><i><b style="width:{width:.1f}%"></b></i></td>'
-    return f"<td{'' if isinstance(cell, str) else ' class=n'}>{escape(format_cell(cell))}</td>"
+        return f'<td class="n share"><span>{text}</span><i><b style="width:{width:.1f}%"></b></i></td>'
+    long = isinstance(cell, str) and any(len(word) > _UNBROKEN for word in cell.split())
+    return f"<td{' class=n' if numeric else ' class=long' if long else ''}>{text}</td>"
 
 
 def format_cell(cell: Cell) -> str:
@@ -171,7 +183,7 @@ def _figure(figure: Figure) -> str:
     kind, data = _encoded(figure.image)
     uri = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
-    return f'<figure><img src="{uri}" alt="{escape(figure.alt or figure.caption)}">{caption}</figure>'
+    return f'<figure><div class="wide"><img src="{uri}" alt="{escape(figure.alt or figure.caption)}"></div>{caption}</figure>'
 
 
 def _encoded(image: str | bytes | Image.Image) -> tuple[str, bytes]:

@@ -148,12 +148,15 @@ def patches_sheet(
 
 
 def places_sheet(places: Mapping[str, UInt8[np.ndarray, "k p p 3"]]) -> Image.Image:
-    """The same patches as they come out of each place that can make them, a row a place."""
-    rows = []
-    for patches in places.values():
+    """The same patches as they come out of each place that can make them, a row a place, with its mean difference from the first."""
+    rows, captions = [], []
+    first = next(iter(places))
+    for name, patches in places.items():
+        apart = np.abs(patches.astype(float) - places[first]).mean()
+        captions.append(f"augment={name}" + (f", {apart:.2g} of 255 from {first}" if name != first else ""))
         factor = max(_CELL // patches.shape[1], 1)
         rows.append(sheet([_enlarged(patch, factor) for patch in patches], columns=len(patches), gap=8, margin=0))
-    return sheet(rows, [f"augment={name}" for name in places], columns=1)
+    return sheet(rows, captions, columns=1)
 
 
 def neighbours_sheet(

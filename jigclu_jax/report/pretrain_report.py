@@ -85,7 +85,7 @@ def describe(config: Mapping[str, Any]) -> str:
     if config.get("batch_size"):
         parts.append(f"batch {config['batch_size']}")
     if config.get("epochs"):
-        parts.append(f"{config['epochs']:g} epochs")
+        parts.append(f"{config['epochs']:g} epoch{'' if config['epochs'] == 1 else 's'}")
     if data.get("source"):
         parts.append(f"{data['source']} data")
     return ", ".join(parts)

@@ -22,7 +22,8 @@ tbody th{font-weight:400}
 .n{text-align:right}
 td.n,th.n{padding-left:.6rem}
 .best th,.best td.n{font-weight:650}
-td:not(.n):nth-child(n+3){color:var(--soft);font-size:.93rem}
+.n{white-space:nowrap}
+.long{overflow-wrap:anywhere;min-width:9rem}
 .share span{display:inline-block;min-width:4.2rem}
 .share i{display:inline-block;width:11rem;height:.62rem;margin-left:.8rem;background:var(--bar);border-radius:.31rem;overflow:hidden}
 .share b{display:block;height:100%;background:var(--soft)}
@@ -38,7 +39,17 @@ details>summary{cursor:pointer;color:var(--accent)}
 .tree{list-style:none;padding-left:1.2rem;margin:.2rem 0;font-size:.93rem;border-left:1px solid var(--line)}
 code{font:.92em ui-monospace,Menlo,Consolas,monospace;color:var(--soft);overflow-wrap:anywhere}
 footer{color:var(--soft);font-size:.87rem;margin-top:3rem;padding-bottom:2.5rem}
-@media(max-width:40rem){.share i{width:5rem}}
+/* on a phone a large picture or table scrolls sideways, rather than shrink until nobody can read it */
+@media(max-width:40rem){
+header,main,footer{padding-left:1rem;padding-right:1rem}
+th,td{padding-right:.7rem}
+.n{white-space:normal}
+.share{white-space:nowrap}
+.share i{display:block;width:4.2rem;margin:.2rem 0 0 auto}
+figure>.wide>img{max-width:max(100%,36rem)}
+.gallery{grid-template-columns:1fr}
+.gallery figure>.wide>img{max-width:100%}
+}
 @media print{nav{display:none}figure,table{break-inside:avoid}}
 """
 

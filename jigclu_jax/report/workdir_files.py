@@ -25,8 +25,8 @@ _CAPTIONS = {
     " image that it was cut from, so patches of one colour belong together; the position is the patch's place in that image"
     " (column by column, from the top).",
     "patches": "One image: the overlapping boxes, the plain crops, and the patches after augmentation.",
-    "places": "The patches of one image with the same random numbers, made in each of the three places that data.augment can name"
-    " (host is missing where TensorFlow is).",
+    "places": "The patches of that image with the same random numbers, made in each of the three places that data.augment can name (host is"
+    " missing where TensorFlow is). Below each row: the mean difference from the first.",
 }
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow", "tensorflow-cpu")
 
@@ -52,7 +52,7 @@ def read_run(workdir: epath.PathLike) -> Run:
 
 
 def save_picture(workdir: epath.PathLike, name: str, picture: Image.Image) -> None:
-    """Keeps a picture as `DIR/pictures/NAME.png`, from where the report takes it; "montages" and "patches" have captions."""
+    """Keeps a picture as `DIR/pictures/NAME.png`, from where the report takes it; "montages", "patches" and "places" have captions."""
     atomic_file.write_bytes(epath.Path(workdir) / PICTURES_FOLDER / f"{name}.png", as_png(picture))
 
 
