@@ -8,7 +8,18 @@ class UserError(Exception):
 
 
 class ImageError(UserError):
-    """One image that cannot be used (damaged, too small): named in the text. Skipped when `data.on_error=skip`."""
+    """One image that cannot be used (damaged, too small): named in the text. Skipped when `data.on_error=skip`.
+
+    `remedy` is what can be done about it.
+    """
+
+    remedy = "mend it"
+
+
+class RecordError(ImageError):
+    """A record of a prepared shard that cannot be used."""
+
+    remedy = "delete the shard and start the prepare job again"
 
 
 class NonFiniteError(Exception):

@@ -10,6 +10,7 @@ import pytest
 from refusals import FOLDER_CONFIG, PROBE_CONFIG, ROOT, Refused, images, keep_signal_handler, pretrained, refused
 from tiny_checkpoint import make_workdir, tiny_config
 
+from jigclu_jax.__main__ import main
 from jigclu_jax.data.stream import BatchStream
 from jigclu_jax.errors import ImageError
 
@@ -176,4 +177,41 @@ def test_an_image_that_cannot_be_used_stops_the_run_with_one_line(images: Path, 
     assert done.returncode == 2
     assert done.stderr.startswith(expected) and done.stderr.count("\n") == 1, done.stderr
     assert minimum < 0 or "the smaller side must have 64: set data.min_side=1" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+# --- what an evaluation is given
+
+EVALUATIONS = ("fast_probe", "knn", "evaluate")
+
+
+def _evaluation(name: str, images: Path, source: str, *more: str) -> list[str]:
+    place = ["--config.data.source=arrays", f"--config.data.path={images}/{source}", "--config.data.split=", "--config.eval_data.split="]
+    return [f"--config={ROOT}/configs/{name}.py:preset=folder,resize=32,crop=32", *place, *more]
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_an_evaluation_without_labels_or_classes(refused: Refused, images: Path, pretrained: Path, name: str) -> None:
+    trunk = f"--config.checkpoint={pretrained}"
+    said = refused(*_evaluation(name, images, "unlabelled.npz", trunk))
+    assert said == f"config.data: {images}/unlabelled.npz:image has no labels: give folders split/class/file, or a label array"
+    assert "all training images are of one class ('0')" in refused(*_evaluation(name, images, "one_class.npz", trunk))
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_weights_that_are_none_and_workdirs_that_are_none(refused: Refused, images: Path, tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
+    (tmp_path / "torn.npz").write_bytes(b"PK")
+    foreign = refused(*_evaluation(name, images, "labelled.npz", f"--config.weights={tmp_path}/foreign.npz"))
+    assert "not a ResNet's state dict; missing: bn1.bias" in foreign and foreign.endswith("or of the authors' checkpoint")
+    assert refused(*_evaluation(name, images, "labelled.npz", f"--config.weights={tmp_path}/torn.npz")).endswith("fetch or export it again")
+    (tmp_path / "search" / "final" / "checkpoints").mkdir(parents=True)
+    above = refused(*_evaluation(name, images, "labelled.npz", f"--config.checkpoint={tmp_path}/search"))
+    assert above.endswith(f"the folder above checkpoints/; there is one in {tmp_path}/search/final")
+
+
+def test_an_ablation_that_cannot_begin(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = f"--config={ROOT}/configs/ablation.py:table=grid,seeds=1,epochs=1,images=40,batch_size=8"
+    assert main([line, "--config.pretrain.data.path=/nope", f"--workdir={tmp_path}/out"]) == 2
+    assert capfd.readouterr().err == "error: config.pretrain.data: /nope: no such folder: set path to the folder that holds the images\n"
     assert not (tmp_path / "out").exists()

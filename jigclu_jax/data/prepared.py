@@ -21,7 +21,7 @@ from PIL import Image
 from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.data.decode import decode_image
 from jigclu_jax.data.reason import one_line
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import RecordError, UserError
 
 FORMAT_VERSION = 1
 INSTALL = "pip install array-record"
@@ -138,9 +138,9 @@ class Records:
         try:
             record: bytes = self._records[index]
         except Exception as error:  # the C++ reader raises RuntimeError, ValueError or IndexError for damaged files
-            raise ImageError(f"{where}: cannot be read: {one_line(error)}") from error
+            raise RecordError(f"{where}: cannot be read: {one_line(error)}") from error
         if zlib.crc32(record) != self.index["crc32"][index]:
-            raise ImageError(f"{where}: damaged record, its checksum differs")
+            raise RecordError(f"{where}: damaged record, its checksum differs")
         if self._raw:
             shape = int(self.index["height"][index]), int(self.index["width"][index]), 3
             return Image.fromarray(np.frombuffer(record, np.uint8).reshape(shape))

@@ -35,7 +35,9 @@ class ImageReader:
         """The error with what to do about it; sources know nothing of fields."""
         text = str(error)
         return (
-            error if "on_error" in text else ImageError(f"{text}: mend it, or set {self._section}.on_error=skip to leave such images out")
+            error
+            if "on_error" in text
+            else ImageError(f"{text}: {error.remedy}, or set {self._section}.on_error=skip to leave such images out")
         )
 
     def _read(self, index: int) -> Image.Image:

@@ -40,6 +40,9 @@ def check_labels(train: Int32[np.ndarray, " n"], test: Int32[np.ndarray, " k"], 
     unasked = np.setdiff1d(present, np.unique(test))
     if len(unasked):
         odd.append(f"no evaluation image is of {_names(classes, unasked)}")
+    unused = np.setdiff1d(missing, test)
+    if len(unused):
+        odd.append(f"{len(unused)} of {len(classes)} classes have no image at all, the labels have gaps: {_names(classes, unused)}")
     return odd
 
 

@@ -36,7 +36,7 @@ def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, 
             # the prefix of a model that was trained on several GPUs
             params, stats = from_torchvision({str(name).removeprefix("module."): value for name, value in state.items()})
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}: give the state dict of a torchvision ResNet or of the authors' checkpoint") from None
     return params, stats, model_of(params, stats, str(path))
 
 
@@ -80,7 +80,7 @@ def _read(path: epath.Path) -> Any:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive}
         except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:  # TypeError: a single array
-            raise UserError(f"{path}: cannot be read as an .npz file: {type(error).__name__}") from None
+            raise UserError(f"{path}: cannot be read as an .npz file ({type(error).__name__}): fetch or export it again") from None
     if path.suffix not in (".pth", ".pt", ".tar"):
         raise UserError(f"{path}: weights are read from .npz, .pth, .pt and .pth.tar files")
     try:
@@ -91,7 +91,7 @@ def _read(path: epath.Path) -> Any:
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage leads to
-        raise UserError(f"{path}: cannot be read as a file of PyTorch: {type(error).__name__}") from None
+        raise UserError(f"{path}: cannot be read as a file of PyTorch ({type(error).__name__}): fetch or export it again") from None
 
 
 __all__ = ["load_weights", "model_of"]

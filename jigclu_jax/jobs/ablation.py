@@ -5,6 +5,7 @@ what was killed goes on. Each process takes the next cell that nobody holds (`jo
 """
 
 import json
+import re
 import statistics
 import time
 from typing import Any
@@ -49,8 +50,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     try:
         _work(config, root, rows)
     except UserError:
-        if not begun and not (root / CELLS).exists():
-            discard_run(root)
+        if not begun:
+            _discard(root)
         raise
     cells = {row.key: [_read(_folder(root, row, seed)) for seed in config.seeds] for row in rows}
     found = table(rows, {key: [cell for cell in row if cell] for key, row in cells.items()})
@@ -133,12 +134,12 @@ def _run_cell(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epat
     found |= {"seconds_pretrain": None, "images_per_second": None}
     seconds = 0.0  # of what earlier processes did for this cell and this one has not repeated
     try:
-        find_job(pretrain.job).run(pretrain, folder / "pretrain")
+        _run_job(pretrain, "pretrain", folder / "pretrain")
         trained = read_result(folder / "pretrain") or {}
         found |= {"seconds_pretrain": trained.get("seconds"), "images_per_second": trained.get("images_per_second")}
         seconds = max((found["seconds_pretrain"] or 0.0) - (time.monotonic() - begun), 0.0)
         judge = _judge_config(config, folder / "pretrain", seed)
-        find_job(judge.job).run(judge, folder / "judge")
+        _run_job(judge, "judge", folder / "judge")
         judged = read_result(folder / "judge") or {}
         found |= {"figure": _figure(config.figure, judged, folder), "interval": judged.get(f"{config.figure}_interval")}
     except NonFiniteError as error:
@@ -162,6 +163,23 @@ def _logged_rate(workdir: epath.Path) -> float | None:
     """Images/s of a pretraining that diverged, by what it logged: as quick as one that does not."""
     rates = [row["images_per_second"] for row in read_metrics(workdir) if row.get("images_per_second")]
     return statistics.median(rates) if rates else None
+
+
+def _run_job(config: ConfigDict, field: str, workdir: epath.Path) -> None:
+    """Run one half of a cell; a mistake is told by the ablation's own name of the field."""
+    try:
+        find_job(config.job).run(config, workdir)
+    except UserError as error:
+        raise type(error)(re.sub(r"(?<![\w/.])config\.(?!json\b)", f"config.{field}.", str(error))) from error
+
+
+def _discard(root: epath.Path) -> None:
+    """Remove what a refused first call has left, where no cell holds more than its claim."""
+    left = [path for path in (root / CELLS).glob("*/*/*") if path.name != "claim"]
+    if not left:
+        if (root / CELLS).exists():
+            (root / CELLS).rmtree()
+        discard_run(root)
 
 
 def _judge_config(config: ConfigDict, trunk: epath.Path, seed: int) -> ConfigDict:

@@ -15,6 +15,7 @@ from jigclu_jax.data.fingerprint import fingerprint
 from jigclu_jax.data.sources import Source, subset_seed
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import check_batch, create_mesh, replicated
+from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bank_file import bank_key, read_bank, write_bank
 from jigclu_jax.evals.features import FeatureBank, Forward, compile_features, compute_features
 from jigclu_jax.evals.frozen import digest

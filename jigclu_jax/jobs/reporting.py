@@ -1,7 +1,10 @@
 """What a finished or starting job shows a person: pictures of its input, and its page."""
 
 import logging
+<<<<<<< HEAD
 from collections.abc import Mapping
+=======
+>>>>>>> e9d5296 (Refusals in one line: labels, weights, workdirs, ablation; tests of pages and input)
 from typing import Any
 
 import jax
@@ -19,7 +22,11 @@ from jigclu_jax.data.lazy_tf import has_tensorflow
 from jigclu_jax.data.preview import preview
 from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
+<<<<<<< HEAD
 from jigclu_jax.device import distributed
+=======
+from jigclu_jax.device.feed import Batch, Feed, device_feed, prepared_batch
+>>>>>>> e9d5296 (Refusals in one line: labels, weights, workdirs, ablation; tests of pages and input)
 from jigclu_jax.device.resident import resident_side
 from jigclu_jax.jobs.training import Training
 from jigclu_jax.ops.colour import augment
@@ -62,12 +69,17 @@ def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.nd
         from jigclu_jax.data import tf_ops
 
         places["host"] = np.asarray(tf_ops.augment(crop_patches(picture, draws, side), packed, steps))
-    places["device"] = np.asarray(augment(jnp.asarray(crop_patches(picture, draws, side, flip=False)), jnp.asarray(packed), steps))
+    cut = {"image": crop_patches(picture, draws, side, flip=False), "augment": packed}
+    places["device"] = np.asarray(prepared_batch(device_feed(config.augment, grid=1), jax.tree.map(jnp.asarray, cut))["image"])
     stored = resident_side(reader, config.data.resident_side, config.data.image_size)
     square = np.asarray(resize_by_pillow(picture, stored))
     boxes = draws.box * np.tile([stored / image.shape[1], stored / image.shape[0]], 2)
-    cut = crop_and_resize(jnp.asarray(np.repeat(square[None], len(boxes), 0)), jnp.asarray(boxes, jnp.float32), side)
-    places["resident"] = np.asarray(augment(cut, jnp.asarray(packed), steps))
+
+    def prepare(_: Any, batch: Batch) -> Batch:
+        return {"image": augment(crop_and_resize(batch["image"], batch["box"], side), batch["augment"], steps)}
+
+    whole = {"image": np.repeat(square[None], len(boxes), 0), "box": boxes.astype(np.float32), "augment": packed}
+    places["resident"] = np.asarray(prepared_batch(Feed(prepare), jax.tree.map(jnp.asarray, whole))["image"])
     return places
 
 

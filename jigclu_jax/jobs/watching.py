@@ -106,7 +106,7 @@ class Watch:
         return found
 
     def _knn(self, bank: FeatureBank, test: FeatureBank) -> float:
-        k = min(self.config.online.neighbours, len(bank))
+        k = min(self.config.online.neighbours, len(bank))  # fewer where images were skipped
         similarity, index = nearest(test.features, bank.features, k)
         classes = int(max(bank.labels.max(), test.labels.max())) + 1
         predicted = knn_predictions(similarity, bank.labels[index], classes, (k,))[f"weighted_{k}"]
@@ -146,6 +146,8 @@ def open_watch(config: ConfigDict, method: Any, source: Source) -> Watch | None:
     known, asked = train.labels, test.labels
     assert known is not None and asked is not None
     check_labels(known, asked, source.classes)
+    if online.neighbours > len(train):
+        raise UserError(f"config.online.neighbours={online.neighbours} of the {len(train)} training images watched: choose at most those")
     return Watch(config, method, train, test)
 
 

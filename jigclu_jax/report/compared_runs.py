@@ -37,6 +37,9 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
     runs, broken = [], []
     short = _short_names(names)
     for name in names:
+        if not (epath.Path(name) / "config.json").exists():
+            broken.append(f"{name} does not exist, or is no workdir of a run: there is no config.json in it")
+            continue
         try:
             config = config_as_dict(read_config(name))
             run = read_run(name)

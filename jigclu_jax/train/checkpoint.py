@@ -165,7 +165,9 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
     if not root.exists():
         raise UserError(f"checkpoint {root} does not exist: give the workdir of a finished or running training job")
     if not (root / FOLDER).exists():
-        raise UserError(f"{root} holds no {FOLDER}/ folder: give the workdir of a training job, the folder above {FOLDER}/")
+        below = sorted(folder.parent.name for folder in root.glob(f"*/{FOLDER}"))  # of a search or a demo, say
+        other = f"; there is one in {', '.join(f'{root / name}' for name in below)}" if below else ""
+        raise UserError(f"{root} holds no {FOLDER}/ folder: give the workdir of a training job, the folder above {FOLDER}/{other}")
     options = ocp.CheckpointManagerOptions(read_only=True, best_fn=lambda metrics: next(iter(metrics.values())))
     meta_items = ocp.args.Composite(meta=ocp.args.JsonRestore())
     with ocp.CheckpointManager(_folder(root), options=options, item_names=("state", "meta")) as manager:

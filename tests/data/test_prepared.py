@@ -14,6 +14,7 @@ from jigclu_jax.config import source_config
 from jigclu_jax.data import shards
 from jigclu_jax.data.folder import FolderSource
 from jigclu_jax.data.prepared import PreparedSource
+from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.shards import Settings, verify_shards, write_shards
 from jigclu_jax.data.sources import Source, Subset, open_source
 from jigclu_jax.data.tfds_source import open_tfds
@@ -132,6 +133,8 @@ def test_a_damaged_record_is_named_by_verify_and_by_whoever_reads_it(folder: Pat
     again = PreparedSource(str(tmp_path / "out"))
     with pytest.raises(ImageError, match=r"train-00001\.array_record, record 1 \("):
         again.read(5)
+    with pytest.raises(ImageError, match=r": delete the shard and start the prepare job again, or set data.on_error=skip to leave"):
+        ImageReader(again, 1, "stop", "data")(5)
     again.read(6)
     shard.unlink()
     write_shards(opened(folder), tmp_path / "out", settings(format="raw", short_side=100))

@@ -112,7 +112,7 @@ def test_a_resident_patch_with_known_parameters_is_the_hosts() -> None:
     config, images = settings(resident_side=24), source()
     image = images.read(5)
     draws = draw(config.augment, 1, 2, 5, patch_boxes(24, 24, 2, 0.3))
-    places = patches_by_place(config, images, image, draws)
+    places = patches_by_place(config, ImageReader(images, 1, "stop", "data"), image, draws)
     assert places.keys() == {"host", "device", "resident"}
     unflipped = np.where(draws.flip[:, None, None, None], places["host"][:, :, ::-1], places["host"])
     assert np.abs(places["device"].astype(int) - places["host"]).mean() < 0.02

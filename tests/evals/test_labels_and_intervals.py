@@ -38,8 +38,11 @@ def test_labels_that_cannot_work_are_told_in_one_line(train: np.ndarray, test: n
 def test_what_is_odd_and_can_be_worked_with() -> None:
     assert check_labels(numbers(0, 1, 2, 3), numbers(3, 2, 1, 0), CLASSES) == []
     gap = check_labels(numbers(0, 0, 3), numbers(0, 3, 1, 1), CLASSES)
-    assert gap == ["2 of 4 evaluation images are of classes without a training image, and count as wrong: bee"]
-    assert check_labels(numbers(0, 1, 3), numbers(0, 0), CLASSES) == ["no evaluation image is of bee, dog"]
+    assert gap == [
+        "2 of 4 evaluation images are of classes without a training image, and count as wrong: bee",
+        "1 of 4 classes have no image at all, the labels have gaps: cat",
+    ]
+    assert check_labels(numbers(0, 1, 2, 3), numbers(0, 0, 2), CLASSES) == ["no evaluation image is of bee, dog"]
 
 
 def test_the_held_out_part_is_balanced_and_seeded() -> None:

@@ -57,6 +57,10 @@ def test_seeds_stand_together_and_the_rest_is_told_apart(tmp_path: Path) -> None
     assert all(text in page for text in ("slow0 and 2 more", "optimizer.learning_rate", "not resolved", "Loss"))
     runs, _ = read_runs([str(tmp_path / name) for name in ("slow0", "fast")])
     assert differences(runs) == [("optimizer.learning_rate", [0.03, 0.3])]
+    probe = make(tmp_path / "probe", 0, job="probe")
+    runs, _ = read_runs([str(tmp_path / "slow0"), str(probe)])
+    found = dict(differences(runs))
+    assert found["job"] == ["pretrain", "probe"] and "eval_batch_size" not in found, "what one of them alone has is no difference"
 
 
 def test_probes_of_different_pretrainings_do_not_stand_together(tmp_path: Path) -> None:

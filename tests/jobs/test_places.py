@@ -61,8 +61,9 @@ def test_steps_of_one_call_are_those_of_single_calls(tmp_path: Path) -> None:
     assert len(losses(tmp_path / "5")) == 12, "every logged step ends a call"
 
 
-def test_pictures_of_the_three_places_are_in_the_report(tmp_path: Path) -> None:
-    changed = config("resident")
+@pytest.mark.parametrize("place", ["host", "resident"])
+def test_pictures_of_the_three_places_are_in_the_report(tmp_path: Path, place: str) -> None:
+    changed = config(place)
     changed.log.pictures = True
     pretrain.run(changed, tmp_path / "run")
     assert {path.stem for path in (tmp_path / "run" / "pictures").iterdir()} == {"montages", "patches", "places"}

@@ -120,3 +120,25 @@ def test_no_global_state_of_matplotlib_is_used() -> None:
 
     curves.draw_curves(ROWS, curves.probe_panels(10, 0.4))
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_negative_values_and_a_single_point_are_within_the_axes() -> None:
+    for values in ([-0.4, -0.3], [0.5, 0.5], [5.0, 6.5]):
+        rows = [{"step": n + 1, "y": value} for n, value in enumerate(values)]
+        for panel in (curves.Panel("Y", {"y": "y"}), curves.Panel("Y", {"y": "y"}, log=values[0] > 0)):
+            figure = curves.draw_panel(rows, panel)
+            assert figure is not None
+            low, high = figure.axes[0].get_ylim()
+            assert low < min(values) and max(values) < high
+    figure = curves.draw_panel([{"step": 30, "y": 2.0}], curves.Panel("Y", {"y": "y"}))
+    assert figure is not None and figure.axes[0].get_xlim() == (0, 33)
+
+
+def test_a_run_has_its_colour_in_every_panel_and_its_name() -> None:
+    rows = [{"step": n, "loss 0": 1.0, "loss 1": 2.0, "other 1": 3.0} for n in (1, 2)]
+    panels = [curves.Panel(name, {f"{name} {run}": f"run {run}" for run in (0, 1)}, named=True) for name in ("loss", "other")]
+    both, single = (curves.draw_panel(rows, panel) for panel in panels)
+    assert both is not None and single is not None
+    assert single.axes[0].get_lines()[0].get_color() == both.axes[0].get_lines()[1].get_color()
+    legend = single.axes[0].get_legend()
+    assert legend is not None and [text.get_text() for text in legend.get_texts()] == ["run 1"]

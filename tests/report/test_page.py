@@ -96,3 +96,19 @@ def test_browser_is_told_to_fetch_nothing_and_to_follow_the_colour_scheme() -> N
     policy = dict(re.findall(r"([a-z-]+-src) ([^;\"]+)", html))
     assert policy == {"default-src": "'none'", "img-src": "data:", "style-src": "'unsafe-inline'"}
     assert "@media(prefers-color-scheme:dark)" in html and html.count("--ground:") == 2
+
+
+def test_columns_of_numbers_stand_to_the_right_and_long_words_may_break(parse_html: ParseHtml) -> None:
+    rows = [
+        ("a", "15.0 %", "-2.3 to 32.4", "3:41", "3.11.7", "f" * 40, page.Share(0.5, bar=False)),
+        ("b", None, "1 to 2 %", "12", "x", "", 1e-7),
+    ]
+    html = page.render_page("t", [page.Section("s", [page.Table(("", "", "", "", "", "", ""), rows)])])
+    cells = re.findall(r"<td([^>]*)>([^<]*)</td>", html)
+    assert [kind for kind, _ in cells] == [" class=n", " class=n", " class=n", "", " class=long", " class=n"] + [" class=n"] * 3 + [
+        "",
+        "",
+        " class=n",
+    ]
+    assert "<thead>" not in html, "a head without a name is none"
+    assert ("style", "width:50.0%") not in parse_html(html).attributes
