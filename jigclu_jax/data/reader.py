@@ -33,12 +33,9 @@ class ImageReader:
 
     def _advised(self, error: ImageError) -> ImageError:
         """The error with what to do about it; sources know nothing of fields."""
-        text = str(error)
-        return (
-            error
-            if "on_error" in text
-            else ImageError(f"{text}: {error.remedy}, or set {self._section}.on_error=skip to leave such images out")
-        )
+        if "on_error" in str(error):
+            return error
+        return ImageError(f"{error}: {error.remedy}, or set {self._section}.on_error=skip to leave such images out")
 
     def _read(self, index: int) -> Image.Image:
         image = load_image(self.source, index)
