@@ -21,9 +21,11 @@ from jigclu_jax.evals.features import FeatureBank, Forward, compile_features, co
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.evals.labels import check_labels
 from jigclu_jax.jobs.accuracy import open_eval_source
-from jigclu_jax.jobs.counting import counter
+from jigclu_jax.jobs.counting import counter, stopping
 from jigclu_jax.jobs.training import open_images
 from jigclu_jax.jobs.trunks import Trunk
+
+FEATURES_STAY = "features that are complete stay where config.cache keeps them"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Features:
     def _compute(self, trunk: Trunk, source: Source, sizes: ConfigDict) -> FeatureBank:
         batches = EvalStream(source, sizes, batch_size=self._config.eval_batch_size, host=jax.process_index(), hosts=jax.process_count())
         say = counter(f"features of {source.name}, {trunk.origin}")
+        if jax.process_count() == 1:  # several would have to stop at the same batch
+            say = stopping(say, FEATURES_STAY)
         try:
             return self.of_batches(trunk, batches, lambda done: say(done, len(source)))
         finally:

@@ -1,11 +1,13 @@
-"""The line of long work that counts images: how many are done, how fast, how long it will take."""
+"""The line of long work that counts images: how many are done, how fast, how long it will take; and where such work can be stopped."""
 
 import sys
 import time
 from collections.abc import Callable
 
 from jigclu_jax.device import distributed
+from jigclu_jax.errors import Preempted
 from jigclu_jax.train.progress import duration
+from jigclu_jax.train.stop import STOP
 
 _SECONDS = 5.0  # between two lines
 
@@ -28,3 +30,18 @@ def counter(what: str) -> Callable[[int, int], None]:
         print(f"{what}: {done}/{count} images  {rate:.0f} images/s  {rest}", file=sys.stderr, flush=True)
 
     return say
+
+
+def stopping(say: Callable[[int, int], None], kept: str) -> Callable[[int, int], None]:
+    """`say`, which also looks whether the job is to stop; `kept` tells what stays.
+
+    Raises (from the returned function):
+      Preempted: SIGTERM has come before the end.
+    """
+
+    def looking(done: int, count: int) -> None:
+        if STOP.requested and done < count:
+            raise Preempted(f"after {done} of {count} images: {kept}, start the same command again to go on")
+        say(done, count)
+
+    return looking

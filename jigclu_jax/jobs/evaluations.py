@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from jaxtyping import Bool, Int
@@ -17,8 +18,8 @@ from jigclu_jax.evals.check import check_features
 from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
 from jigclu_jax.evals.heads import Recipe, hits
 from jigclu_jax.evals.knn import knn_predictions, nearest
-from jigclu_jax.jobs.banks import Banks, Features, Sets, open_sets
-from jigclu_jax.jobs.counting import counter
+from jigclu_jax.jobs.banks import FEATURES_STAY, Banks, Features, Sets, open_sets
+from jigclu_jax.jobs.counting import counter, stopping
 from jigclu_jax.jobs.reporting import say_result
 from jigclu_jax.jobs.trunks import Trunk, open_trunk, random_trunk
 from jigclu_jax.report.evaluation_report import evaluation_page
@@ -83,7 +84,7 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
     begun = time.monotonic()
     settings, classes, labels = settings_of(config), len(sets.classes), banks.test.labels
     says = {
-        part: counter(f"{len(settings.pairs)} heads" if part == "heads" else "the chosen head on all training images")
+        part: _counter(f"{len(settings.pairs)} heads" if part == "heads" else "the chosen head on all training images")
         for part in ("heads", "refit")
     }
     rows = len(banks.train)
@@ -112,7 +113,7 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
 
 def knn_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str, Any], dict[str, Int[np.ndarray, " n"]]]:
     """Weighted and plain votes for every number of neighbours: fields, and the predictions by name."""
-    say = counter(f"neighbours among {len(banks.train)} images")
+    say = _counter(f"neighbours among {len(banks.train)} images")
     similarity, index = nearest(
         banks.test.features, banks.train.features, max(config.knn.neighbours), lambda done: say(done, len(banks.test))
     )
@@ -163,3 +164,7 @@ def _head(probed: Probed, head: tuple[float, float, float], seed: int) -> dict[s
     rate, decay, top1 = head
     interval = accuracy_interval(round(top1 * probed.held_out_images), probed.held_out_images, seed)
     return {"learning_rate": rate, "weight_decay": decay, "held_out_top1": top1, "held_out_top1_interval": list(interval)}
+
+
+def _counter(what: str) -> Callable[[int, int], None]:
+    return stopping(counter(what), FEATURES_STAY) if jax.process_count() == 1 else counter(what)

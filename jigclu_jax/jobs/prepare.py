@@ -2,17 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config_check import check_prepare
 from jigclu_jax.data.shards import Settings, verify_shards, write_shards
-from jigclu_jax.errors import Preempted, UserError
-from jigclu_jax.jobs.counting import counter
+from jigclu_jax.errors import UserError
+from jigclu_jax.jobs.counting import counter, stopping
 from jigclu_jax.jobs.training import open_images
-from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 
 
@@ -28,7 +26,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     begun = time.monotonic()
     split = config.output_split or config.data.split or "all"
     if config.mode == "verify":
-        images, damaged = verify_shards(config.output, split, stopping(counter(f"verifying {config.output}")))
+        images, damaged = verify_shards(config.output, split, stopping(counter(f"verifying {config.output}"), "nothing was changed"))
         for line in damaged:
             print(line, file=sys.stderr)
         if damaged:
@@ -38,7 +36,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     else:
         source = open_images(config, "data")
         settings = Settings(split, config.format, config.short_side, config.quality, config.shard_images)
-        say = stopping(counter(f"preparing {source.name}"))
+        say = stopping(counter(f"preparing {source.name}"), "complete shards stay")
         written = write_shards(source, config.output, settings, on_error=config.data.on_error, threads=config.threads, say=say)
         found = {
             "images": written.images,
@@ -50,18 +48,3 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     root = open_workdir(workdir, config)
     rate = found["images"] / max(seconds, 1e-9)
     write_result(root, {"job": config.job, "seed": config.seed, "seconds": seconds, "images_per_second": rate, **found})
-
-
-def stopping(say: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """`say`, which also looks whether the job is to stop.
-
-    Raises (from the returned function):
-      Preempted: SIGTERM has come; the shard under way is given up, those before it stay.
-    """
-
-    def looking(done: int, count: int) -> None:
-        if STOP.requested and done < count:
-            raise Preempted(f"after {done} of {count} images: complete shards stay, start the same command again to go on")
-        say(done, count)
-
-    return looking

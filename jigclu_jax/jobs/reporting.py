@@ -1,10 +1,7 @@
 """What a finished or starting job shows a person: pictures of its input, and its page."""
 
 import logging
-<<<<<<< HEAD
 from collections.abc import Mapping
-=======
->>>>>>> e9d5296 (Refusals in one line: labels, weights, workdirs, ablation; tests of pages and input)
 from typing import Any
 
 import jax
@@ -22,11 +19,8 @@ from jigclu_jax.data.lazy_tf import has_tensorflow
 from jigclu_jax.data.preview import preview
 from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
-<<<<<<< HEAD
 from jigclu_jax.device import distributed
-=======
 from jigclu_jax.device.feed import Batch, Feed, device_feed, prepared_batch
->>>>>>> e9d5296 (Refusals in one line: labels, weights, workdirs, ablation; tests of pages and input)
 from jigclu_jax.device.resident import resident_side
 from jigclu_jax.jobs.training import Training
 from jigclu_jax.ops.colour import augment

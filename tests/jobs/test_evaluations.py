@@ -14,11 +14,12 @@ from tiny_checkpoint import make_workdir
 from jigclu_jax.data.embedded import load_embedded
 from jigclu_jax.data.sources import open_source
 from jigclu_jax.encoder import Encoder
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import Preempted, UserError
 from jigclu_jax.interop import to_torchvision
 from jigclu_jax.jobs import evaluate, fast_probe, knn
 from jigclu_jax.jobs.trunks import open_trunk, random_trunk
 from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.stop import STOP
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +199,24 @@ def test_fields_that_cannot_work(pretrained: Path, tmp_path: Path, job: str, cha
     with pytest.raises(UserError, match=line) as raised:
         {"fast_probe": fast_probe, "knn": knn, "evaluate": evaluate}[job].run(settings, tmp_path / "out")
     assert "\n" not in str(raised.value) and not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_that_is_asked_to_stop_leaves_its_features_and_goes_on(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request comes when the first set's features are kept: the second call computes those of the other set alone."""
+    settings = config("knn", pretrained)
+    settings.cache, settings.eval_batch_size = str(tmp_path / "features"), 16
+    kept = tmp_path / "features"
+    monkeypatch.setattr(type(STOP), "requested", property(lambda self: kept.exists() and bool(list(kept.glob("*.npz")))))
+    with pytest.raises(Preempted, match=r"^after 16 of 40 images: features that are complete stay .*, start the same command again"):
+        knn.run(settings, tmp_path / "stopped")
+    assert not (tmp_path / "stopped").exists()
+    monkeypatch.undo()
+    first = {path.name: path.stat().st_mtime_ns for path in kept.iterdir()}
+    knn.run(settings, tmp_path / "stopped")
+    assert first.items() < {path.name: path.stat().st_mtime_ns for path in kept.iterdir()}.items()
+    settings.cache = "none"
+    knn.run(settings, tmp_path / "straight")
+    names = ("knn_top1_weighted_20", "knn_top1_majority_20")
+    assert [result(tmp_path / "stopped")[name] for name in names] == [result(tmp_path / "straight")[name] for name in names]
