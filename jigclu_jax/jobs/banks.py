@@ -120,6 +120,7 @@ class Features:
         say = counter(f"features of {source.name}, {trunk.origin}")
         if jax.process_count() == 1:  # several would have to stop at the same batch
             say = stopping(say, FEATURES_STAY)
+        say(0, len(source))  # a set of one batch would be done before the first look
         try:
             return self.of_batches(trunk, batches, lambda done: say(done, len(source)))
         finally:

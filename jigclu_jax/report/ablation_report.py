@@ -7,7 +7,7 @@ from etils import epath
 from matplotlib.figure import Figure as Drawing
 
 from jigclu_jax.report import curves
-from jigclu_jax.report.page import Cell, Figure, Section, Table, Text, write_page
+from jigclu_jax.report.page import Cell, Figure, Section, Table, Text, format_cell, write_page
 from jigclu_jax.report.pretrain_report import describe
 from jigclu_jax.report.workdir_files import REPORT_FILE, footer, read_run, setting_section
 from jigclu_jax.train.progress import duration
@@ -57,7 +57,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
     lines = ["| | top-1 | deviation | 95 % interval | seeds | against the first row | epochs |", "|---|---|---|---|---|---|---|"]
     for row in rows:
-        shown = ["" if cell is None else str(cell) for cell in (row["label"], *_columns(row), row["epochs"])]
+        shown = ["" if cell is None else format_cell(cell) for cell in (row["label"], *_columns(row), row["epochs"])]
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
