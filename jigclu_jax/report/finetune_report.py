@@ -52,22 +52,22 @@ def finetune_page(workdir: epath.PathLike, *, classes: int = 0) -> epath.Path:
 
 
 def start_table(run: Run, classes: int) -> Table:
-    """One row for each start: the run's own, its controls, guessing."""
+    """Three rows for each start, the run's own first, then its controls; below them guessing."""
     result = run.result
     rows: list[tuple[Cell, ...]] = []
     starts = {result.get("init", ""): result, **(result.get("controls") or {})}
     for start, found in starts.items():
         if found.get("finetune_top1_last") is None:
             continue
-        figures: list[Cell] = []
-        for name in _FIGURES:
-            figures += [Share(found[name], bar=name == "finetune_top1_last"), interval_cell(found.get(f"{name}_interval"))]
-        rows.append((_STARTS.get(start, start), *figures, _values(found.get("chosen") or {})))
+        values = _values(found.get("chosen") or {})
+        for name, label in _FIGURES.items():
+            figure = f"{_STARTS.get(start, start)}, {label}"
+            rows.append((figure, Share(found[name]), interval_cell(found.get(f"{name}_interval")), values))
     if rows and classes:
-        rows.append(("guessing", Share(1 / classes), None, None, None, Share(min(5 / classes, 1.0), bar=False), None, ""))
+        rows.append(("guessing, top-1", Share(1 / classes), None, ""))
+        rows.append(("guessing, top-5", Share(min(5 / classes, 1.0)), None, ""))
     what = "held-out part of train" if result.get("held_out") else "evaluation images"
-    header = [text for label in _FIGURES.values() for text in (label, "95 % interval")]
-    return Table((what, *header, "trained with"), rows, best=0)
+    return Table((what, "accuracy", "95 % interval", "trained with"), rows, best=0)
 
 
 def search_table(result: Mapping[str, Any]) -> Table:

@@ -13,9 +13,11 @@ from PIL import Image
 
 from jigclu_jax.config import pretrain_config, probe_config
 from jigclu_jax.report.demo_report import demo_page
+from jigclu_jax.report.finetune_report import start_table
+from jigclu_jax.report.page import Share
 from jigclu_jax.report.pretrain_report import describe, pretrain_page
 from jigclu_jax.report.probe_report import probe_page
-from jigclu_jax.report.workdir_files import read_run, save_picture
+from jigclu_jax.report.workdir_files import Run, read_run, save_picture
 from jigclu_jax.train.writers import JsonlWriter
 
 Parse = Callable[[Path], Any]
@@ -166,3 +168,16 @@ def test_report_needs_neither_jax_nor_tensorflow() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
+
+
+def test_every_start_of_a_fine_tuning_has_its_figures_and_intervals() -> None:
+    figures = {f"finetune_{name}": value for name, value in (("top1_last", 0.3), ("top1_best", 0.4), ("top5_last", 0.9))}
+    own = {"init": "checkpoint", "chosen": {"learning_rate": 0.01}, **figures, "finetune_top1_last_interval": [0.2, 0.4]}
+    result = own | {"controls": {"random": figures | {"chosen": {"learning_rate": 0.1}}}}
+    table = start_table(Run({}, result, [], {}), 10)
+    assert [row[0] for row in table.rows[:4]] == [
+        *(f"pretrained trunk, {what}" for what in ("top-1, last epoch", "top-1, best epoch", "top-5, last epoch")),
+        "from scratch, top-1, last epoch",
+    ]
+    assert [row[1] for row in table.rows] == [Share(value) for value in (0.3, 0.4, 0.9, 0.3, 0.4, 0.9, 0.1, 0.5)]
+    assert table.rows[0][2:] == ("20.0 to 40.0 %", "learning rate 0.01") and table.rows[3][2:] == (None, "learning rate 0.1")
