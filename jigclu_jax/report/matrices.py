@@ -55,7 +55,7 @@ def draw_map(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"], na
         own = labels == number
         marker = "osD^v"[number // len(COLOURS) % 5]
         axes.scatter(
-            points[own, 0], points[own, 1], s=9, color=COLOURS[number % len(COLOURS)], marker=marker, alpha=0.55, linewidths=0, label=name
+            points[own, 0], points[own, 1], s=14, color=COLOURS[number % len(COLOURS)], marker=marker, alpha=0.75, linewidths=0, label=name
         )
     axes.set_xlabel(along[0], color=INK)
     axes.set_ylabel(along[1], color=INK)
