@@ -12,9 +12,10 @@ from jigclu_jax.report.page import Cell, Section, Table, Text, write_page
 from jigclu_jax.report.workdir_files import REPORT_FILE, curve_blocks, footer
 
 READING = (
-    "Runs that differ by their seed alone stand together: mean and standard deviation over the seeds, and the 95 % interval of the mean"
-    " (Student's t). A single run, or seeds that gave the very same figure, have the bootstrap interval over the evaluation images where"
-    " the result holds one. “Not resolved” stands where an interval overlaps that of the first group with this figure, or is not known."
+    "Runs that differ by their seed alone stand together: mean ± standard deviation over the seeds, and in brackets the 95 % interval of"
+    " the mean (Student's t). A single run, or seeds that gave the very same figure, have the bootstrap interval over the evaluation"
+    " images where the result holds one. “Above”, “below” and, where intervals overlap, “not resolved” are against the first run with"
+    " this figure."
 )
 _DIFFERENCES = "A dash stands where a run's configuration has no such field; fields that only some runs have, all alike, are left out."
 _TITLES = {
@@ -52,7 +53,7 @@ def compare_page(
     rows: list[tuple[Cell, ...]] = [(name, *(_shown(value) for value in values)) for name, values in changed]
     left_out: list[tuple[Cell, ...]] = [(line,) for line in broken]
     sections = [
-        Section("Figures", [Text(READING), *_figure_tables(groups)]),
+        Section("Figures", [Text(READING), _figure_table(groups)] if runs else []),
         Section(
             "Where the configurations differ", [Text(_DIFFERENCES), Table(("field", *(run.name for run in runs)), rows)] if rows else []
         ),
@@ -64,30 +65,34 @@ def compare_page(
     return root / REPORT_FILE
 
 
-def _figure_tables(groups: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """A table for every figure, accuracies first."""
+def _figure_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for every figure, accuracies first, and a column for every group."""
     names = dict.fromkeys(name for group in groups for name in group["figures"])
-    tables = []
-    for name in sorted(names, key=lambda name: not is_share(name)):
-        rows: list[tuple[Cell, ...]] = []
-        for group in groups:
-            found = group["figures"].get(name)
-            if found is None:
-                continue
-            scale = 100 if is_share(name) else 1
-            low, high = found["low"], found["high"]
-            interval = None if low is None else f"{scale * low:.4g} to {scale * high:.4g}"
-            deviation = None if found["deviation"] is None else f"{scale * found['deviation']:.3g}"
-            seeds = ", ".join(str(seed) for seed in group["seeds"])
-            rows.append((_group_name(group), f"{scale * found['mean']:.4g}", deviation, interval, seeds, found["verdict"]))
-        unit = ", per cent" if is_share(name) else ""
-        tables.append(Table((name + unit, "mean", "deviation", "95 % interval", "seeds", "against the first"), rows))
-    return tables
+    rows: list[tuple[Cell, ...]] = [
+        (name + (", per cent" if is_share(name) else ""), *(_figure(name, group["figures"].get(name)) for group in groups))
+        for name in sorted(names, key=lambda name: not is_share(name))
+    ]
+    return Table(("figure", *map(_group_name, groups)), rows)
+
+
+def _figure(name: str, found: Mapping[str, Any] | None) -> Cell:
+    """Mean, deviation, interval and verdict of a group's figure."""
+    if found is None:
+        return None
+    scale = 100 if is_share(name) else 1
+    text = f"{scale * found['mean']:.4g}"
+    if found["deviation"] is not None:
+        text += f" ± {scale * found['deviation']:.3g}"
+    if found["low"] is None:
+        return text
+    text += f" ({scale * found['low']:.4g} to {scale * found['high']:.4g})"
+    return text if found["verdict"] == "reference" else f"{text}, {found['verdict']}"
 
 
 def _group_name(group: Mapping[str, Any]) -> str:
     first, *others = group["runs"]
-    return f"{first} and {len(others)} more" if others else first
+    seeds = ", ".join(str(seed) for seed in group["seeds"])
+    return f"{first} and {len(others)} more (seeds {seeds})" if others else f"{first} (seed {seeds})"
 
 
 def _laid_over(runs: Sequence[Compared]) -> list[dict[str, Any]]:
