@@ -5,9 +5,11 @@ A folder holds, for each split, `SPLIT.json` (what was prepared, written last), 
 """
 
 import bisect
+import contextlib
 import io
 import itertools
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ from PIL import Image
 from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.data.decode import decode_image
 from jigclu_jax.data.reason import one_line
-from jigclu_jax.errors import RecordError, UserError
+from jigclu_jax.errors import ImageError, RecordError, UserError
 
 FORMAT_VERSION = 1
 INSTALL = "pip install array-record"
@@ -134,17 +136,34 @@ class Records:
 
     def decode(self, index: int) -> Image.Image:
         """Image `index` of mode RGB; raises ImageError naming shard, record and id."""
-        where = self.describe(index)
+        record = self._record(index)
+        if not self._raw:
+            return decode_image(record, self.describe(index))
+        shape = int(self.index["height"][index]), int(self.index["width"][index]), 3
+        if len(record) != math.prod(shape):
+            raise RecordError(f"{self.describe(index)}: {len(record)} bytes, the index says {shape[0]} x {shape[1]} pixels")
+        return Image.fromarray(np.frombuffer(record, np.uint8).reshape(shape))
+
+    def is_indexed(self, index: int) -> bool:
+        """Whether a record is the one that the index was written for, by its CRC-32; raises ImageError where it cannot be read.
+
+        ArrayRecord itself finds damage whenever it reads, by a hash of every chunk, so this tells whole files apart that got mixed up.
+        """
+        return zlib.crc32(self._record(index)) == int(self.index["crc32"][index])
+
+    def _record(self, index: int) -> bytes:
         try:
             record: bytes = self._records[index]
         except Exception as error:  # the C++ reader raises RuntimeError, ValueError or IndexError for damaged files
-            raise RecordError(f"{where}: cannot be read: {one_line(error)}") from error
-        if zlib.crc32(record) != self.index["crc32"][index]:
-            raise RecordError(f"{where}: damaged record, its checksum differs")
-        if self._raw:
-            shape = int(self.index["height"][index]), int(self.index["width"][index]), 3
-            return Image.fromarray(np.frombuffer(record, np.uint8).reshape(shape))
-        return decode_image(record, where)
+            raise RecordError(f"{self.describe(index)}: cannot be read: {one_line(error)}") from error
+        return record
+
+    def check_shards(self) -> None:
+        """UserError for a shard whose first record is not the index's: another shard under its name, of the same size."""
+        for shard, first, end in zip(self._shards, [0, *self._ends], self._ends, strict=False):
+            with contextlib.suppress(ImageError):  # damaged: for whoever reads it
+                if first < end and not self.is_indexed(first):
+                    raise UserError(f"{shard}: not the shard that its index was written for: copy both from one place")
 
     def describe(self, index: int) -> str:
         """Shard, number in it and id of image `index`."""
@@ -175,6 +194,7 @@ class PreparedSource:
                 raise UserError(f"{shard.with_suffix('.npz')}: {found}: copy both from one place")
             indices.append(index)
         self._images = Records(self._shards, indices, array_records(self._shards), raw=summary["format"] == "raw")
+        self._images.check_shards()
         self.ids: tuple[str, ...] = self._images.ids
         self.classes: tuple[str, ...] | None = tuple(summary["classes"]) if summary["classes"] is not None else None
         self.labels: Int32[np.ndarray, " n"] | None = self._images.index["label"] if self.classes is not None else None

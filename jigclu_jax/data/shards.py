@@ -144,6 +144,8 @@ def _verify_shard(shard: Path, facts: dict[str, Any], summary: dict[str, Any]) -
     for number in range(found):
         try:
             images.decode(number)
+            if not images.is_indexed(number):
+                problems.append(f"{images.describe(number)}: not the record that the index was written for, its checksum differs")
         except ImageError as error:
             problems.append(str(error))
     return problems

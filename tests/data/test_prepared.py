@@ -12,6 +12,7 @@ from PIL import Image
 
 from jigclu_jax.config import source_config
 from jigclu_jax.data import shards
+from jigclu_jax.data.arrays import ArraySource
 from jigclu_jax.data.folder import FolderSource
 from jigclu_jax.data.prepared import PreparedSource
 from jigclu_jax.data.reader import ImageReader
@@ -167,6 +168,20 @@ def test_what_does_not_match_the_index_is_refused(folder: Path, tmp_path: Path) 
             PreparedSource(str(copy), "train")
         if name != "train.json":
             assert verify_shards(copy, "train")[1], change
+
+
+def test_shards_of_one_size_that_were_mixed_up_are_refused(tmp_path: Path) -> None:
+    images = ArraySource(np.random.default_rng(0).integers(0, 255, (8, 20, 20, 3), np.uint8))
+    write_shards(images, tmp_path, settings(format="raw", shard_images=4))
+    shards = [tmp_path / f"train-0000{number}.array_record" for number in range(2)]
+    first, second = (shard.read_bytes() for shard in shards)
+    assert len(first) == len(second), "nothing but the records tells them apart"
+    shards[0].write_bytes(second)
+    with pytest.raises(UserError, match=r"train-00000\.array_record: not the shard that its index was written for"):
+        PreparedSource(str(tmp_path))
+    read, damaged = verify_shards(tmp_path, "train")
+    assert read == 8
+    assert [f"train-00000.array_record, record {number} (" in line for number, line in enumerate(damaged)] == [True] * 4
 
 
 def test_bad_folders_and_other_settings_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
