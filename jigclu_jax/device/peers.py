@@ -165,7 +165,8 @@ class Peers:
         if self._leaving.wait(_GRACE_SECONDS) or self._stopped.is_set():
             return
         kind = "error" if failure.code == USER_ERROR else "failed"
-        print(f"{kind}: {_line(failure)}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{kind}: {_line(failure)}\n")  # in one piece: several may speak at once
+        sys.stderr.flush()
         self._part(failure.code)
 
     def _silent(self) -> Failure | None:
