@@ -136,7 +136,9 @@ class Records:
 
     def decode(self, index: int) -> Image.Image:
         """Image `index` of mode RGB; raises ImageError naming shard, record and id."""
-        record = self._record(index)
+        return self._picture(index, self._record(index))
+
+    def _picture(self, index: int, record: bytes) -> Image.Image:
         if not self._raw:
             return decode_image(record, self.describe(index))
         shape = int(self.index["height"][index]), int(self.index["width"][index]), 3
@@ -144,12 +146,18 @@ class Records:
             raise RecordError(f"{self.describe(index)}: {len(record)} bytes, the index says {shape[0]} x {shape[1]} pixels")
         return Image.fromarray(np.frombuffer(record, np.uint8).reshape(shape))
 
-    def is_indexed(self, index: int) -> bool:
-        """Whether a record is the one that the index was written for, by its CRC-32; raises ImageError where it cannot be read.
+    def check(self, index: int) -> None:
+        """Read, decode and compare with the index's CRC-32; raises ImageError for a record that fails.
 
-        ArrayRecord itself finds damage whenever it reads, by a hash of every chunk, so this tells whole files apart that got mixed up.
+        ArrayRecord itself finds damage whenever it reads, by a hash of every chunk, so the CRC tells whole files apart that got mixed up.
         """
-        return zlib.crc32(self._record(index)) == int(self.index["crc32"][index])
+        record = self._record(index)
+        self._picture(index, record)
+        if not self._is_indexed(index, record):
+            raise RecordError(f"{self.describe(index)}: not the record that the index was written for, its checksum differs")
+
+    def _is_indexed(self, index: int, record: bytes) -> bool:
+        return zlib.crc32(record) == int(self.index["crc32"][index])
 
     def _record(self, index: int) -> bytes:
         try:
@@ -162,7 +170,7 @@ class Records:
         """UserError for a shard whose first record is not the index's: another shard under its name, of the same size."""
         for shard, first, end in zip(self._shards, [0, *self._ends], self._ends, strict=False):
             with contextlib.suppress(ImageError):  # damaged: for whoever reads it
-                if first < end and not self.is_indexed(first):
+                if first < end and not self._is_indexed(first, self._record(first)):
                     raise UserError(f"{shard}: not the shard that its index was written for: copy both from one place")
 
     def describe(self, index: int) -> str:

@@ -143,9 +143,7 @@ def _verify_shard(shard: Path, facts: dict[str, Any], summary: dict[str, Any]) -
     images = Records([shard], [index], records, raw=summary["format"] == "raw")
     for number in range(found):
         try:
-            images.decode(number)
-            if not images.is_indexed(number):
-                problems.append(f"{images.describe(number)}: not the record that the index was written for, its checksum differs")
+            images.check(number)
         except ImageError as error:
             problems.append(str(error))
     return problems
