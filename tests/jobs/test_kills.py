@@ -12,7 +12,7 @@ import pytest
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits() -> None:
     command = [sys.executable, str(processes.ROOT / "benchmarks" / "resume_kills.py"), "--kills", "5", "--steps", "24"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     rows = {row["name"]: row["value"] for row in map(json.loads, done.stdout.splitlines())}
     phases = [value for name, value in rows.items() if name.startswith("kills in phase ")]
     assert len(phases) == 6 and sum(phases) == 5
