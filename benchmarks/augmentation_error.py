@@ -15,6 +15,7 @@ from rows import print_row
 
 from jigclu_jax.config import source_config
 from jigclu_jax.data import tf_ops
+from jigclu_jax.data.lazy_tf import tensorflow
 from jigclu_jax.data.sources import open_source
 
 
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     arguments = parser.parse_args()
     images = read(arguments.data, arguments.count, arguments.side)
+    tf = tensorflow()
     planes = tf_ops.to_planes(np.stack([np.asarray(image) for image in images]))
     random = np.random.default_rng(0)
 
@@ -65,7 +67,8 @@ def main() -> None:
     compare("hue", tf_ops.shift_hue(planes, shifts.astype(np.float32)), lambda image, shift: turn_hue(image, int(shift)), shifts)
     compare("grayscale", tf_ops.grayscale(planes), lambda image, _: image.convert("L").convert("RGB"), factors)
     sigmas = random.uniform(0.1, 2.0, len(images)).astype(np.float32)
-    compare("blur", tf_ops.blur(planes, sigmas, 2.0), lambda image, sigma: image.filter(ImageFilter.GaussianBlur(sigma)), sigmas)
+    blurred = tf.stack([tf_ops.blur(patch, sigma, 2.0) for patch, sigma in zip(tf.unstack(planes), sigmas, strict=True)])
+    compare("blur", blurred, lambda image, sigma: image.filter(ImageFilter.GaussianBlur(sigma)), sigmas)
 
 
 if __name__ == "__main__":

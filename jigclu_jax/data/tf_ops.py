@@ -9,13 +9,11 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float32
 
 from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
 
 BLUR_PASSES = 3
-STRIP = 16  # pixels of a blur's result that are computed together, where a patch is large
 
 
 def to_planes(patches: Tensor) -> Tensor:
@@ -98,21 +96,18 @@ def box_radius(sigma: Tensor) -> Tensor:
     return whole + fraction
 
 
-def box_matrices(sigma: Tensor, side: int, most: float) -> Tensor:
-    """[n] -> float32 [n, side, side]: one pass of the box filter along a line, its ends repeated; `most` bounds sigma."""
+def box_weights(sigma: Tensor, reach: int) -> list[Tensor]:
+    """Weights of one pass of the box filter for a pixel and its neighbours at distance 1 to `reach`; `sigma` [] in pixels."""
     tf = tensorflow()
-    reach = _reach(most)
-    radius = box_radius(sigma)[:, None]
+    radius = box_radius(sigma)
     whole = tf.floor(radius)
     # multiples of 2 ** -16 with sum 1 (Pillow's are of 2 ** -24): float32 sums are exact then, on every machine, in every order of adding
     exact = 2.0**16 / (2.0 * radius + 1.0)
     outer = tf.floor((2.0**16 - (2.0 * whole + 1.0) * exact) / 2.0)
     inner = tf.round((2.0**16 - 2.0 * outer) / (2.0 * whole + 1.0))
     centre = 2.0**16 - 2.0 * outer - 2.0 * whole * inner
-    distance = tf.abs(tf.range(-reach, reach + 1, dtype=tf.float32))[None]
-    weights = tf.where(distance <= whole, inner, tf.where(distance <= whole + 1, outer, 0.0))
-    weights = tf.where(distance == 0, centre, weights) / 2.0**16
-    return tf.reshape(tf.matmul(weights, _shift_matrices(side, reach).reshape(2 * reach + 1, -1)), [-1, side, side])
+    beside = [tf.where(distance <= whole, inner, tf.where(distance <= whole + 1, outer, 0.0)) for distance in range(1, reach + 1)]
+    return [weight / 2.0**16 for weight in (centre, *beside)]
 
 
 def _reach(most: float) -> int:
@@ -120,33 +115,32 @@ def _reach(most: float) -> int:
     return int((np.sqrt(12 * variance + 1) - 1) / 2 + 1e-6) + 1
 
 
-def _shift_matrices(side: int, reach: int) -> Float32[np.ndarray, "t side side"]:
-    columns = np.arange(side)
-    source = np.clip(columns[None] + np.arange(-reach, reach + 1)[:, None], 0, side - 1)
-    return (source[:, :, None] == columns).astype(np.float32)
-
-
 def blur(planes: Tensor, sigma: Tensor, most: float) -> Tensor:
     """Pillow's GaussianBlur of one patch [3, p, p], `sigma` [] in pixels (its radius), at most `most`: three box passes along each axis."""
     tf = tensorflow()
     side, reach = planes.shape[-1], _reach(most)
-    box = box_matrices(sigma[None], side, most)[0]
-    # a pixel of one pass depends on few others: strips multiplied by their own part of the matrix cost half of it whole
-    width = STRIP if side >= 2 * STRIP + 2 * reach else side
-    strips = [(start, min(start + width, side)) for start in range(0, side, width)]
-    reaches = [(max(start - reach, 0), min(stop + reach, side)) for start, stop in strips]
-    parts = [(slice(*of), box[slice(*to), slice(*of)]) for to, of in zip(strips, reaches, strict=True)]
+    centre, *beside = box_weights(sigma, reach)
+    repeated = np.clip(np.arange(-reach, side + reach), 0, side - 1)  # the first and the last line go on beyond the edge
     # Pillow rounds to 8 bits after every pass; composing the passes into one kernel errs by up to 0.8 of 255. Halves go down: they
     # are frequent at a sigma like 1 (weights in sixths), and Pillow's weights fall short of 1 in the last bit.
     half = 0.5 - 2.0**-13
-    # matrices of two axes throughout: XLA has a quick product for those alone
-    lines = tf.reshape(planes, [3 * side, side])
-    for _ in range(BLUR_PASSES):
-        lines = tf.floor(tf.concat([tf.matmul(lines[:, of], matrix, transpose_b=True) for of, matrix in parts], 1) + half)
-    lines = tf.reshape(tf.transpose(tf.reshape(lines, [3, side, side]), [1, 0, 2]), [side, 3 * side])
-    for _ in range(BLUR_PASSES):
-        lines = tf.floor(tf.concat([tf.matmul(matrix, lines[of]) for of, matrix in parts], 0) + half)
-    return tf.transpose(tf.reshape(lines, [side, 3, side]), [1, 0, 2])
+
+    def box(passes: Tensor, lines: Tensor) -> tuple[Tensor, Tensor]:
+        more = tf.gather(lines, repeated)
+        total = centre * more[reach : reach + side]
+        for distance, weight in enumerate(beside, 1):
+            before, after = reach - distance, reach + distance
+            total += weight * (more[before : before + side] + more[after : after + side])
+        return passes + 1, tf.floor(total + half)
+
+    def along_lines(lines: Tensor) -> Tensor:
+        # a loop keeps XLA from fusing the passes, which would compute the early ones again for each of their uses (30 times slower)
+        return tf.while_loop(lambda passes, _: passes < BLUR_PASSES, box, (tf.constant(0), lines), maximum_iterations=BLUR_PASSES)[1]
+
+    # the axis that is blurred comes first: neighbours are whole lines then, whose sums are vector operations
+    columns = along_lines(tf.reshape(tf.transpose(planes, [2, 0, 1]), [side, 3 * side]))
+    rows = along_lines(tf.reshape(tf.transpose(tf.reshape(columns, [side, 3, side]), [2, 1, 0]), [side, 3 * side]))
+    return tf.transpose(tf.reshape(rows, [side, 3, side]), [1, 0, 2])
 
 
 def augment(patches: Tensor, packed: Tensor, steps: Steps) -> Tensor:
