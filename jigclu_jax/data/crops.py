@@ -25,8 +25,9 @@ def crop_patches(image: Image.Image, draws: Draws, side: int, flip: bool = True)
     resize = resizer()
     patches = np.empty((len(draws.box), side, side, 3), np.uint8)
     for i, (box, mirrored) in enumerate(zip(draws.box.tolist(), draws.flip.tolist(), strict=True)):
-        patch = np.asarray(resize(image.crop(box), side))
-        patches[i] = patch[:, ::-1] if mirrored and flip else patch
+        patch = resize(image.crop(box), side)
+        # Pillow mirrors whole pixels, several times faster than numpy copies single bytes backwards
+        patches[i] = np.asarray(patch.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored and flip else patch)
     return patches
 
 

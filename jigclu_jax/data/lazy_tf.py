@@ -1,5 +1,6 @@
 """TensorFlow, imported when the first pipeline is built and kept off the accelerator, which belongs to JAX."""
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -21,6 +22,9 @@ def tensorflow() -> ModuleType:
     except ImportError as error:
         raise UserError("this data source needs TensorFlow, which is not installed: pip install tensorflow-cpu") from error
     tf.config.set_visible_devices([], "GPU")
+    with contextlib.suppress(RuntimeError):  # somebody else has begun to use TensorFlow in this process
+        # pictures are made side by side already; splitting the work on one of them costs a fifth of the rate on two cores
+        tf.config.threading.set_intra_op_parallelism_threads(1)
     return tf
 
 

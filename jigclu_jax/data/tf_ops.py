@@ -67,7 +67,8 @@ def shift_hue(planes: Tensor, shift: Tensor) -> Tensor:
     turn = tf.where(turn < 0, turn + 1.0, turn)
     hue = tf.floor(turn * 255.0)
     saturation = tf.floor(spread * 255.0 / tf.maximum(high, 1.0))
-    hue = tf.math.floormod(hue + shift[:, None, None, None], 256.0)
+    hue = hue + shift[:, None, None, None]
+    hue = tf.where(hue >= 256.0, hue - 256.0, hue)  # both are at most 255; a float modulo is a call a pixel
     sector = hue * 6.0 / 255.0
     # a channel falls from `high` by saturation times how far the hue lies from it: a trapezoid over the six sectors
     depth = high * saturation / 255.0

@@ -211,3 +211,55 @@ def test_threads_decode_alike() -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for alone, together in zip(serial * 4, pool.map(lambda data: decode_rgb(data, "x"), files * 4), strict=True):
             np.testing.assert_array_equal(alone, together)
+
+
+def smooth(height: int, width: int) -> Image.Image:
+    return Image.fromarray(noise(height // 8, width // 8, 3)).resize((width, height), Image.Resampling.BICUBIC)
+
+
+JPEGS = {
+    **{f"subsampling {number}": {"subsampling": number} for number in range(3)},
+    "progressive": {"progressive": True},
+    "restart markers": {"restart_marker_blocks": 3},
+    "kept as RGB": {"keep_rgb": True},
+    "quality 10": {"quality": 10},
+}
+
+
+@pytest.mark.parametrize("kind", [*JPEGS, "gray", "CMYK"])
+def test_jpeg_is_pillows_to_the_bit(kind: str) -> None:
+    pytest.importorskip("simplejpeg")
+    image = smooth(77, 130)
+    mode = {"gray": "L", "CMYK": "CMYK"}.get(kind, "RGB")
+    data = encode(image.convert(mode), "JPEG", **JPEGS.get(kind, {}))
+    by_turbo = decode._turbo()
+    assert by_turbo is not None
+    # a file of an unusual kind is left to Pillow
+    assert (by_turbo(data) is None) == (kind in ("kept as RGB", "CMYK"))
+    np.testing.assert_array_equal(decode_rgb(data, "x"), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_damaged_jpeg_is_what_pillow_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("simplejpeg")
+    data, random = encode(smooth(64, 96), "JPEG"), np.random.default_rng(0)
+    damaged = [data[:length] for length in range(0, len(data), 41)] + [data + b"more", data[:-2]]
+    for _ in range(150):
+        one = bytearray(data)
+        one[random.integers(len(one))] ^= 1 << random.integers(8)
+        damaged.append(bytes(one))
+
+    def results() -> list[np.ndarray | str]:
+        found: list[np.ndarray | str] = []
+        for one in damaged:
+            try:
+                found.append(decode_rgb(one, "x"))
+            except ImageError as error:
+                found.append(str(error))
+        return found
+
+    with_turbo = results()
+    monkeypatch.setattr(decode, "_turbo", lambda: None)
+    by_pillow = results()
+    assert sum(isinstance(result, str) for result in by_pillow) > 50
+    for ours, theirs in zip(with_turbo, by_pillow, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
