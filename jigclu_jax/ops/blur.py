@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
@@ -11,12 +12,14 @@ PASSES = 3
 def blur(planes: Float32[Array, "n c h w"], sigma: Float32[Array, " n"], most: float) -> Float32[Array, "n c h w"]:
     """Blurs whole-numbered planes with a standard deviation in pixels of their own, at most `most`; 0 leaves them as they are.
 
-    The box is a handful of shifted additions, which an accelerator fuses into one pass over memory.
+    A pass of the box is a handful of shifted additions, which XLA fuses into one pass over memory.
     """
     weights = box_weights(sigma, reach(most))
+    # without barriers XLA may fuse a pass with what is before it, and compute a pixel again for each neighbour that looks at it
+    planes = jax.lax.optimization_barrier(planes)
     for axis in (3, 2):  # Pillow filters along rows first
         for _ in range(PASSES):
-            planes = _box(planes, weights, axis)
+            planes = jax.lax.optimization_barrier(_box(planes, weights, axis))
     return planes
 
 
@@ -44,14 +47,28 @@ def box_weights(sigma: Float32[Array, " n"], reach: int) -> Float32[Array, "n t"
 
 
 def _box(planes: Float32[Array, "n c h w"], weights: Float32[Array, "n t"], axis: int) -> Float32[Array, "n c h w"]:
-    taps, side = weights.shape[1], planes.shape[axis]
-    margins = [(0, 0)] * 4
-    margins[axis] = (taps // 2, taps // 2)
-    wide = jnp.pad(planes, margins, mode="edge")
-    total = jnp.zeros_like(planes)
+    """One pass; beyond the edge the outermost pixel goes on. Only the ends are padded: the middle is summed where it lies."""
+    reach, side = weights.shape[1] // 2, planes.shape[axis]
+    if side <= 2 * reach:
+        return _weighted(_padded(planes, reach, reach, axis), weights, axis)
+    first = _padded(jax.lax.slice_in_dim(planes, 0, 2 * reach, axis=axis), reach, 0, axis)
+    last = _padded(jax.lax.slice_in_dim(planes, side - 2 * reach, side, axis=axis), 0, reach, axis)
+    return jnp.concatenate([_weighted(part, weights, axis) for part in (first, planes, last)], axis)
+
+
+def _padded(planes: Float32[Array, "n c h w"], before: int, after: int, axis: int) -> Float32[Array, "n c h2 w2"]:
+    return jnp.pad(planes, [(before, after) if i == axis else (0, 0) for i in range(4)], mode="edge")
+
+
+def _weighted(wide: Float32[Array, "n c h w"], weights: Float32[Array, "n t"], axis: int) -> Float32[Array, "n c h2 w2"]:
+    """The weighted sums of all pixels that have their neighbours on both sides, as whole numbers."""
+    taps = weights.shape[1]
+    size = wide.shape[axis] - (taps - 1)
+    total = jnp.zeros((), wide.dtype)
     for tap in range(taps):
-        index = [slice(None)] * 4
-        index[axis] = slice(tap, tap + side)
-        total += weights[:, tap, None, None, None] * wide[tuple(index)]
+        total = total + weights[:, tap, None, None, None] * jax.lax.slice_in_dim(wide, tap, tap + size, axis=axis)
     # halves go down: they are frequent at a sigma like 1 (weights in sixths), and Pillow's weights fall short of 1 in the last bit
     return jnp.floor(total + (0.5 - 2.0**-13))
+
+
+__all__ = ["blur", "box_weights", "reach"]
