@@ -36,7 +36,7 @@ from jigclu_jax.data.lazy_tf import tensorflow
 from jigclu_jax.data.pipeline import train_batches
 from jigclu_jax.data.plan import plan_for
 from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.sources import Source, Subset, load_image, open_source
+from jigclu_jax.data.sources import Source, Subset, open_source
 from jigclu_jax.device import resident
 from jigclu_jax.device.mesh import create_mesh, to_device
 
@@ -113,7 +113,7 @@ def decode_pillow(source: Source, threads: int, batches: int) -> float:
     with ThreadPoolExecutor(threads) as pool:
         indices = [index % len(source) for index in range(BATCH * batches)]
         start = time.perf_counter()
-        for _ in pool.map(lambda index: np.asarray(load_image(source, index))[0, 0], indices):
+        for _ in pool.map(lambda index: source.read(index)[0, 0], indices):
             pass
         return len(indices) / (time.perf_counter() - start)
 

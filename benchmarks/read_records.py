@@ -21,7 +21,7 @@ from pathlib import Path
 from rows import print_row
 
 from jigclu_jax.data.crc32c import masked_crc32c
-from jigclu_jax.data.decode import decode_image
+from jigclu_jax.data.decode import decode_rgb
 from jigclu_jax.data.folder import FolderSource
 from jigclu_jax.data.prepared import PreparedSource, array_records, reader_class
 from jigclu_jax.data.tfrecord_index import index_shards
@@ -72,7 +72,7 @@ def main() -> None:
             "prepared, read and decode": prepared.decode,
             "tfrecord, read without check": lambda index: shard.read(index, check=False),
             "tfrecord, read": shard.read,
-            "tfrecord, read and decode": lambda index: decode_image(shard.read(index), "record"),
+            "tfrecord, read and decode": lambda index: decode_rgb(shard.read(index), "record"),
         }
         for call in rows.values():  # page cache, tables
             milliseconds(call, order)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.crops import resizer
+from jigclu_jax.data.crops import cut, resizer
 from jigclu_jax.data.draws import PACKED, draw_many
 from jigclu_jax.data.geometry import patch_boxes
 from jigclu_jax.data.plan import Plan
@@ -44,7 +44,7 @@ class CellMaker:
         """
         plan, side, resize = self.plan, self.plan.side, resizer()
         read = [self.reader(example) for example in examples]
-        boxes = [patch_boxes(*image.size, plan.grid, plan.overlap) for image, _ in read]
+        boxes = [patch_boxes(image.shape[1], image.shape[0], plan.grid, plan.overlap) for image, _ in read]
         # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
         draws = draw_many(self.augment, self.seed, epoch, examples, boxes)
         packed.reshape(-1, PACKED)[cells.reshape(-1)] = draws.pack()
@@ -54,5 +54,5 @@ class CellMaker:
                 montage, cell = divmod(place, k)
                 row, column = divmod(cell, plan.grid)
                 target = montages[montage, row * side : (row + 1) * side, column * side : (column + 1) * side]
-                target[:] = np.asarray(resize(image.crop(box), side))
+                target[:] = resize(cut(image, box), side)
         return [used for _, used in read]

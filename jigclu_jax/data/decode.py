@@ -48,12 +48,7 @@ _QUIET_MODULE = r"PIL\."
 
 
 def decode_rgb(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
-    """`decode_image` as an array, uint8[h, w, 3], contiguous and writable; raises ImageError."""
-    return np.array(decode_image(data, where))
-
-
-def decode_image(data: bytes, where: str) -> Image.Image:
-    """Decodes one encoded image (`data`) into a Pillow image of mode RGB.
+    """Decodes one encoded image (`data`) into RGB, uint8[h, w, 3], contiguous.
 
     `where` names the image in errors. Raises ImageError (one line) for bytes that are no image or damaged, and for images
     over `MAX_PIXELS`. As torchvision's `convert("RGB")` does, alpha is dropped, not blended; the first frame of an
@@ -62,15 +57,15 @@ def decode_image(data: bytes, where: str) -> Image.Image:
     """
     if not data:
         raise ImageError(f"{where}: the file is empty (0 bytes)")
-    if data.startswith(_JPEG) and (decode := _turbo()) and (image := decode(data)):
-        return image
+    if data.startswith(_JPEG) and (decode := _turbo()) and (pixels := decode(data)) is not None:
+        return pixels
     _silence_pillow()
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(_too_large(where, f"{image.width} x {image.height} pixels"))
             image.load()
-            return _to_rgb(image, where)
+            return np.asarray(_to_rgb(image, where))
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -89,23 +84,22 @@ def gray_to_rgb(gray: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 @functools.cache
-def _turbo() -> Callable[[bytes], Image.Image | None] | None:
+def _turbo() -> Callable[[bytes], UInt8[np.ndarray, "h w 3"] | None] | None:
     """A decoder that gives None for what Pillow has to look at; None where it is not installed."""
     try:
         import simplejpeg
     except ImportError:  # no wheel for this platform
         return None
 
-    def decode(data: bytes) -> Image.Image | None:
+    def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
             if colours not in ("YCbCr", "Gray") or height * width > MAX_PIXELS:
                 return None
-            # four bytes a pixel are how Pillow keeps RGB: the way into its image is a plain copy
-            pixels = simplejpeg.decode_jpeg(data, "RGBX", strict=True)
+            pixels: UInt8[np.ndarray, "h w 3"] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
         except (ValueError, MemoryError):
             return None
-        return Image.frombytes("RGB", (width, height), pixels, "raw", "RGBX")
+        return pixels
 
     return decode
 

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 from etils import epath
 from jaxtyping import Int32, UInt8
-from PIL import Image
 
-from jigclu_jax.data.decode import decode_image, decode_rgb
+from jigclu_jax.data.decode import decode_rgb
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.errors import ImageError, UserError
 
@@ -66,10 +65,6 @@ class FolderSource:
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the file."""
         return decode_rgb(self.encoded(index), self.describe(index))
-
-    def decode(self, index: int) -> Image.Image:
-        """The same as a Pillow image."""
-        return decode_image(self.encoded(index), self.describe(index))
 
     def encoded(self, index: int) -> bytes:
         """The file of image `index`; raises ImageError."""

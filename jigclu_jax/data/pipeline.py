@@ -140,7 +140,7 @@ def _cutter(
         if not len(known):
             return patches, packed, labels
         read = [reader(int(examples[place])) for place in known]
-        boxes = [patch_boxes(*image.size, plan.grid, plan.overlap) for image, _ in read]
+        boxes = [patch_boxes(image.shape[1], image.shape[0], plan.grid, plan.overlap) for image, _ in read]
         # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
         draws = draw_many(augment, seed, int(epoch[0]), examples[known].tolist(), boxes)
         packed.reshape(-1, k, PACKED)[known] = draws.pack().reshape(-1, k, PACKED)

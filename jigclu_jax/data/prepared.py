@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
-from PIL import Image
 
 from jigclu_jax.atomic_file import is_remote
-from jigclu_jax.data.decode import decode_image
+from jigclu_jax.data.decode import decode_rgb
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.errors import ImageError, RecordError, UserError
 
@@ -134,17 +133,17 @@ class Records:
         self._ends = list(itertools.accumulate(len(index["id"]) for index in indices))
         self._shards, self._records, self._raw = shards, records, raw
 
-    def decode(self, index: int) -> Image.Image:
-        """Image `index` of mode RGB; raises ImageError naming shard, record and id."""
+    def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming shard, record and id."""
         return self._picture(index, self._record(index))
 
-    def _picture(self, index: int, record: bytes) -> Image.Image:
+    def _picture(self, index: int, record: bytes) -> UInt8[np.ndarray, "h w 3"]:
         if not self._raw:
-            return decode_image(record, self.describe(index))
+            return decode_rgb(record, self.describe(index))
         shape = int(self.index["height"][index]), int(self.index["width"][index]), 3
         if len(record) != math.prod(shape):
             raise RecordError(f"{self.describe(index)}: {len(record)} bytes, the index says {shape[0]} x {shape[1]} pixels")
-        return Image.fromarray(np.frombuffer(record, np.uint8).reshape(shape))
+        return np.frombuffer(record, np.uint8).reshape(shape)
 
     def check(self, index: int) -> None:
         """Read, decode and compare with the index's CRC-32; raises ImageError for a record that fails.
@@ -212,11 +211,7 @@ class PreparedSource:
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming shard, record and id."""
-        return np.array(self.decode(index))
-
-    def decode(self, index: int) -> Image.Image:
-        """The same as a Pillow image."""
-        return self._images.decode(index)
+        return self._images.read(index)
 
     def describe(self, index: int) -> str:
         """Shard, number in it and id of image `index`."""

@@ -53,9 +53,9 @@ def preview(
     stages = []
     for example in epoch_order(seed, 0, n)[:count].tolist():
         image, _ = reader(example)
-        cells = patch_boxes(*image.size, plan.grid, plan.overlap)
+        cells = patch_boxes(image.shape[1], image.shape[0], plan.grid, plan.overlap)
         draws = draw(augment_config, seed, 0, example, cells)
         crops = crop_patches(image, draws, plan.side)
         patches = np.asarray(tf_ops.augment(crops, draws.pack(), steps))
-        stages.append(Stages(np.asarray(image), cells, draws.box, crops, patches))
+        stages.append(Stages(image, cells, draws.box, crops, patches))
     return batch, stages

@@ -1,8 +1,9 @@
 """Reading the images of a source, with what to do about those that cannot be used."""
 
-from PIL import Image
+import numpy as np
+from jaxtyping import UInt8
 
-from jigclu_jax.data.sources import Source, load_image
+from jigclu_jax.data.sources import Source
 from jigclu_jax.errors import ImageError, UserError
 
 
@@ -16,8 +17,8 @@ class ImageReader:
         self.source, self.min_side, self._skip = source, min_side, on_error == "skip"
         self.skipped: dict[int, str] = {}
 
-    def __call__(self, index: int) -> tuple[Image.Image, int]:
-        """(image of mode RGB, index it was read from); ImageError, or UserError where no image of the source can be used."""
+    def __call__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+        """(RGB image, index it was read from); ImageError, or UserError where no image of the source can be used."""
         n = len(self.source)
         for ahead in range(n):
             candidate = (index + ahead) % n
@@ -37,9 +38,9 @@ class ImageReader:
             return error
         return ImageError(f"{error}: {error.remedy}, or set {self._section}.on_error=skip to leave such images out")
 
-    def _read(self, index: int) -> Image.Image:
-        image = load_image(self.source, index)
-        width, height = image.size
+    def _read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        image = self.source.read(index)
+        height, width = image.shape[:2]
         if min(height, width) < self.min_side:
             raise ImageError(
                 f"{self.source.describe(index)}: {width} x {height} pixels, but the smaller side must have {self.min_side}:"

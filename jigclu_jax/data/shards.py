@@ -30,7 +30,7 @@ from jigclu_jax.data.prepared import (
     shard_path,
 )
 from jigclu_jax.data.reason import one_line
-from jigclu_jax.data.sources import Source, encoded_image, load_image
+from jigclu_jax.data.sources import Source, encoded_image
 from jigclu_jax.errors import ImageError, UserError
 
 Record = tuple[bytes, int, int]  # contents, height, width
@@ -205,7 +205,7 @@ def _records(source: Source, numbers: range, settings: Settings, pool: ThreadPoo
 
 
 def _encode(source: Source, number: int, settings: Settings) -> Record:
-    image = load_image(source, number)
+    image = Image.fromarray(source.read(number))
     short = min(image.size)
     if short > settings.short_side:
         scale = settings.short_side / short

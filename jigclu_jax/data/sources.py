@@ -7,7 +7,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 from ml_collections import ConfigDict
-from PIL import Image
 
 from jigclu_jax.data.subsets import balanced_indices, listed_indices, subset_indices
 from jigclu_jax.errors import UserError
@@ -36,18 +35,10 @@ class Source(Protocol):
         """Number of images."""
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the file or record. Safe with threads."""
+        """Image `index` as RGB, uint8[h, w, 3], not to be written to; raises ImageError naming the file or record. Safe with threads."""
 
     def describe(self, index: int) -> str:
         """The file or record of image `index`, for messages."""
-
-
-@runtime_checkable
-class DecodesImages(Protocol):
-    """A source whose images come from encoded bytes: it can hand them over without the way through an array."""
-
-    def decode(self, index: int) -> Image.Image:
-        """Image `index` as a Pillow image of mode RGB; raises ImageError naming the file or record. Safe with threads."""
 
 
 @runtime_checkable
@@ -57,11 +48,6 @@ class NamesImages(Protocol):
     @property
     def ids(self) -> tuple[str, ...] | None:
         """The names in the source's order, None where there are none; may be read from storage at the first call."""
-
-
-def load_image(source: Source, index: int) -> Image.Image:
-    """Image `index` of any source as a Pillow image of mode RGB; raises ImageError."""
-    return source.decode(index) if isinstance(source, DecodesImages) else Image.fromarray(source.read(index))
 
 
 def encoded_image(source: Source, index: int) -> bytes | None:
@@ -161,10 +147,6 @@ class Subset:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError."""
         return self._source.read(int(self.indices[index]))
 
-    def decode(self, index: int) -> Image.Image:
-        """The same as a Pillow image."""
-        return load_image(self._source, int(self.indices[index]))
-
     def encoded(self, index: int) -> bytes | None:
         """The bytes as they are stored, where there are any."""
         return encoded_image(self._source, int(self.indices[index]))
@@ -189,10 +171,6 @@ class Relabelled:
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError."""
         return self._source.read(index)
-
-    def decode(self, index: int) -> Image.Image:
-        """The same as a Pillow image."""
-        return load_image(self._source, index)
 
     def encoded(self, index: int) -> bytes | None:
         """The bytes as they are stored, where there are any."""
@@ -238,13 +216,11 @@ def _open_embedded(split: str) -> Source:
 
 __all__ = [
     "SOURCES",
-    "DecodesImages",
     "NamesImages",
     "Relabelled",
     "Source",
     "Subset",
     "encoded_image",
-    "load_image",
     "open_source",
     "subset_seed",
     "with_classes",

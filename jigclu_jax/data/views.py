@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.data.crops import crop_patches
 from jigclu_jax.data.draws import draw
 from jigclu_jax.data.geometry import patch_boxes
-from jigclu_jax.data.sources import Source, load_image
+from jigclu_jax.data.sources import Source
 
 
 def two_views(
@@ -34,7 +34,7 @@ def two_views(
             own = indices[begin : begin + batch_size][host * share : (host + 1) * share]
             image = np.zeros((share, side, side, 3), np.uint8)
             for place, index in enumerate(own.tolist()):
-                whole = load_image(source, index)
-                draws = draw(augment, seed, view, index, patch_boxes(*whole.size, 1, 0.0))
+                whole = source.read(index)
+                draws = draw(augment, seed, view, index, patch_boxes(whole.shape[1], whole.shape[0], 1, 0.0))
                 image[place] = crop_patches(whole, draws, side)[0]
             yield {"image": image, "label": np.full(share, -1, np.int32), "mask": np.arange(share) < len(own)}

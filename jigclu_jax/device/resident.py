@@ -44,7 +44,7 @@ def resident_side(reader: ImageReader, configured: int, image_size: int) -> int:
     """
     if configured:
         return configured
-    width, height = reader(0)[0].size
+    height, width = reader(0)[0].shape[:2]
     return height if height == width and height <= image_size else image_size
 
 
@@ -69,9 +69,10 @@ def load(
 
     def one(index: int) -> UInt8[np.ndarray, "side side 3"]:
         image, used = reader(min(index, count - 1))
-        facts[index] = *image.size, used
+        height, width = image.shape[:2]
+        facts[index] = width, height, used
         # anti-aliased when it shrinks; the crop's own resize follows from these pixels
-        return np.asarray(image if image.size == (side, side) else resize_by_pillow(image, side))
+        return image if width == height == side else resize_by_pillow(image, side)
 
     def block(where: Any) -> UInt8[np.ndarray, "rows side side 3"]:
         nonlocal done

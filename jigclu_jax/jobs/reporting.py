@@ -10,7 +10,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
-from PIL import Image
 
 from jigclu_jax.data.crops import crop_patches, resize_by_pillow
 from jigclu_jax.data.draws import Draws, Steps, draw
@@ -57,16 +56,16 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
 def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.ndarray, "h w 3"], draws: Draws) -> dict[str, np.ndarray]:
     """The patches uint8[k, p, p, 3] of one image with the same parameters, from host (where there is TensorFlow), device and resident."""
     side, steps = patch_side(config.data.image_size, config.data.grid), Steps.of(config.augment)
-    packed, picture = draws.pack(), Image.fromarray(image)
+    packed = draws.pack()
     places: dict[str, np.ndarray] = {}
     if has_tensorflow():
         from jigclu_jax.data import tf_ops
 
-        places["host"] = np.asarray(tf_ops.augment(crop_patches(picture, draws, side), packed, steps))
-    cut = {"image": crop_patches(picture, draws, side, flip=False), "augment": packed}
+        places["host"] = np.asarray(tf_ops.augment(crop_patches(image, draws, side), packed, steps))
+    cut = {"image": crop_patches(image, draws, side, flip=False), "augment": packed}
     places["device"] = np.asarray(prepared_batch(device_feed(config.augment, grid=1), jax.tree.map(jnp.asarray, cut))["image"])
     stored = resident_side(reader, config.data.resident_side, config.data.image_size)
-    square = np.asarray(resize_by_pillow(picture, stored))
+    square = resize_by_pillow(image, stored)
     boxes = draws.box * np.tile([stored / image.shape[1], stored / image.shape[0]], 2)
 
     def prepare(_: Any, batch: Batch) -> Batch:
@@ -78,7 +77,7 @@ def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.nd
 
 
 def _first_image(config: ConfigDict, reader: ImageReader) -> tuple[UInt8[np.ndarray, "h w 3"], np.ndarray, Draws]:
-    image = np.asarray(reader(0)[0])
+    image, _ = reader(0)
     cells = patch_boxes(image.shape[1], image.shape[0], config.data.grid, config.data.overlap)
     return image, cells, draw(config.augment, config.seed, 0, 0, cells)
 

@@ -200,7 +200,7 @@ def test_crops_are_pillows_crop_resize_and_flip(by_pillow: bool, monkeypatch: py
     image = natural(97, 131, 0)
     cells = np.array([[0, 0, 105, 77], [26, 20, 131, 97], [0, 0, 1, 1]], np.int32)
     draws = draw(montage_augment_config(), 1, 0, 0, cells)
-    got = crop_patches(Image.fromarray(image), draws, 24).astype(int)
+    got = crop_patches(image, draws, 24).astype(int)
     for i, box in enumerate(draws.box):
         expected = Image.fromarray(image).crop(tuple(box)).resize((24, 24), Image.Resampling.BILINEAR)
         if draws.flip[i]:
@@ -213,7 +213,7 @@ def test_crops_are_pillows_crop_resize_and_flip(by_pillow: bool, monkeypatch: py
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (81, 60), (60, 60), (61, 300), (10, 12), (1, 1)])
 def test_centre_crop_is_where_torchvision_puts_it(height: int, width: int) -> None:
     image = natural(height, width, 0)
-    got = resize_and_centre_crop(Image.fromarray(image), 40, 32)
+    got = resize_and_centre_crop(image, 40, 32)
     short, long = min(height, width), max(height, width)
     size = (40, int(40 * long / short)) if width <= height else (int(40 * long / short), 40)
     resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
@@ -222,7 +222,7 @@ def test_centre_crop_is_where_torchvision_puts_it(height: int, width: int) -> No
 
 
 def test_centre_crop_larger_than_the_image_is_padded_with_black() -> None:
-    got = resize_and_centre_crop(Image.new("RGB", (5, 5), (9, 9, 9)), 5, 8)
+    got = resize_and_centre_crop(np.full((5, 5, 3), 9, np.uint8), 5, 8)
     expected = np.zeros((8, 8, 3), np.uint8)
     expected[1:6, 1:6] = 9
     np.testing.assert_array_equal(got, expected)

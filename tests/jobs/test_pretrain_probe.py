@@ -192,7 +192,7 @@ def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, tmp_pat
     result = json.loads((tmp_path / "probe" / "result.json").read_text())
     images, labels, _ = load_embedded("validation")
     if images.shape[1] != 32:
-        images = np.stack([resize_and_centre_crop(Image.fromarray(image), 32, 32) for image in images])
+        images = np.stack([resize_and_centre_crop(image, 32, 32) for image in images])
     head = read_checkpoint(tmp_path / "probe")[2]["params"]["classifier"]
     scores = jigclu_jax.load_encoder(straight)(images) @ head["kernel"] + head["bias"]
     order = np.argsort(-scores, axis=1)
