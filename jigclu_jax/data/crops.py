@@ -18,20 +18,27 @@ Resize = Callable[[UInt8[np.ndarray, "h w 3"], int], UInt8[np.ndarray, "side sid
 
 
 def crop_patches(image: UInt8[np.ndarray, "h w 3"], draws: Draws, side: int, flip: bool = True) -> UInt8[np.ndarray, "k side side 3"]:
-    """Cut the k boxes out of an RGB image, resize each to side x side pixels, mirror the ones that are to be flipped (if `flip`).
+    """Cut the k boxes out of an RGB image, resize each to side x side pixels, mirror the ones that are to be flipped (if `flip`)."""
+    patches = np.empty((len(draws.box), side, side, 3), np.uint8)
+    write_patches(patches, image, draws.box.tolist(), draws.flip.tolist() if flip else [False] * len(patches))
+    return patches
+
+
+def write_patches(
+    patches: UInt8[np.ndarray, "k side side 3"], image: UInt8[np.ndarray, "h w 3"], boxes: Sequence[Sequence[int]], flips: Sequence[bool]
+) -> None:
+    """The same into patches that are there, from the columns of `Draws` as lists.
 
     The flip comes first here because it commutes with every operation that follows.
     """
     resize = resizer()
-    patches = np.empty((len(draws.box), side, side, 3), np.uint8)
-    for target, box, mirrored in zip(patches, draws.box.tolist(), draws.flip.tolist(), strict=True):
-        patch = resize(cut(image, box), side)
-        if mirrored and flip:
+    for target, box, mirrored in zip(patches, boxes, flips, strict=True):
+        patch = resize(cut(image, box), len(target))
+        if mirrored:
             for channel in range(3):  # numpy takes four times as long for pixels of three bytes backwards
                 target[:, :, channel] = patch[:, ::-1, channel]
         else:
             target[:] = patch
-    return patches
 
 
 def cut(image: UInt8[np.ndarray, "h w 3"], box: Sequence[int]) -> UInt8[np.ndarray, "bh bw 3"]:

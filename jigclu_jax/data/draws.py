@@ -7,7 +7,7 @@ with `jax.numpy` in float32.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,6 @@ class Draws:
     blur: Bool[Any, " k"]
     sigma: Float32[Any, " k"]
     flip: Bool[Any, " k"]
-
-    def rows(self, start: int, stop: int) -> "Draws":
-        """The parameters of some patches alone."""
-        return Draws(**{field.name: getattr(self, field.name)[start:stop] for field in fields(self)})
 
     def pack(self, xp: Any = np) -> Float32[Any, "k 12"]:
         """One float32 array for the way to where colours are worked on: jitter, order (4), factors (3), hue, grayscale, sigma (0: no

@@ -62,5 +62,6 @@ def assemble_tf(patches: Tensor, order: Tensor, grid: int) -> Tensor:
     """The same in TensorFlow: uint8 [g * k, p, p, 3] and int32 [g * k] -> uint8 [g, S, S, 3]."""
     tf = tensorflow()
     p = patches.shape[1]
-    cells = tf.reshape(tf.gather(patches, order), [-1, grid, grid, p, p * 3])
-    return tf.reshape(tf.transpose(cells, [0, 1, 3, 2, 4]), [-1, grid * p, grid * p, 3])
+    # numbers of the patches' rows of pixels in the order of the montages': one copy, where gathering patches and moving axes makes two
+    rows = tf.reshape(order, [-1, grid, 1, grid]) * p + tf.range(p)[:, None]
+    return tf.reshape(tf.gather(tf.reshape(patches, [-1, p * 3]), tf.reshape(rows, [-1])), [-1, grid * p, grid * p, 3])

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32, Int64, UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.data import montage, tf_ops
-from jigclu_jax.data.crops import crop_patches
+from jigclu_jax.data.crops import write_patches
 from jigclu_jax.data.draws import PACKED, Steps, draw_many
 from jigclu_jax.data.geometry import patch_boxes
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
@@ -81,13 +81,7 @@ def train_batches(
     def paste(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         order, cluster, location = tf.numpy_function(errors.guard(labels), [number], [tf.int32, tf.int32, tf.int32], stateful=False)
         images = montage.assemble_tf(tf.reshape(batch[0], [-1, plan.side, plan.side, 3]), order, plan.grid)
-        size, m = plan.side * plan.grid, plan.grid
-        return (
-            tf.ensure_shape(images, [plan.group, size, size, 3]),
-            tf.ensure_shape(cluster, [plan.group, m, m]),
-            tf.ensure_shape(location, [plan.group, m, m]),
-            tf.reshape(batch[1], [plan.group]),
-        )
+        return images, cluster, location, batch[1]
 
     groups_a_share = plan.share // plan.group
 
@@ -96,8 +90,9 @@ def train_batches(
         return montage.group_layout(seed, start_step + step, host * groups_a_share + group, plan.group, plan.grid)
 
     def merge_groups(*parts: Tensor) -> dict[str, Tensor]:
-        merged = (tf.reshape(part, [plan.share, *part.shape[2:]]) for part in parts)
-        batch = dict(zip(("image", "cluster", "location", "label"), merged, strict=True))
+        m, size = plan.grid, plan.grid * plan.side
+        shapes = {"image": [size, size, 3], "cluster": [m, m], "location": [m, m], "label": []}
+        batch = {name: tf.reshape(part, [plan.share, *shape]) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
         return batch if labelled else {name: part for name, part in batch.items() if name != "label"}
 
     def merge_chunks(images: Tensor, label: Tensor) -> dict[str, Tensor]:
@@ -110,7 +105,9 @@ def train_batches(
     dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel)
     if view == "montage":
         dataset = dataset.batch(plan.group // plan.chunk).enumerate().map(plain(paste), num_parallel_calls=2, deterministic=True)
-        dataset = dataset.batch(groups_a_share).map(plain(merge_groups))
+        if groups_a_share > 1:
+            dataset = dataset.batch(groups_a_share)  # a copy that a single group is spared
+        dataset = dataset.map(plain(merge_groups))
     else:
         dataset = dataset.batch(plan.share // plan.chunk).map(plain(merge_chunks))
     return BatchStream(dataset, reader, errors, data_config.threads)
@@ -133,21 +130,23 @@ def _cutter(
     k, side = plan.grid * plan.grid, plan.side
 
     def cut(epoch: Int64[np.ndarray, " c"], examples: Int64[np.ndarray, " c"]) -> Cut:
-        patches = np.zeros((len(examples) * k, side, side, 3), np.uint8)
-        packed = np.zeros((len(examples) * k, PACKED), np.float32)
+        patches = np.empty((len(examples), k, side, side, 3), np.uint8)
+        packed = np.zeros((len(examples), k, PACKED), np.float32)
         labels = np.full(len(examples), _PADDING, np.int32)
         known = np.flatnonzero(examples >= 0)
+        patches[examples < 0] = 0
         if not len(known):
-            return patches, packed, labels
+            return patches.reshape(-1, side, side, 3), packed.reshape(-1, PACKED), labels
         read = [reader(int(examples[place])) for place in known]
         boxes = [patch_boxes(image.shape[1], image.shape[0], plan.grid, plan.overlap) for image, _ in read]
         # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
         draws = draw_many(augment, seed, int(epoch[0]), examples[known].tolist(), boxes)
-        packed.reshape(-1, k, PACKED)[known] = draws.pack().reshape(-1, k, PACKED)
-        for number, (place, (image, used)) in enumerate(zip(known.tolist(), read, strict=True)):
-            patches[place * k : (place + 1) * k] = crop_patches(image, draws.rows(number * k, (number + 1) * k), side)
+        packed[known] = draws.pack().reshape(-1, k, PACKED)
+        box, flip = draws.box.tolist(), draws.flip.tolist()
+        for start, place, (image, used) in zip(range(0, len(box), k), known.tolist(), read, strict=True):
+            write_patches(patches[place], image, box[start : start + k], flip[start : start + k])
             labels[place] = -1 if reader.source.labels is None else reader.source.labels[used]
-        return patches, packed, labels
+        return patches.reshape(-1, side, side, 3), packed.reshape(-1, PACKED), labels
 
     return cut
 

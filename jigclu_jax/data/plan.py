@@ -10,7 +10,7 @@ from jigclu_jax.data.geometry import check_overlap, patch_side
 from jigclu_jax.data.sources import Source
 from jigclu_jax.errors import UserError
 
-_CHUNK_PIXELS = 1 << 18  # colour operations run on about that many pixels at once: what stays in a core's cache
+_CHUNK_PIXELS = 1 << 19  # of the montages that one Python call makes: few calls, and enough of them for the threads
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Plan:
 
     @property
     def chunk(self) -> int:
-        """Images whose colours are worked on in one call: a divisor of the group."""
+        """Images that are read, cut and coloured in one call: a divisor of the group."""
         images = max(_CHUNK_PIXELS // (self.grid * self.side) ** 2, 1)
         return max(d for d in range(1, min(self.group, images) + 1) if self.group % d == 0)
 
