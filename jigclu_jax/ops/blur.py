@@ -4,13 +4,13 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, UInt8
 
 PASSES = 3
 
 
-def blur(planes: Float32[Array, "n c h w"], sigma: Float32[Array, " n"], most: float) -> Float32[Array, "n c h w"]:
-    """Blurs whole-numbered planes with a standard deviation in pixels of their own, at most `most`; 0 leaves them as they are.
+def blur(planes: UInt8[Array, "n c h w"], sigma: Float32[Array, " n"], most: float) -> UInt8[Array, "n c h w"]:
+    """Blurs planes with a standard deviation in pixels of their own, at most `most`; 0 leaves them as they are.
 
     A pass of the box is a handful of shifted additions, which XLA fuses into one pass over memory.
     """
@@ -46,7 +46,7 @@ def box_weights(sigma: Float32[Array, " n"], reach: int) -> Float32[Array, "n t"
     return jnp.where(distance == 0, centre, weights) / 2.0**16
 
 
-def _box(planes: Float32[Array, "n c h w"], weights: Float32[Array, "n t"], axis: int) -> Float32[Array, "n c h w"]:
+def _box(planes: UInt8[Array, "n c h w"], weights: Float32[Array, "n t"], axis: int) -> UInt8[Array, "n c h w"]:
     """One pass; beyond the edge the outermost pixel goes on. Only the ends are padded: the middle is summed where it lies."""
     reach, side = weights.shape[1] // 2, planes.shape[axis]
     if side <= 2 * reach:
@@ -56,19 +56,19 @@ def _box(planes: Float32[Array, "n c h w"], weights: Float32[Array, "n t"], axis
     return jnp.concatenate([_weighted(part, weights, axis) for part in (first, planes, last)], axis)
 
 
-def _padded(planes: Float32[Array, "n c h w"], before: int, after: int, axis: int) -> Float32[Array, "n c h2 w2"]:
+def _padded(planes: UInt8[Array, "n c h w"], before: int, after: int, axis: int) -> UInt8[Array, "n c h2 w2"]:
     return jnp.pad(planes, [(before, after) if i == axis else (0, 0) for i in range(4)], mode="edge")
 
 
-def _weighted(wide: Float32[Array, "n c h w"], weights: Float32[Array, "n t"], axis: int) -> Float32[Array, "n c h2 w2"]:
-    """The weighted sums of all pixels that have their neighbours on both sides, as whole numbers."""
+def _weighted(wide: UInt8[Array, "n c h w"], weights: Float32[Array, "n t"], axis: int) -> UInt8[Array, "n c h2 w2"]:
+    """The weighted sums of all pixels that have their neighbours on both sides, rounded."""
     taps = weights.shape[1]
     size = wide.shape[axis] - (taps - 1)
-    total = jnp.zeros((), wide.dtype)
+    total = jnp.zeros((), weights.dtype)
     for tap in range(taps):
-        total = total + weights[:, tap, None, None, None] * jax.lax.slice_in_dim(wide, tap, tap + size, axis=axis)
+        total = total + weights[:, tap, None, None, None] * jax.lax.slice_in_dim(wide, tap, tap + size, axis=axis).astype(jnp.float32)
     # halves go down: they are frequent at a sigma like 1 (weights in sixths), and Pillow's weights fall short of 1 in the last bit
-    return jnp.floor(total + (0.5 - 2.0**-13))
+    return jnp.floor(total + (0.5 - 2.0**-13)).astype(jnp.uint8)
 
 
 __all__ = ["blur", "box_weights", "reach"]

@@ -2,6 +2,7 @@
 
 The formulas are those of `data/tf_ops.py`, from the same parameters (`data/draws.py: Draws.pack`), so that a picture is the same
 wherever it is augmented. All patches go through all operations, and each keeps what it drew: a branch would cost more than it saves.
+Between operations patches lie in memory as bytes, which is what an accelerator spends its time on; numbers are floats inside them.
 """
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
 from jigclu_jax.ops.blur import blur
 
 Planes = Float32[Array, "n 3 h w"]  # whole numbers 0..255
+Bytes = UInt8[Array, "n 3 h w"]
 
 
 def augment(patches: UInt8[Array, "n p p 3"], packed: Float32[Array, "n 12"], steps: Steps) -> UInt8[Array, "n p p 3"]:
@@ -20,14 +22,14 @@ def augment(patches: UInt8[Array, "n p p 3"], packed: Float32[Array, "n 12"], st
         return patches
     if steps.flip:  # first, as it commutes with all others: bytes are moved, not numbers
         patches = _chosen(packed[:, 11] > 0, patches[:, :, ::-1], patches)
-    planes = jnp.transpose(patches, (0, 3, 1, 2)).astype(jnp.float32)
+    planes = jnp.transpose(patches, (0, 3, 1, 2))
     if steps.jitter:
         planes = _chosen(packed[:, 0] > 0, _jitter(planes, packed, steps.hue), planes)
     if steps.grayscale:
-        planes = _chosen(packed[:, 9] > 0, jnp.broadcast_to(luma(planes), planes.shape), planes)
+        planes = _chosen(packed[:, 9] > 0, luma(planes.astype(jnp.float32)).astype(jnp.uint8), planes)
     if steps.blur > 0:
         planes = _chosen(packed[:, 10] > 0, blur(planes, packed[:, 10], steps.blur), planes)
-    return jnp.transpose(planes.astype(jnp.uint8), (0, 2, 3, 1))
+    return jnp.transpose(planes, (0, 2, 3, 1))
 
 
 def luma(planes: Planes) -> Float32[Array, "n 1 h w"]:
@@ -72,10 +74,11 @@ def shift_hue(planes: Planes, shift: Float32[Array, " n"]) -> Planes:
     return jnp.floor(high - depth * away + 0.5)
 
 
-def _jitter(planes: Planes, packed: Float32[Array, "n 12"], with_hue: bool) -> Planes:
+def _jitter(patches: Bytes, packed: Float32[Array, "n 12"], with_hue: bool) -> Bytes:
     """Brightness, contrast, saturation and hue, in the order of each patch."""
 
-    def slot(number: Array, planes: Planes) -> Planes:
+    def slot(number: Array, patches: Bytes) -> Bytes:
+        planes = patches.astype(jnp.float32)
         operation = jnp.take(packed, 1 + number, axis=1)
         gray = luma(planes)
         # contrast and saturation are one blend, with the mean of the luma or with the luma itself
@@ -83,9 +86,9 @@ def _jitter(planes: Planes, packed: Float32[Array, "n 12"], with_hue: bool) -> P
         column = {BRIGHTNESS: 5, CONTRAST: 6, SATURATION: 7}
         factor = sum((jnp.where(operation == name, packed[:, index], 0.0) for name, index in column.items()), jnp.zeros((), jnp.float32))
         blended = blend(planes, other, factor)
-        return _chosen(operation == HUE, shift_hue(planes, packed[:, 8]) if with_hue else planes, blended)
+        return _chosen(operation == HUE, shift_hue(planes, packed[:, 8]) if with_hue else planes, blended).astype(jnp.uint8)
 
-    return lax.fori_loop(0, 4, slot, planes)  # one program for the four slots: a quarter of the compilation
+    return lax.fori_loop(0, 4, slot, patches)  # one program for the four slots: a quarter of the compilation
 
 
 def _chosen(condition: Array, yes: Array, no: Array) -> Array:
