@@ -143,7 +143,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     pool = rng.integers(0, 255, (64, size, size, 3), np.uint8)
     plan = plan_for(ArraySource(pool, None, None), config.data, config.augment, "montage", batch, 1, 0, 1)
     sizes = np.full((len(pool), 2), size, np.int32)
-    resident = resident_feed(jax.device_put(pool), sizes, config.augment, plan, seed=0, mesh=mesh, dispatch=1)
+    resident = resident_feed(jax.device_put(pool.reshape(len(pool), -1)), sizes, config.augment, plan, seed=0, mesh=mesh, dispatch=1)
     numbers = labels | {"example": (cells % len(pool)).astype(np.int32), "epoch": np.zeros(batch, np.int32)}
 
     def rate(method: Any, host_batch: dict[str, Any], feed: Feed | None = None) -> float:

@@ -3,9 +3,13 @@
 Images are stored as squares. One that is not square is stretched to one, and its own width and height are kept: crops are drawn in
 the image's own geometry, their edges are scaled into the square, and the resize undoes the stretch. So no pixel is cut away, none
 is padding, and all images have one shape.
+
+An image is one row of bytes: a TPU finds rows where they lie, but of an array [n, side, side, 3], which it keeps with the images
+innermost, it would make a copy in another order at every step, as large as the data set.
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +54,7 @@ def resident_side(reader: ImageReader, configured: int, image_size: int) -> int:
 
 def load(
     source: Source, side: int, reader: ImageReader, mesh: Mesh, say: Callable[[int, int], None] = lambda done, count: None
-) -> tuple[UInt8[Array, "n side side 3"], Int32[np.ndarray, "n 3"]]:
+) -> tuple[UInt8[Array, "n bytes"], Int32[np.ndarray, "n 3"]]:
     """Read every image once and put it where it will stay: (images, sharded over the devices; width, height, index it was read from).
 
     Each process reads the images of its own devices. The count is rounded up to a multiple of the devices with copies of the last
@@ -74,20 +78,20 @@ def load(
         # anti-aliased when it shrinks; the crop's own resize follows from these pixels
         return image if width == height == side else resize_by_pillow(image, side)
 
-    def block(where: Any) -> UInt8[np.ndarray, "rows side side 3"]:
+    def block(where: Any) -> UInt8[np.ndarray, "rows bytes"]:
         nonlocal done
         start, stop, _ = where[0].indices(rows * mesh.size)
-        images = np.empty((stop - start, side, side, 3), np.uint8)
+        images = np.empty((stop - start, side * side * 3), np.uint8)
         for first in range(start, stop, 1024):  # in pieces: what is read ahead stays small
             last = min(first + 1024, stop)
             for index, image in zip(range(first, last), pool.map(one, range(first, last)), strict=True):
-                images[index - start] = image
+                images[index - start] = image.reshape(-1)
             done += last - first
             say(min(done, own), own)
         return images
 
     with ThreadPoolExecutor(max(os.cpu_count() or 1, 2), "resident") as pool:
-        images = jax.make_array_from_callback((rows * mesh.size, side, side, 3), batch_sharding(mesh), block)
+        images = jax.make_array_from_callback((rows * mesh.size, side * side * 3), batch_sharding(mesh), block)
     if jax.process_count() > 1:
         # each process knows its own images alone, the rows of others are 0
         facts = np.asarray(multihost_utils.process_allgather(facts)).max(axis=0)
@@ -125,7 +129,7 @@ def _host_memory() -> int:
 
 
 def resident_feed(
-    images: UInt8[Array, "n side side 3"],
+    images: UInt8[Array, "n bytes"],
     sizes: Int32[np.ndarray, "n 2"],
     augment_config: ConfigDict,
     plan: Plan,
@@ -148,7 +152,7 @@ def resident_feed(
 
 
 def make_cells(
-    images: UInt8[Array, "n side side 3"],
+    images: UInt8[Array, "n bytes"],
     sizes: Int32[Array, "n 2"],
     example: Int32[Array, "b m m"],
     location: Int32[Array, "b m m"],
@@ -163,7 +167,7 @@ def make_cells(
 
     What a patch draws is a function of (seed, epoch, example, location), so that the number of devices changes nothing.
     """
-    side = images.shape[1]
+    side = math.isqrt(images.shape[1] // 3)
     example, location = example.reshape(-1), location.reshape(-1)
     epoch = jnp.repeat(epoch, plan.grid * plan.grid)
     width, height = sizes[example].T
@@ -171,7 +175,8 @@ def make_cells(
     draws = draws_from_uniforms(config, uniforms, cell_boxes(width, height, location, plan.grid, plan.overlap), jnp)
     scale = side / jnp.stack([width, height, width, height], axis=1).astype(jnp.float32)
     steps = Steps.of(config)
-    patches = crop_and_resize(take(images, example, mesh), draws.box * scale, plan.side)
+    squares = take(images, example, mesh).reshape(-1, side, side, 3)
+    patches = crop_and_resize(squares, draws.box * scale, plan.side)
     return augment(patches, draws.pack(jnp), steps)
 
 
@@ -182,7 +187,7 @@ def _uniforms(seed: int, epoch: Array, example: Array, location: Array) -> Array
     return jax.random.uniform(key, (UNIFORMS,))
 
 
-def take(images: UInt8[Array, "n side side 3"], example: Int32[Array, " k"], mesh: Mesh) -> UInt8[Array, "k side side 3"]:
+def take(images: UInt8[Array, "n bytes"], example: Int32[Array, " k"], mesh: Mesh) -> UInt8[Array, "k bytes"]:
     """Images by number, to the device whose cells want them.
 
     The one exchange of a step: every device puts the wanted images that it holds in their places, zeros elsewhere, and a
@@ -195,7 +200,7 @@ def take(images: UInt8[Array, "n side side 3"], example: Int32[Array, " k"], mes
         place = example - jax.lax.axis_index(DATA_AXIS) * images.shape[0]
         here = (place >= 0) & (place < images.shape[0])
         found = jnp.take(images, jnp.where(here, place, 0), axis=0)
-        found = jnp.where(here[:, None, None, None], found, jnp.zeros((), images.dtype))
+        found = jnp.where(here[:, None], found, jnp.zeros((), images.dtype))
         return jax.lax.psum_scatter(found, DATA_AXIS, scatter_dimension=0, tiled=True)
 
     whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
