@@ -128,7 +128,7 @@ def resident_rate(arguments: argparse.Namespace) -> float:
     reader = ImageReader(source, 1, "stop", "data")
     side = resident.resident_side(reader, config.data.resident_side, config.data.image_size)
     images, facts = resident.load(source, side, reader, mesh)
-    feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=0, mesh=mesh, dispatch=1)
+    feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, side=side, seed=0, mesh=mesh, dispatch=1)
     stream = IndexStream(len(source), None, plan, view="montage", seed=0, batch_size=BATCH, steps_per_epoch=steps)
     make = jax.jit(feed.prepare)
     ready = (jax.block_until_ready(make(feed.arrays, to_device(next(stream), mesh))) for _ in iter(int, 1))

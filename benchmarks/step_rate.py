@@ -110,6 +110,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from jigclu_jax.device.feed import Feed
     from jigclu_jax.device.mesh import create_mesh, to_device
     from jigclu_jax.device.resident import resident_feed
+    from jigclu_jax.device.rows import pack
     from jigclu_jax.methods import create_method
     from jigclu_jax.methods.jigclu import JigClu
     from jigclu_jax.ops.normalize import normalize
@@ -143,7 +144,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     pool = rng.integers(0, 255, (64, size, size, 3), np.uint8)
     plan = plan_for(ArraySource(pool, None, None), config.data, config.augment, "montage", batch, 1, 0, 1)
     sizes = np.full((len(pool), 2), size, np.int32)
-    resident = resident_feed(jax.device_put(pool.reshape(len(pool), -1)), sizes, config.augment, plan, seed=0, mesh=mesh, dispatch=1)
+    rows = jax.device_put(np.stack([pack(image) for image in pool]))
+    resident = resident_feed(rows, sizes, config.augment, plan, side=size, seed=0, mesh=mesh, dispatch=1)
     numbers = labels | {"example": (cells % len(pool)).astype(np.int32), "epoch": np.zeros(batch, np.int32)}
 
     def rate(method: Any, host_batch: dict[str, Any], feed: Feed | None = None) -> float:

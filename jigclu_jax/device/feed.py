@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.data.draws import PACKED, Steps
 from jigclu_jax.ops.colour import augment
-from jigclu_jax.ops.montage import join_cells, split_cells
+from jigclu_jax.ops.montage import from_planes, join_cells, split_cells, to_planes
 
 Batch = Mapping[str, jax.Array]
 
@@ -44,9 +44,9 @@ def device_feed(augment_config: ConfigDict, grid: int) -> Feed:
 
     def prepare(_: Any, batch: Batch) -> Batch:
         packed = batch["augment"].reshape(-1, PACKED)
-        cells = augment(split_cells(batch["image"], grid), packed, steps)
+        planes = augment(to_planes(split_cells(batch["image"], grid)), packed, steps)
         rest = {name: value for name, value in batch.items() if name != "augment"}
-        return {**rest, "image": join_cells(cells, grid)}
+        return {**rest, "image": join_cells(from_planes(planes), grid)}
 
     return Feed(prepare)
 

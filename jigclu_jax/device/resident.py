@@ -3,13 +3,9 @@
 Images are stored as squares. One that is not square is stretched to one, and its own width and height are kept: crops are drawn in
 the image's own geometry, their edges are scaled into the square, and the resize undoes the stretch. So no pixel is cut away, none
 is padding, and all images have one shape.
-
-An image is one row of bytes: a TPU finds rows where they lie, but of an array [n, side, side, 3], which it keeps with the images
-innermost, it would make a copy in another order at every step, as large as the data set.
 """
 
 import functools
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int32, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Array, Int32, UInt8, UInt32
 from ml_collections import ConfigDict
 
 from jigclu_jax.data.crops import resize_by_pillow
@@ -29,11 +25,12 @@ from jigclu_jax.data.plan import Plan
 from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
 from jigclu_jax.device.feed import Batch, Feed
-from jigclu_jax.device.mesh import DATA_AXIS, batch_sharding, replicated
+from jigclu_jax.device.mesh import batch_sharding, replicated
+from jigclu_jax.device.rows import pack, take, unpack, words_of
 from jigclu_jax.errors import UserError
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import cell_boxes, crop_and_resize
-from jigclu_jax.ops.montage import join_cells
+from jigclu_jax.ops.montage import from_planes, join_cells
 
 SHARE_OF_MEMORY = 0.8  # of the memory that JAX has on a device; parameters and activations want the rest
 
@@ -54,8 +51,8 @@ def resident_side(reader: ImageReader, configured: int, image_size: int) -> int:
 
 def load(
     source: Source, side: int, reader: ImageReader, mesh: Mesh, say: Callable[[int, int], None] = lambda done, count: None
-) -> tuple[UInt8[Array, "n bytes"], Int32[np.ndarray, "n 3"]]:
-    """Read every image once and put it where it will stay: (images, sharded over the devices; width, height, index it was read from).
+) -> tuple[UInt32[Array, "n words"], Int32[np.ndarray, "n 3"]]:
+    """Read every image once and put it where it will stay: (rows, sharded over the devices; width, height, index it was read from).
 
     Each process reads the images of its own devices. The count is rounded up to a multiple of the devices with copies of the last
     image, which no index names. `say(images read, images to read)` is called now and then.
@@ -66,7 +63,7 @@ def load(
     """
     count = len(source)
     rows = -(-count // mesh.size)
-    check_memory(rows * side * side * 3, count, side, mesh)
+    check_memory(rows * words_of(side) * 4, count, side, mesh)
     facts = np.zeros((rows * mesh.size, 3), np.int32)
     own = sum(device.process_index == jax.process_index() for device in mesh.devices.flat) * rows
     done = 0
@@ -78,20 +75,20 @@ def load(
         # anti-aliased when it shrinks; the crop's own resize follows from these pixels
         return image if width == height == side else resize_by_pillow(image, side)
 
-    def block(where: Any) -> UInt8[np.ndarray, "rows bytes"]:
+    def block(where: Any) -> UInt32[np.ndarray, "rows words"]:
         nonlocal done
         start, stop, _ = where[0].indices(rows * mesh.size)
-        images = np.empty((stop - start, side * side * 3), np.uint8)
+        images = np.empty((stop - start, words_of(side)), np.uint32)
         for first in range(start, stop, 1024):  # in pieces: what is read ahead stays small
             last = min(first + 1024, stop)
             for index, image in zip(range(first, last), pool.map(one, range(first, last)), strict=True):
-                images[index - start] = image.reshape(-1)
+                images[index - start] = pack(image)
             done += last - first
             say(min(done, own), own)
         return images
 
     with ThreadPoolExecutor(max(os.cpu_count() or 1, 2), "resident") as pool:
-        images = jax.make_array_from_callback((rows * mesh.size, side * side * 3), batch_sharding(mesh), block)
+        images = jax.make_array_from_callback((rows * mesh.size, words_of(side)), batch_sharding(mesh), block)
     if jax.process_count() > 1:
         # each process knows its own images alone, the rows of others are 0
         facts = np.asarray(multihost_utils.process_allgather(facts)).max(axis=0)
@@ -111,7 +108,7 @@ def check_memory(wanted: int, count: int, side: int, mesh: Mesh) -> None:
         wanted *= len(mesh.local_devices)
     if wanted <= room:
         return
-    fits = int(side * (room / wanted) ** 0.5)
+    fits = next((less for less in range(side, 1, -1) if wanted * words_of(less) <= room * words_of(side)), 1)
     where = "this machine has room for" if device.platform == "cpu" else "a device has room for"
     more = "" if device.platform == "cpu" else f" use {-(-wanted * mesh.size // room)} devices,"
     raise UserError(
@@ -129,30 +126,31 @@ def _host_memory() -> int:
 
 
 def resident_feed(
-    images: UInt8[Array, "n bytes"],
+    rows: UInt32[Array, "n words"],
     sizes: Int32[np.ndarray, "n 2"],
     augment_config: ConfigDict,
     plan: Plan,
     *,
+    side: int,
     seed: int,
     mesh: Mesh,
     dispatch: int,
 ) -> Feed:
-    """Batches made of resident images (`load`); the host sends `data/index_stream.py`'s grids alone."""
+    """Batches made of resident images (`load`) of side x side pixels; the host sends `data/index_stream.py`'s grids alone."""
 
     def prepare(arrays: Any, batch: Batch) -> Batch:
-        images, sizes = arrays
+        rows, sizes = arrays
         location = batch.get("location", jnp.zeros_like(batch["example"]))  # a single crop has one place
         places = batch["example"], location, batch["epoch"]
-        cells = make_cells(images, sizes, *places, config=augment_config, plan=plan, seed=seed, mesh=mesh)
+        cells = make_cells(rows, sizes, *places, config=augment_config, plan=plan, side=side, seed=seed, mesh=mesh)
         rest = {name: value for name, value in batch.items() if name not in ("example", "epoch")}
-        return {**rest, "image": join_cells(cells, plan.grid)}
+        return {**rest, "image": join_cells(from_planes(cells), plan.grid)}
 
-    return Feed(prepare, (images, jax.device_put(sizes, replicated(mesh))), dispatch)
+    return Feed(prepare, (rows, jax.device_put(sizes, replicated(mesh))), dispatch)
 
 
 def make_cells(
-    images: UInt8[Array, "n bytes"],
+    rows: UInt32[Array, "n words"],
     sizes: Int32[Array, "n 2"],
     example: Int32[Array, "b m m"],
     location: Int32[Array, "b m m"],
@@ -160,14 +158,14 @@ def make_cells(
     *,
     config: ConfigDict,
     plan: Plan,
+    side: int,
     seed: int,
     mesh: Mesh,
-) -> UInt8[Array, "k p p 3"]:
+) -> UInt8[Array, "k 3 p p"]:
     """The augmented patches of a batch's cells, in row-major order; each device makes those of its own montages.
 
     What a patch draws is a function of (seed, epoch, example, location), so that the number of devices changes nothing.
     """
-    side = math.isqrt(images.shape[1] // 3)
     example, location = example.reshape(-1), location.reshape(-1)
     epoch = jnp.repeat(epoch, plan.grid * plan.grid)
     width, height = sizes[example].T
@@ -175,7 +173,7 @@ def make_cells(
     draws = draws_from_uniforms(config, uniforms, cell_boxes(width, height, location, plan.grid, plan.overlap), jnp)
     scale = side / jnp.stack([width, height, width, height], axis=1).astype(jnp.float32)
     steps = Steps.of(config)
-    squares = take(images, example, mesh).reshape(-1, side, side, 3)
+    squares = unpack(take(rows, example, mesh), side)
     patches = crop_and_resize(squares, draws.box * scale, plan.side)
     return augment(patches, draws.pack(jnp), steps)
 
@@ -185,24 +183,3 @@ def _uniforms(seed: int, epoch: Array, example: Array, location: Array) -> Array
     for number in (epoch, example, location):
         key = jax.random.fold_in(key, number)
     return jax.random.uniform(key, (UNIFORMS,))
-
-
-def take(images: UInt8[Array, "n bytes"], example: Int32[Array, " k"], mesh: Mesh) -> UInt8[Array, "k bytes"]:
-    """Images by number, to the device whose cells want them.
-
-    The one exchange of a step: every device puts the wanted images that it holds in their places, zeros elsewhere, and a
-    reduce-scatter adds them up. On d devices each sends (d - 1) / d * k * side * side * 3 bytes; on one, nothing.
-    """
-    if mesh.size == 1:
-        return jnp.take(images, example, axis=0)
-
-    def own(images: Array, example: Array) -> Array:
-        place = example - jax.lax.axis_index(DATA_AXIS) * images.shape[0]
-        here = (place >= 0) & (place < images.shape[0])
-        found = jnp.take(images, jnp.where(here, place, 0), axis=0)
-        found = jnp.where(here[:, None], found, jnp.zeros((), images.dtype))
-        return jax.lax.psum_scatter(found, DATA_AXIS, scatter_dimension=0, tiled=True)
-
-    whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
-    example = jax.lax.with_sharding_constraint(example, NamedSharding(mesh, whole))
-    return jax.shard_map(own, mesh=mesh, in_specs=(split, whole), out_specs=split)(images, example)

@@ -98,7 +98,7 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
     side = resident.resident_side(reader, data.resident_side, data.image_size)
     images, facts = resident.load(source, side, reader, mesh, counter(f"loading {source.name} into device memory"))
     dispatch = data.dispatch_steps or (1 if jax.default_backend() == "cpu" else _DISPATCH)
-    feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=config.seed, mesh=mesh, dispatch=dispatch)
+    feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, side=side, seed=config.seed, mesh=mesh, dispatch=dispatch)
     labels = source.labels if labelled else None
     if labels is not None:
         labels = labels[facts[: len(source), 2]]  # of the image that was read, where one gave way to the next

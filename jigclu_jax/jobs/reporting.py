@@ -24,6 +24,7 @@ from jigclu_jax.device.resident import resident_side
 from jigclu_jax.jobs.training import Training
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import crop_and_resize
+from jigclu_jax.ops.montage import from_planes, to_planes
 from jigclu_jax.report.finetune_report import finetune_page
 from jigclu_jax.report.pictures import montage_sheet, patches_sheet, places_sheet
 from jigclu_jax.report.pretrain_report import pretrain_page
@@ -69,7 +70,8 @@ def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.nd
     boxes = draws.box * np.tile([stored / image.shape[1], stored / image.shape[0]], 2)
 
     def prepare(_: Any, batch: Batch) -> Batch:
-        return {"image": augment(crop_and_resize(batch["image"], batch["box"], side), batch["augment"], steps)}
+        planes = crop_and_resize(to_planes(batch["image"]), batch["box"], side)
+        return {"image": from_planes(augment(planes, batch["augment"], steps))}
 
     whole = {"image": np.repeat(square[None], len(boxes), 0), "box": boxes.astype(np.float32), "augment": packed}
     places["resident"] = np.asarray(prepared_batch(Feed(prepare), jax.tree.map(jnp.asarray, whole))["image"])

@@ -16,20 +16,17 @@ Planes = Float32[Array, "n 3 h w"]  # whole numbers 0..255
 Bytes = UInt8[Array, "n 3 h w"]
 
 
-def augment(patches: UInt8[Array, "n p p 3"], packed: Float32[Array, "n 12"], steps: Steps) -> UInt8[Array, "n p p 3"]:
+def augment(planes: Bytes, packed: Float32[Array, "n 12"], steps: Steps) -> Bytes:
     """Flip, jitter in the drawn order, grayscale, blur of each patch, by its row of `Draws.pack()`."""
-    if not (steps.jitter or steps.grayscale or steps.blur > 0 or steps.flip):
-        return patches
     if steps.flip:  # first, as it commutes with all others: bytes are moved, not numbers
-        patches = _chosen(packed[:, 11] > 0, patches[:, :, ::-1], patches)
-    planes = jnp.transpose(patches, (0, 3, 1, 2))
+        planes = _chosen(packed[:, 11] > 0, planes[:, :, :, ::-1], planes)
     if steps.jitter:
         planes = _chosen(packed[:, 0] > 0, _jitter(planes, packed, steps.hue), planes)
     if steps.grayscale:
         planes = _chosen(packed[:, 9] > 0, luma(planes.astype(jnp.float32)).astype(jnp.uint8), planes)
     if steps.blur > 0:
         planes = _chosen(packed[:, 10] > 0, blur(planes, packed[:, 10], steps.blur), planes)
-    return jnp.transpose(planes, (0, 2, 3, 1))
+    return planes
 
 
 def luma(planes: Planes) -> Float32[Array, "n 1 h w"]:

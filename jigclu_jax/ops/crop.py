@@ -46,15 +46,15 @@ def resize_matrix(
 
 
 def crop_and_resize(
-    images: UInt8[Array, "n h w 3"], boxes: Float32[Array, "n 4"], side: int, flip: Bool[Array, " n"] | None = None
-) -> UInt8[Array, "n side side 3"]:
+    images: UInt8[Array, "n 3 h w"], boxes: Float32[Array, "n 4"], side: int, flip: Bool[Array, " n"] | None = None
+) -> UInt8[Array, "n 3 side side"]:
     """Cut box i, (left, top, right, bottom) in pixels, out of image i, resize it to side x side pixels, mirror it where `flip`.
 
     8-bit values after each axis, rows first, as in Pillow; float32 products.
     """
-    height, width = images.shape[1:3]
+    height, width = images.shape[2:]
     across = resize_matrix(boxes[:, 0], boxes[:, 2], width, side, flip)
     down = resize_matrix(boxes[:, 1], boxes[:, 3], height, side)
     exact = lax.Precision.HIGHEST
-    rows = jnp.floor(jnp.einsum("npx,nyxc->nypc", across, images.astype(jnp.float32), precision=exact) + 0.5)
-    return jnp.floor(jnp.einsum("nqy,nypc->nqpc", down, rows, precision=exact) + 0.5).astype(jnp.uint8)
+    rows = jnp.floor(jnp.einsum("npx,ncyx->ncyp", across, images.astype(jnp.float32), precision=exact) + 0.5)
+    return jnp.floor(jnp.einsum("nqy,ncyp->ncqp", down, rows, precision=exact) + 0.5).astype(jnp.uint8)

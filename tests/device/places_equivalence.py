@@ -33,7 +33,7 @@ def main() -> None:
         mesh = create_mesh(jax.devices()[:devices])
         plan = plan_for(source, config.data, config.augment, "montage", BATCH, COUNT // BATCH, 0, 1)
         images, facts = resident.load(source, 24, ImageReader(source, 1, "stop", "data"), mesh)
-        feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, seed=3, mesh=mesh, dispatch=1)
+        feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, side=24, seed=3, mesh=mesh, dispatch=1)
         stream = IndexStream(COUNT, None, plan, view="montage", seed=3, batch_size=BATCH, steps_per_epoch=COUNT // BATCH)
         batches = [next(stream) for _ in range(4)]
         pictures[devices] = np.stack([np.asarray(prepared_batch(feed, to_device(batch, mesh))["image"]) for batch in batches])

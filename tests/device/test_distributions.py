@@ -119,7 +119,7 @@ def patches_of(place: str, config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
             stream: Any = CellStream(reader, config.augment, plan, threads=2, **options)
         else:
             stored, facts = resident.load(images, 40, reader, mesh)
-            feed = resident.resident_feed(stored, facts[:, :2], config.augment, plan, seed=0, mesh=mesh, dispatch=1)
+            feed = resident.resident_feed(stored, facts[:, :2], config.augment, plan, side=40, seed=0, mesh=mesh, dispatch=1)
             stream = IndexStream(IMAGES, None, plan, **options)
         make = jax.jit(feed.prepare)
         made = [cells(jax.device_get(make(feed.arrays, to_device(batch, mesh)))) for batch in stream]

@@ -166,8 +166,8 @@ def test_several_devices_hold_shares_and_make_the_same_batches() -> None:
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["resident_equal"] and found["device_equal"] and found["epochs_differ"] and found["sharded"]
     assert found["collectives_device"] == [], "a cell is augmented where it lies"
-    sent = [entry for entry in found["collectives"] if " u8[" in entry]
-    assert sent == ["reduce-scatter u8[8,1728]"], "one exchange of images: each device's own cells"
+    sent = [entry for entry in found["collectives"] if " u32[" in entry]
+    assert sent == ["reduce-scatter u32[8,512]"], "one exchange of images: each device's own cells"
     assert all(" s32[8,2,2]" in entry for entry in found["collectives"] if entry not in sent), "and the numbers of the cells"
 
 
@@ -175,7 +175,7 @@ def test_images_that_do_not_fit_are_refused_with_what_would(monkeypatch: pytest.
     monkeypatch.setattr(resident, "_host_memory", lambda: 20_000)
     mesh = create_mesh(jax.devices()[:1])
     images = source()
-    with pytest.raises(UserError, match=r"27 images of 24 x 24 pixels take 0\.00 GiB a device.*resident_side to at most 15, data\.limit"):
+    with pytest.raises(UserError, match=r"27 images of 24 x 24 pixels take 0\.00 GiB a device.*resident_side to at most 13, data\.limit"):
         resident.load(images, 24, ImageReader(images, 1, "stop", "data"), mesh)
 
 

@@ -14,7 +14,7 @@ from jigclu_jax.data import tf_ops
 from jigclu_jax.data.draws import Steps, draw
 from jigclu_jax.ops import colour
 from jigclu_jax.ops.blur import blur
-from jigclu_jax.ops.montage import join_cells, split_cells
+from jigclu_jax.ops.montage import from_planes, join_cells, split_cells, to_planes
 
 SIDE, COUNT = 40, 24
 
@@ -74,7 +74,8 @@ def test_a_patch_is_the_same_from_device_and_host() -> None:
     steps, packed = Steps.of(config), draws.pack()
     host = np.asarray(tf_ops.augment(images, packed, steps))
     host = np.where(draws.flip[:, None, None, None], host[:, :, ::-1], host)
-    device = np.asarray(jax.jit(colour.augment, static_argnums=2)(jnp.asarray(images), jnp.asarray(packed), steps))
+    planes = jax.jit(colour.augment, static_argnums=2)(to_planes(jnp.asarray(images)), jnp.asarray(packed), steps)
+    device = np.asarray(from_planes(planes))
     assert draws.jitter.any() and draws.grayscale.any() and draws.blur.any() and draws.flip.any() and not draws.flip.all()
     difference = np.abs(device.astype(int) - host.astype(int))
     assert difference.mean() < 0.02, "compilers may round a division of the hue in another way, no more"
@@ -85,9 +86,10 @@ def test_what_a_config_leaves_out_is_left_out() -> None:
     images, config = jnp.asarray(patches()), crop_augment_config()
     config.flip_probability = 0.0
     packed = jnp.ones((COUNT, 12))
-    assert colour.augment(images, packed, Steps.of(config)) is images
+    planes = to_planes(images)
+    assert colour.augment(planes, packed, Steps.of(config)) is planes
     config.flip_probability = 1.0
-    np.testing.assert_array_equal(colour.augment(images, packed, Steps.of(config)), images[:, :, ::-1])
+    np.testing.assert_array_equal(from_planes(colour.augment(planes, packed, Steps.of(config))), images[:, :, ::-1])
 
 
 @pytest.mark.parametrize("grid", [1, 2, 3])

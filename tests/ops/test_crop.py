@@ -8,6 +8,7 @@ from PIL import Image
 
 from jigclu_jax.data.geometry import patch_boxes
 from jigclu_jax.ops.crop import cell_boxes, crop_and_resize, resize_matrix
+from jigclu_jax.ops.montage import from_planes, to_planes
 
 
 @pytest.mark.parametrize(("grid", "overlap"), [(1, 0.0), (2, 0.3), (2, 0.0), (3, 0.3), (4, 0.41), (5, 0.1)])
@@ -26,7 +27,7 @@ def test_a_crop_is_pillows(side: int) -> None:
     left, top = rng.integers(0, 40, 30), rng.integers(0, 30, 30)
     boxes = np.stack([left, top, left + rng.integers(1, 24, 30), top + rng.integers(1, 18, 30)], axis=1)
     flip = np.arange(30) % 2 == 0
-    got = np.asarray(crop_and_resize(jnp.asarray(images), jnp.asarray(boxes, jnp.float32), side, jnp.asarray(flip)))
+    got = np.asarray(from_planes(crop_and_resize(to_planes(jnp.asarray(images)), jnp.asarray(boxes, jnp.float32), side, jnp.asarray(flip))))
     for index, box in enumerate(boxes.tolist()):
         expected = np.asarray(Image.fromarray(images[index]).crop(box).resize((side, side), Image.Resampling.BILINEAR)).astype(int)
         difference = np.abs(got[index] - (expected[:, ::-1] if flip[index] else expected))
@@ -49,5 +50,5 @@ def test_a_stretched_image_gives_the_picture_of_the_original() -> None:
     box = (20, 10, 140, 100)
     expected = np.asarray(image.crop(box).resize((40, 40), Image.Resampling.BILINEAR)).astype(int)
     scaled = jnp.asarray(box, jnp.float32) * jnp.array([150 / 180, 150 / 120, 150 / 180, 150 / 120])
-    got = np.asarray(crop_and_resize(jnp.asarray(square)[None], scaled[None], 40))[0]
+    got = np.asarray(from_planes(crop_and_resize(to_planes(jnp.asarray(square)[None]), scaled[None], 40)))[0]
     assert np.abs(got - expected).mean() < 2.0
