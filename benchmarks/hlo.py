@@ -11,6 +11,7 @@ SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%(\S+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$")
 CALLED = re.compile(r"\b(?:body|condition|calls|to_apply|true_computation|false_computation)=%([\w.-]+)")
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -73,6 +74,17 @@ def collectives(text: str) -> list[Sent]:
                     size *= _group_size(line)
                 found.append(Sent(kind, shape, size, times[name], made.get(operand, ""), call))
     return found
+
+
+def estimated_cycles(text: str) -> int:
+    """Sum of the cycles that TPU's compiler expects of each operation of a run, those of a loop as often as it runs."""
+    computations = dict(_computations(text))
+    times = _times(text, computations)
+    # what stands inside a fusion is counted with the fusion
+    outside = {name for name in computations if name.startswith("ENTRY ")}
+    outside |= {name for lines in computations.values() for line in lines if " while(" in line for name in CALLED.findall(line)}
+    found = ((name, CYCLES.search(line)) for name in outside for line in computations[name])
+    return sum(int(match[1]) * max(times[name], 1) for name, match in found if match)
 
 
 def _dimensions(numbers: str) -> tuple[int, ...]:
