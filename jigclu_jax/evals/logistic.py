@@ -22,7 +22,7 @@ def _solve(
 
     def objective(parameters: tuple[Array, Array]) -> Array:
         weights, bias = parameters
-        loss = -jnp.mean(jnp.sum(target * jax.nn.log_softmax(x @ weights + bias), axis=-1))
+        loss = -jnp.mean(jnp.sum(target * jax.nn.log_softmax(jnp.matmul(x, weights, precision=jax.lax.Precision.HIGHEST) + bias), axis=-1))
         return loss + penalty / 2 * jnp.sum(weights * weights)
 
     solver = optax.lbfgs()

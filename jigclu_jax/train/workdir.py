@@ -1,5 +1,6 @@
 """The files of a workdir that tie a run together: its config, and its result."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -35,6 +36,7 @@ _HARMLESS = (
     "online.rank_warning",
     "online.eval_data",
 )
+_LEFT_BEHIND = 3600.0  # seconds after which nobody is writing a file any more
 # What a run writes up to its first checkpoint.
 _RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures", "profile", "nonfinite.json")
 _RESULT_FIELDS = (
@@ -141,12 +143,19 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, write: bool = T
     if write:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            for left in root.glob(".*.partial"):  # by a process that was killed while it wrote
-                left.unlink(missing_ok=True)
+            _remove_left_behind(root)
             write_text(root / "config.json", json.dumps(config_as_dict(config), indent=2) + "\n")
         except OSError as error:
             raise UserError(f"--workdir={root} cannot be written: {error.strerror or error}") from None
     return root
+
+
+def _remove_left_behind(root: epath.Path) -> None:
+    """Remove the files of processes that were killed while they wrote; a young one may be another's that shares the workdir and lives."""
+    for partial in root.glob(".*.partial"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - partial.stat().mtime > _LEFT_BEHIND:
+                partial.unlink(missing_ok=True)
 
 
 def check_shared(workdir: epath.PathLike, seconds: float = 20.0) -> None:
