@@ -34,7 +34,10 @@ class Conv(nnx.Module):
         x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
         if self.size == 1:
             # a matrix product: XLA's convolution takes ten times as long for the kernel's gradient on a CPU
-            return jnp.matmul(x[:, :: self.stride, :: self.stride], kernel[0, 0])
+            if self.stride > 1:
+                # the barrier: XLA's compiler for GPUs (JAX 0.10.2) dies of a failed check where it merges product and selection
+                x = lax.optimization_barrier(x[:, :: self.stride, :: self.stride])
+            return jnp.matmul(x, kernel[0, 0])
         pad = (self.size - 1) // 2
         return lax.conv_general_dilated(
             x,
