@@ -67,9 +67,9 @@ def main() -> None:
         opening["tfrecord"] = time.perf_counter() - begun
         rows: dict[str, Callable[[int], object]] = {
             "files, read": files.encoded,
-            "files, read and decode": files.decode,
+            "files, read and decode": files.read,
             "prepared, read": records.__getitem__,
-            "prepared, read and decode": prepared.decode,
+            "prepared, read and decode": prepared.read,
             "tfrecord, read without check": lambda index: shard.read(index, check=False),
             "tfrecord, read": shard.read,
             "tfrecord, read and decode": lambda index: decode_rgb(shard.read(index), "record"),
