@@ -29,6 +29,7 @@ import sys
 import time
 from pathlib import Path
 
+from absent import batch_of
 from rows import print_row
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "pretrain_imagenet.py"
@@ -60,7 +61,6 @@ class Step:
 def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
     """In the child: the step of a pretraining job on `devices` fake devices, from shapes alone."""
     import jax
-    import jax.numpy as jnp
 
     from jigclu_jax.cli import load_config
     from jigclu_jax.device.mesh import create_mesh
@@ -76,11 +76,7 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
     if arguments.small:
         config.model.update({"stem": "small", "width": 0.125})
     batch, side, grid = arguments.batch_size, arguments.image_size, config.data.grid
-    shapes = {
-        "image": jax.ShapeDtypeStruct((batch, side, side, 3), jnp.uint8),
-        "cluster": jax.ShapeDtypeStruct((batch, grid, grid), jnp.int32),
-        "location": jax.ShapeDtypeStruct((batch, grid, grid), jnp.int32),
-    }
+    shapes = batch_of("montage", batch, side, grid)
     mesh, method, optimizer = create_mesh(), create_method(config), create_optimizer(config.optimizer)
     state = abstract_state(method, optimizer, mesh, shard=arguments.shard_state)
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=arguments.accumulate)

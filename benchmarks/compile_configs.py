@@ -19,32 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from absent import batch_of, devices_of, environment_of
 from rows import print_row
 
 ROOT = Path(__file__).resolve().parent.parent
-# there is no machine whose metadata TPU's library could ask for
-NO_TPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-8", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}
-NO_GPU = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "JAX_PLATFORMS": ""}
-# what XLA wants to know of a GPU: NVIDIA's published figures of an H100 SXM
-H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
-  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84978434048
-  cuda_compute_capability { major: 9 minor: 0 }
-}
-platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } device_description_str: "NVIDIA H100 80GB HBM3"
-"""
 
 
 def compile_one(target: str, name: str) -> None:
     """In the child: one config, one row."""
-    import jax
-    import jax.numpy as jnp
-    from jax.experimental import topologies
-
     from jigclu_jax.cli import load_config
     from jigclu_jax.device.mesh import create_mesh
     from jigclu_jax.methods import create_method
@@ -53,19 +35,11 @@ def compile_one(target: str, name: str) -> None:
     from jigclu_jax.train.state import abstract_state
     from jigclu_jax.train.step import Update, compile_step
 
-    options: dict[str, Any] = {"topology_name": target, "platform": "tpu"}
-    if target == "h100":
-        options = {"topology_name": "1x1x1", "topology": "1x1x1", "platform": "cuda", "target_config": H100}
-    mesh = create_mesh(topologies.get_topology_desc(**options).devices[:1])
+    mesh = create_mesh(devices_of(target)[:1])
     file, _, argument = name.partition(":")
     config = load_config(file, argument or None)
     method, optimizer = create_method(config, 10), create_optimizer(config.optimizer)
-    b, size, m = config.batch_size, config.data.image_size, config.data.grid
-    batch = {"image": jax.ShapeDtypeStruct((b, size, size, 3), jnp.uint8)}
-    if method.view == "montage":
-        batch |= {label: jax.ShapeDtypeStruct((b, m, m), jnp.int32) for label in ("cluster", "location")}
-    else:
-        batch |= {"label": jax.ShapeDtypeStruct((b,), jnp.int32), "mask": jax.ShapeDtypeStruct((b,), jnp.bool_)}
+    batch = batch_of(method.view, config.batch_size, config.data.image_size, config.data.grid)
     step: Any = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
     begun = time.perf_counter()
     memory = step.lower(abstract_state(method, optimizer, mesh), batch).compile().memory_analysis()
@@ -74,8 +48,8 @@ def compile_one(target: str, name: str) -> None:
         round(time.perf_counter() - begun, 1),
         "s",
         target=target,
-        batch_size=b,
-        image_size=size,
+        batch_size=config.batch_size,
+        image_size=config.data.image_size,
         dtype=config.model.dtype,
         megabytes_of_arguments=round(memory.argument_size_in_bytes / 1e6, 1),
         megabytes_of_temporaries=round(memory.temp_size_in_bytes / 1e6, 1),
@@ -92,7 +66,7 @@ def main() -> None:
         compile_one(arguments.target, arguments.configs[0])
         return
     names = arguments.configs or [str(path.relative_to(ROOT)) for path in sorted((ROOT / "configs").glob("pretrain_*.py"))]
-    environment = os.environ | (NO_GPU if arguments.target == "h100" else NO_TPU | {"JAX_PLATFORMS": "cpu"})
+    environment = os.environ | environment_of(arguments.target)
     failed = 0
     for name in names:
         command = [sys.executable, __file__, "--child", "--target", arguments.target, name]

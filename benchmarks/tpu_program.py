@@ -15,10 +15,8 @@ import os
 import time
 from typing import Any
 
+from absent import batch_of, devices_of, environment_of
 from rows import print_row
-
-# there is no machine whose metadata the library could ask for
-NO_TPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-8", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}
 
 
 def arguments_of() -> argparse.Namespace:
@@ -38,14 +36,12 @@ def arguments_of() -> argparse.Namespace:
 
 def main() -> None:
     arguments = arguments_of()
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    for name, value in NO_TPU.items():
+    for name, value in environment_of(arguments.topology).items():
         os.environ.setdefault(name, value)
 
     import jax
     import jax.numpy as jnp
     from hlo import estimated_cycles
-    from jax.experimental import topologies
 
     from jigclu_jax.config import pretrain_config
     from jigclu_jax.data.draws import PACKED
@@ -62,7 +58,7 @@ def main() -> None:
     from jigclu_jax.train.step import Update, compile_step
 
     try:
-        devices = topologies.get_topology_desc(topology_name=arguments.topology, platform="tpu").devices
+        devices = devices_of(arguments.topology)
     except Exception as error:
         raise SystemExit(f"--topology {arguments.topology}: {str(error).splitlines()[0]} (is libtpu installed?)") from None
     mesh = create_mesh(devices)
@@ -76,9 +72,8 @@ def main() -> None:
     def on_batch(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((b, *shape), dtype, sharding=split)
 
-    labels = {"cluster": on_batch((m, m), jnp.int32), "location": on_batch((m, m), jnp.int32)}
-    montages = {"image": on_batch((size, size, 3), jnp.uint8), **labels}
-    numbers = {"example": on_batch((m, m), jnp.int32), "location": labels["location"], "epoch": on_batch((), jnp.int32)}
+    montages = batch_of("montage", b, size, m, split)
+    numbers = {"example": on_batch((m, m), jnp.int32), "location": montages["location"], "epoch": on_batch((), jnp.int32)}
     count = -(-arguments.images // mesh.size) * mesh.size
 
     def resident(images: jax.Array, sizes: jax.Array, batch: Batch) -> jax.Array:

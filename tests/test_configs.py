@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from absent import batch_of
 from ml_collections import ConfigDict
 
 from jigclu_jax.cli import load_config, parse
@@ -65,12 +66,7 @@ def _step(file: str, argument: str | None, name: str) -> tuple[ConfigDict, Step,
     check_best_metric(config, (*judged.get(config.job, ()), *method.metric_names))
     mesh, optimizer = create_mesh(jax.devices()[:1]), create_optimizer(config.optimizer)
     step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
-    b, s, m = config.batch_size, config.data.image_size, config.data.grid
-    batch = {"image": jax.ShapeDtypeStruct((b, s, s, 3), jnp.uint8)}
-    if method.view == "montage":
-        batch |= {label: jax.ShapeDtypeStruct((b, m, m), jnp.int32) for label in ("cluster", "location")}
-    else:
-        batch |= {"label": jax.ShapeDtypeStruct((b,), jnp.int32), "mask": jax.ShapeDtypeStruct((b,), jnp.bool_)}
+    batch = batch_of(method.view, config.batch_size, config.data.image_size, config.data.grid)
     return config, step, abstract_state(method, optimizer, mesh), batch
 
 

@@ -1,10 +1,5 @@
 """Reading compiled programs: `benchmarks/hlo.py` on small ones."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-
 from hlo import estimated_cycles
 
 PROGRAM = """\
