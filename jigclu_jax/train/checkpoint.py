@@ -18,6 +18,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jigclu_jax.config import saving_field
 from jigclu_jax.errors import UserError
+from jigclu_jax.train.chatter import quiet_orbax
 from jigclu_jax.train.state import TrainState, Tree
 
 FOLDER = "checkpoints"
@@ -26,20 +27,11 @@ FORMAT = 1
 KEEP_LAST = 2
 
 
-def _not_orbax_chatter(record: logging.LogRecord) -> bool:
-    # its warnings tell of defaults that are chosen here on purpose; its exceptions are raised as well, and told in one line
-    if "/orbax/" not in record.pathname.replace("\\", "/"):
-        return True
-    return record.levelno >= logging.ERROR and not record.exc_info
-
-
-logging.getLogger("absl").addFilter(_not_orbax_chatter)
-
-
 class Checkpoints:
     """The checkpoints of one workdir, for writing and for going on."""
 
     def __init__(self, workdir: epath.PathLike, *, best_metric: str = "", best_mode: str = "max") -> None:
+        quiet_orbax()
         self._best_metric = best_metric
         self._damaged: set[int] = set()
         keep: list[preservation_policy.PreservationPolicy] = [preservation_policy.LatestN(KEEP_LAST)]
@@ -161,6 +153,7 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
     Raises:
       UserError: no such workdir, no checkpoint in it, or it cannot be read.
     """
+    quiet_orbax()
     root = epath.Path(workdir)
     if not root.exists():
         raise UserError(f"checkpoint {root} does not exist: give the workdir of a finished or running training job")

@@ -35,7 +35,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
         ):
             pytest.skip("this machine lets nobody mount a disk")
 
-    mount("size=1500k")
+    mount("size=8m")
     try:
         yield folder, lambda options: subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True) and None
     finally:
@@ -47,11 +47,13 @@ def said(capfd: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("room", ["1500k", "1300k"])
 def test_a_full_disk_stops_the_run_with_one_line_and_room_lets_it_go_on(
-    disk: tuple[Path, Mount], capfd: pytest.CaptureFixture[str]
+    room: str, disk: tuple[Path, Mount], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Room for two checkpoints and a half."""
+    """Room for two checkpoints and a half, and for so much less that many files of the third fail together."""
     folder, remount = disk
+    remount(f"size={room}")
     command = processes.command(folder / "run", epochs=3, checkpoint__every_epochs=0.25)[2:]
     assert main(command) == 2
     expected = f"error: {folder}/run cannot be written any more: no space left on device; the last complete checkpoint is kept: make room, "

@@ -1,0 +1,48 @@
+"""What orbax, and asyncio below it, say on their own and nobody needs to hear: its errors are raised as well, and told in one line.
+
+Orbax gives a save or a read up at the first file that fails, on a full disk, say, and closes the event loop below it. The
+other files go on: what they report to that loop, and each task that was never begun, would be a traceback of its own.
+"""
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable
+
+_UNBEGUN = r"coroutine '\S*(serialize|save|write|commit|finalize)\S*' was never awaited"
+
+
+def quiet_orbax() -> None:
+    """Keep to what a run has to say; a second call changes nothing, and everything else is heard as before."""
+    logging.getLogger("absl").addFilter(_not_orbax)
+    logging.getLogger("asyncio").addFilter(_not_abandoned)
+    warnings.filterwarnings("ignore", _UNBEGUN, RuntimeWarning)
+    if not isinstance(sys.unraisablehook, _NotAbandoned):
+        sys.unraisablehook = _NotAbandoned(sys.unraisablehook)
+
+
+def _not_orbax(record: logging.LogRecord) -> bool:
+    """Its warnings tell of defaults that are chosen here on purpose."""
+    if "/orbax/" not in record.pathname.replace("\\", "/"):
+        return True
+    return record.levelno >= logging.ERROR and not record.exc_info
+
+
+def _not_abandoned(record: logging.LogRecord) -> bool:
+    """Tasks of orbax and writes of tensorstore that failed, or were dropped, after their save had failed."""
+    return not re.search("orbax|tensorstore", record.getMessage())
+
+
+class _NotAbandoned:
+    """A hook for exceptions that nobody can catch, before the hook that was there."""
+
+    def __init__(self, others: Callable[["sys.UnraisableHookArgs"], object]) -> None:
+        self._others = others
+
+    def __call__(self, unraisable: "sys.UnraisableHookArgs", /) -> None:
+        error = unraisable.exc_value
+        late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        unbegun = isinstance(error, RuntimeWarning) and re.match(_UNBEGUN, str(error))  # where warnings are errors
+        if not late and not unbegun:
+            self._others(unraisable)
