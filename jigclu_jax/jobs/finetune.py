@@ -156,8 +156,7 @@ def _single(
     check_workdir(root, config)
     method = create_method(config, len(source.classes or ()), choices=("supervised",))
     check_best_metric(config, ("finetune_top1", "finetune_top5", *method.metric_names))
-    # an incomplete batch is dropped, as the authors do: its padding would enter BatchNorm's statistics
-    training = prepare_training(config, method, source, drop_last=True)
+    training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     start, identity = training.initial_state(), {}
     if trunk is not None:

@@ -91,10 +91,8 @@ def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = 
         raise UserError(f"config.{group}: {error}") from error
 
 
-def prepare_training(config: ConfigDict, method: Method, source: Source, *, drop_last: bool = False) -> Training:
+def prepare_training(config: ConfigDict, method: Method, source: Source) -> Training:
     """Check that a run whose numbers are in range (`check_run`) can work, and build its step.
-
-    With `drop_last` an epoch's incomplete last batch is left out, as it always is for montages.
 
     Raises:
       UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
@@ -105,13 +103,12 @@ def prepare_training(config: ConfigDict, method: Method, source: Source, *, drop
     check_batch(config.batch_size, mesh, accumulate=config.accumulate)
     optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
     target = abstract_state(method, optimizer, mesh, ema=ema_decay > 0, shard=config.optimizer.shard_state)
-    drop_last = drop_last or method.view == "montage"
-    if drop_last and len(source) < config.batch_size:
+    if method.whole_batches and len(source) < config.batch_size:
         raise UserError(
             f"{source.name} holds {len(source)} images, fewer than one batch of config.batch_size={config.batch_size}: "
             "lower it, or give more images"
         )
-    per_epoch = steps_per_epoch(len(source), config.batch_size, drop_last)
+    per_epoch = steps_per_epoch(len(source), config.batch_size, method.whole_batches)
     saving = config[saving_field(config)]
     schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
     supply = open_supply(config, source, method.view, per_epoch, mesh)

@@ -27,10 +27,13 @@ class Method(abc.ABC):
 
     Attributes:
       view: which batches it trains on, "montage" or "crop" (`data/pipeline.py`).
+      whole_batches: whether an epoch's incomplete last batch is left out, as montages leave it out in any case. True where
+        BatchNorm takes its statistics from the batch, since padding would enter them.
       metric_names: the metrics that `objective` returns.
     """
 
     view: str
+    whole_batches: bool = True
     metric_names: tuple[str, ...]
 
     @abc.abstractmethod

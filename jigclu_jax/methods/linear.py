@@ -24,6 +24,7 @@ class LinearProbe(Classifier):
     dtype: str
 
     view = "crop"
+    whole_batches = False
     metric_names = ("loss", "accuracy_top1")
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:

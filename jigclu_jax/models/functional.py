@@ -17,14 +17,12 @@ Tree: TypeAlias = dict[str, Any]  # nested; the leaves are jax.Array
 
 
 @runtime_checkable
-@runtime_checkable
 class Init(Protocol):
     """Draws parameters and statistics from a key."""
 
     def __call__(self, key: PRNGKeyArray) -> tuple[Tree, Tree]: ...
 
 
-@runtime_checkable
 @runtime_checkable
 class Apply(Protocol):
     """Maps an input to an output and the statistics after it (the same ones when `train` is False)."""
@@ -92,7 +90,8 @@ def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype) 
         return nnx.to_pure_dict(nnx.state(module, nnx.Param)), nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
     def apply(params: Tree, stats: Tree, x: Float[Array, "..."], train: bool) -> tuple[Float[Array, "..."], Tree]:
-        module = nnx.merge(structure, params, stats)
+        # statistics are written in place below, which would reach through a merge into numpy arrays of the caller's
+        module = nnx.merge(structure, params, jax.tree.map(jnp.asarray, stats))
         y = module(x, train)
         return y, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 

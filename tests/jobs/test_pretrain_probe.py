@@ -264,3 +264,19 @@ def test_supervised_training_gives_a_trunk_that_can_be_probed(tmp_path: Path) ->
     assert "accuracy_top1" in read_metrics(tmp_path / "labels")[-1]
     probe.run(tiny.probe_config(str(tmp_path / "labels"), epochs=1), tmp_path / "probe")
     assert json.loads((tmp_path / "probe" / "result.json").read_text())["probe_top1_last"] is not None
+
+
+def test_padding_of_an_incomplete_batch_never_reaches_batch_norms_statistics(tmp_path: Path) -> None:
+    """100 images in batches of 16: a trunk in training sees the 6 whole ones, a probe, whose trunk stands still, the rest as well."""
+    config = tiny.pretrain_config(epochs=1)
+    config.method, config.checkpoint.best_metric, config.data.limit = "supervised", "", 100
+    pretrain.run(config, tmp_path / "labels")
+    assert [row["step"] for row in read_metrics(tmp_path / "labels")] == list(range(1, 7))
+    config = tiny.probe_config(str(tmp_path / "labels"), epochs=1)
+    config.data.limit = 100
+    probe.run(config, tmp_path / "probe")
+    assert [row["step"] for row in read_metrics(tmp_path / "probe")][-1] == 7
+    config = tiny.pretrain_config(epochs=1)
+    config.method, config.checkpoint.best_metric, config.data.limit = "supervised", "", 15
+    with pytest.raises(UserError, match="15 images, fewer than one batch of config.batch_size=16"):
+        pretrain.run(config, tmp_path / "few")

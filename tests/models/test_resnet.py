@@ -133,6 +133,17 @@ def test_apply_changes_no_tree_of_its_caller(tiny: Functional, trees: tuple[Any,
     assert all(old is new for old, new in zip(before, jax.tree.leaves(trees), strict=True))
 
 
+def test_apply_changes_no_numpy_array_of_its_caller(tiny: Functional, trees: tuple[Any, Any]) -> None:
+    """As imported weights are."""
+    params, stats = jax.tree.map(np.array, trees)
+    before = jax.tree.map(np.copy, stats)
+    x = jax.random.normal(KEY, (2, 16, 16, 3))
+    _, after = tiny.apply(params, stats, x, True)
+    jax.tree.map(np.testing.assert_array_equal, before, stats)
+    assert all(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
+    jax.jit(jax.grad(lambda p: tiny.apply(p, stats, x, True)[0].sum()))(params)
+
+
 @pytest.mark.parametrize("stem", models.STEMS)
 def test_training_gradient_lowers_for_accelerators(stem: str) -> None:
     trunk = models.create_trunk("resnet50", stem=stem, width=0.0625, dtype="bfloat16")
