@@ -90,8 +90,8 @@ def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype) 
         return nnx.to_pure_dict(nnx.state(module, nnx.Param)), nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
     def apply(params: Tree, stats: Tree, x: Float[Array, "..."], train: bool) -> tuple[Float[Array, "..."], Tree]:
-        # statistics are written in place below, which would reach through a merge into numpy arrays of the caller's
-        module = nnx.merge(structure, params, jax.tree.map(jnp.asarray, stats))
+        # statistics are written in place below, which would reach into numpy arrays of the caller
+        module = nnx.merge(structure, *jax.tree.map(jnp.asarray, (params, stats)))
         y = module(x, train)
         return y, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 

@@ -1,4 +1,4 @@
-"""SGD, LARS and AdamW as optax computes them, with weight decay and learning rates by parameter; the step applies the rate itself.
+"""SGD, LARS and AdamW as optax computes them, with weight decay and learning rates by parameter.
 
 A parameter is named by its path, as "trunk/layer1/block0/conv1/kernel"; patterns are shell-style, and `*` matches `/` as well.
 """
@@ -20,11 +20,11 @@ Mask = Callable[[Any], Any]
 
 
 class Optimizer(NamedTuple):
-    """An optax transformation from gradient to direction, and which parameters stand still.
+    """An optax transformation from gradient to change, and which parameters stand still.
 
     Attributes:
       init: params -> state; UserError where a pattern of the config matches no parameter.
-      update: (gradient, state, params) -> (direction, state); the step subtracts learning rate * direction.
+      update: (gradient, state, params, rate=learning rate of the moment) -> (what to subtract from the parameters, state).
       trainable: params -> tree of bools, False where the multiplier is 0: such a parameter has no gradient, no decay and no state.
     """
 
@@ -37,16 +37,15 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
     """The optimizer that `config.optimizer` describes.
 
     - `sgd` is PyTorch's: g + weight_decay * p, then v = momentum * v + g. The decay is coupled (it enters the momentum) and
-      reaches every parameter, BatchNorm's and biases too, as the authors' `torch.optim.SGD` does.
+      reaches every parameter, BatchNorm's and biases too, as the authors' `torch.optim.SGD` does; the rate is applied last.
     - `lars` (You et al. 2017, "Large batch training of convolutional networks"; optax's `lars`): g + weight_decay * p times
-      trust_coefficient * |p| / |g + weight_decay * p|, then the momentum.
+      trust_coefficient * |p| / |g + weight_decay * p| times the rate, then the momentum.
     - `adamw` (Loshchilov and Hutter 2019; `torch.optim.AdamW`): m / (sqrt(v) + epsilon) with both corrected for their start,
-      plus weight_decay * p.
+      plus weight_decay * p, times the rate.
 
-    In all three the step multiplies the direction with the learning rate of its moment, after the momentum. Parameters with one
-    axis (biases, BatchNorm) have no decay and no trust ratio where `exclude_1d` says so; those that match `no_decay` have none
-    either. `multipliers` are pairs (pattern, factor) for the learning rate, of several that match the last counts; a factor of 0
-    freezes. UserError for an unknown name; `init` raises it for a pattern that matches nothing.
+    Parameters with one axis (biases, BatchNorm) have no decay and no trust ratio where `exclude_1d` says so; those that match
+    `no_decay` have none either. `multipliers` are pairs (pattern, factor) for the learning rate, of several that match the last
+    counts; a factor of 0 freezes. UserError for an unknown name; `init` raises it for a pattern that matches nothing.
     """
     _check_choice("name", config.name, OPTIMIZERS)
     _check_choice("exclude_1d", config.exclude_1d, EXCLUDE_1D)
@@ -67,7 +66,9 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
 
     mask = adapted if spared or no_decay else None
     decay = [optax.add_decayed_weights(config.weight_decay, mask)] if config.weight_decay else []
-    momentum = [optax.trace(config.momentum)] if config.momentum else []
+    rate_first = config.name == "lars" and bool(config.momentum)
+    trace = optax.trace(config.momentum)
+    momentum = [_after_rate(trace) if rate_first else trace] if config.momentum else []
     if config.name == "sgd":
         parts = decay + momentum
     elif config.name == "lars":
@@ -87,7 +88,23 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
         _check_patterns("no_decay", no_decay, paths)
         return chain.init(params)
 
-    return Optimizer(init, chain.update, trainable)
+    def update(gradient: Any, state: Any, params: Any, *, rate: Any) -> tuple[Any, Any]:
+        if rate_first:
+            return chain.update(gradient, state, params, rate=rate)
+        change, state = chain.update(gradient, state, params)
+        return jax.tree.map(lambda leaf: rate * leaf, change), state
+
+    return Optimizer(init, update, trainable)
+
+
+def _after_rate(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`inner` of the updates times the rate."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, rate: Any, **others: Any) -> tuple[Any, Any]:
+        del others
+        return inner.update(jax.tree.map(lambda leaf: rate * leaf, updates), state, params)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def _by_path(what: Callable[[str, Any], Any], params: Any) -> Any:

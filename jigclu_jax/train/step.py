@@ -59,8 +59,8 @@ def train_step(method: Method, update: Update, state: TrainState, batch: Batch, 
     before = (method, hold, state.params, state.stats, state.extra, batch)
     found = whole_batch(*before) if update.accumulate == 1 else in_parts(*before, parts=update.accumulate, unroll=unroll)
     rate = update.schedule(state.step)
-    direction, opt = optimizer.update(found.gradient, state.opt, state.params)
-    params = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), state.params, direction)
+    change, opt = optimizer.update(found.gradient, state.opt, state.params, rate=rate)
+    params = jax.tree.map(lambda p, d: (p - d).astype(p.dtype), state.params, change)
     norm = optax.tree.norm(found.gradient)
     metrics = {**found.metrics, "gradient_norm": norm, "learning_rate": rate}
     sums = _add(state, metrics, update.steps_per_epoch, jnp.isfinite(found.loss) & jnp.isfinite(norm))

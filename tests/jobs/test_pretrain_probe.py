@@ -278,5 +278,5 @@ def test_padding_of_an_incomplete_batch_never_reaches_batch_norms_statistics(tmp
     assert [row["step"] for row in read_metrics(tmp_path / "probe")][-1] == 7
     config = tiny.pretrain_config(epochs=1)
     config.method, config.checkpoint.best_metric, config.data.limit = "supervised", "", 15
-    with pytest.raises(UserError, match="15 images, fewer than one batch of config.batch_size=16"):
+    with pytest.raises(UserError, match=r"15 images, fewer than one batch of config\.batch_size=16"):
         pretrain.run(config, tmp_path / "few")

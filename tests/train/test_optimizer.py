@@ -47,8 +47,8 @@ def compare(config: ConfigDict, rule: Rule, factors: dict[str, float] | None = N
     for step in range(steps):
         rate = 0.1 / (step + 1)
         gradient = {path: rng.normal(size=shape) for path, shape in SHAPES.items()}
-        direction, state = optimizer.update(nested(gradient), state, ours)
-        ours = jax.tree.map(lambda p, d, rate=rate: p - rate * d, ours, direction)
+        change, state = optimizer.update(nested(gradient), state, ours, rate=rate)
+        ours = jax.tree.map(jnp.subtract, ours, change)
         before = {path: value.copy() for path, value in theirs.items()}
         rule(theirs, gradient, rate, memory, step + 1)
         for path, factor in (factors or {}).items():  # what a smaller rate leaves of the step
@@ -80,8 +80,8 @@ def lars(momentum: float, decay: float, trust: float, plain: set[str]) -> Rule:
             if path not in plain:
                 d = d + decay * p[path]
                 d = d * trust * np.linalg.norm(p[path]) / np.linalg.norm(d)
-            memory[path] = momentum * memory.get(path, 0.0) + d
-            p[path] = p[path] - rate * memory[path]
+            memory[path] = momentum * memory.get(path, 0.0) + rate * d
+            p[path] = p[path] - memory[path]
 
     return rule
 
@@ -115,6 +115,20 @@ def test_lars(exclude: str, plain: set[str]) -> None:
     compare(config, lars(0.9, 0.3, 0.02, plain))
 
 
+def test_lars_in_a_warm_up_is_optaxs() -> None:
+    optimizer = create_optimizer(settings(name="lars", weight_decay=0.3, trust_coefficient=0.02, exclude_1d="never"))
+    theirs = optax.lars(lambda step: 0.1 * (step + 1), 0.3, trust_coefficient=0.02, momentum=0.9)
+    rng = np.random.default_rng(0)
+    ours = other = nested({path: rng.normal(size=shape) for path, shape in SHAPES.items()})
+    state, other_state = optimizer.init(ours), theirs.init(other)
+    for step in range(5):
+        gradient = nested({path: rng.normal(size=shape) for path, shape in SHAPES.items()})
+        change, state = optimizer.update(gradient, state, ours, rate=0.1 * (step + 1))
+        updates, other_state = theirs.update(gradient, other_state, other)
+        ours, other = jax.tree.map(jnp.subtract, ours, change), optax.apply_updates(other, updates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), ours, other)
+
+
 @pytest.mark.parametrize(("exclude", "plain"), [("auto", ONE_AXIS), ("never", set())])
 def test_adamw(exclude: str, plain: set[str]) -> None:
     config = settings(name="adamw", weight_decay=0.3, betas=(0.8, 0.95), epsilon=1e-3, exclude_1d=exclude)
@@ -138,8 +152,8 @@ def test_a_frozen_parameter_keeps_its_bits_and_has_no_state(name: str) -> None:
     state = optimizer.init(params)
     sizes = [leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim]
     assert sizes and set(sizes) == {SHAPES["head/kernel"], SHAPES["head/bias"]}
-    direction, _ = optimizer.update(jax.tree.map(lambda p: 3 * p, params), state, params)
-    assert optax.tree.norm(direction["trunk"]) == 0 and all(bool((d != 0).all()) for d in jax.tree.leaves(direction["head"]))
+    change, _ = optimizer.update(jax.tree.map(lambda p: 3 * p, params), state, params, rate=1.0)
+    assert optax.tree.norm(change["trunk"]) == 0 and all(bool((d != 0).all()) for d in jax.tree.leaves(change["head"]))
     assert optimizer.trainable(params) == {
         "trunk": {"conv": {"kernel": False}, "bn": {"scale": False}},
         "head": {"kernel": True, "bias": True},
