@@ -107,11 +107,14 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="folder for the runs")
     parser.add_argument("--seed", type=int, default=0, help="of the trunks and of every evaluation")
     parser.add_argument("--only", default="", help="evaluate, or the name of a share: that part alone")
+    parser.add_argument("--trunk", choices=TRUNKS, help="that trunk alone")
     arguments = parser.parse_args()
     preset, out, seed = PRESETS[arguments.preset], Path(arguments.out), arguments.seed
     checkpoints = {trunk: Path(arguments.trunks) / f"{trunk}_seed{seed}" for trunk in TRUNKS}
     if arguments.only in ("", "evaluate"):
         for trunk in TRUNKS[1:]:
+            if arguments.trunk not in (None, trunk):
+                continue
             where = out / f"evaluate_{trunk}_seed{seed}"
             random_init = trunk == "jigclu"
             if read_result(where) is None:
@@ -125,6 +128,8 @@ def main() -> None:
         if arguments.only not in ("", share.name):
             continue
         for trunk in TRUNKS:
+            if arguments.trunk not in (None, trunk):
+                continue
             where = out / f"finetune_{share.name}_{trunk}_seed{seed}"
             if read_result(where) is None:
                 find_job("finetune").run(finetuning(preset, share, arguments.data, trunk, checkpoints[trunk], seed), where)
