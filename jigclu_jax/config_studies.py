@@ -19,7 +19,7 @@ def finetune_config() -> ConfigDict:
             "checkpoint": "",  # init checkpoint: the workdir of a pretraining run
             "checkpoint_which": "last",  # last | best
             "checkpoint_weights": "params",  # params | ema: the moving averages of a run with ema_decay
-            "weights": "",  # init weights: a file with the state dict of a torchvision ResNet (.npz, .safetensors, .pth)
+            "weights": "",  # init weights: a file with the state dict of a torchvision ResNet (.npz, .pth)
             "saving": saving_config("finetune_top1"),
             "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32", "remat": False},  # "" and 0: as the checkpoint
             "data": data,

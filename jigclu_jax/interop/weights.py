@@ -1,16 +1,18 @@
 """A trunk from a file of weights that another program wrote: torchvision's ResNets, or the JigClu authors' checkpoints."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop.authors import from_authors
-from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision
+from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision, to_torchvision
 from jigclu_jax.models import ARCHITECTURES, create_trunk
 from jigclu_jax.models.architectures import architecture, stage_channels
 
@@ -19,12 +21,12 @@ def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, 
     """(params, stats, model) of the trunk in a file: `.npz` of a state dict's arrays, or `.pth` (needs PyTorch).
 
     A checkpoint with the clustering and location heads is read as the authors', anything else as torchvision's; `model` holds
-    the fields arch, stem and width that its shapes tell.
+    the fields arch, stem and width that its shapes tell. The trees are float32, whatever the file's precision.
 
     Raises:
-      UserError: no such file, it cannot be read, or it holds no ResNet.
+      UserError: no such file, it cannot be read, it holds no ResNet, or numbers that no trunk can have.
     """
-    found = _read(epath.Path(path))
+    found = _read(epath.Path(path).expanduser())
     state = found.get("state_dict", found) if isinstance(found, Mapping) else found
     if not isinstance(state, Mapping):
         raise UserError(f"{path}: holds {type(state).__name__}, not a state dict")
@@ -37,7 +39,26 @@ def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, 
             params, stats = from_torchvision({str(name).removeprefix("module."): value for name, value in state.items()})
     except UserError as error:
         raise UserError(f"{path}: {error}: give the state dict of a torchvision ResNet or of the authors' checkpoint") from None
+    except TypeError as error:  # what numpy has no dtype for
+        raise UserError(f"{path}: {error}: save the weights as float32") from None
+    _check_numbers(to_torchvision(params, stats), str(path))
+    params, stats = jax.tree.map(lambda leaf: leaf.astype(np.float32), (params, stats))
     return params, stats, model_of(params, stats, str(path))
+
+
+def _check_numbers(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """UserError, naming the array, where values are no floating-point numbers or would make features void."""
+    for name, array in arrays.items():
+        if name.endswith(".num_batches_tracked"):
+            continue
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise UserError(f"{where}: {name} has dtype {array.dtype}: save the weights as float32")
+        with np.errstate(over="ignore"):
+            narrow = array.astype(np.float32)
+        if not np.isfinite(narrow).all():
+            raise UserError(f"{where}: {name} holds values that are no finite float32 numbers: the training that wrote it has failed")
+        if name.endswith(".running_var") and (array < 0).any():
+            raise UserError(f"{where}: {name} holds negative variances: fetch or export the file again")
 
 
 def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
@@ -79,7 +100,7 @@ def _read(path: epath.Path) -> Any:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive}
-        except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:  # TypeError: a single array
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:  # TypeError: a single array
             raise UserError(f"{path}: cannot be read as an .npz file ({type(error).__name__}): fetch or export it again") from None
     if path.suffix not in (".pth", ".pt", ".tar"):
         raise UserError(f"{path}: weights are read from .npz, .pth, .pt and .pth.tar files")

@@ -1,9 +1,11 @@
 """Curves of a run from its metrics, as SVG drawings that read well on light and on dark ground."""
 
+import contextlib
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 # Mid tones: enough contrast on white and on near black
@@ -139,7 +142,7 @@ def draw_panel(rows: Rows, panel: Panel, *, width: float = 4.6, height: float = 
         if smooth is not y:
             axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.3)
         marker = "o" if len(x) <= 12 else None
-        axes.plot(x, smooth, color=colour, linestyle=line, linewidth=1.8, label=label, marker=marker, markersize=3.5)
+        axes.plot(x, smooth, color=colour, linestyle=line, linewidth=1.8, label=legend_name(label), marker=marker, markersize=3.5)
     for number, (label, value) in enumerate(panel.reference.items()):
         style = ("--", ":", "-.")[number % 3]
         axes.axhline(value * scale, color=FADED, linewidth=1.1, linestyle=style, label=f"{label}, {_figure(value * scale)}{unit}")
@@ -185,10 +188,26 @@ def _scale(axes: Any, panel: Panel) -> None:
             axes.set_ylim(0, 1.06 * high)
 
 
+def legend_name(name: str) -> str:
+    """The name for a legend, which leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
+@contextlib.contextmanager
+def _as_written(figure: Figure) -> Iterator[None]:
+    """Names of classes and runs are text, a $ in them included; a reader's own font has glyphs that matplotlib's lacks."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():  # for labels that are made while drawing
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        yield
+
+
 def svg(figure: Figure) -> str:
     """The figure as SVG text whose ink follows the reader's light or dark setting; no date, no address to fetch."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jigclu", "font.family": "sans-serif"}):
+    options: Any = {"svg.fonttype": "none", "svg.hashsalt": "jigclu", "font.family": "sans-serif"}
+    with matplotlib.rc_context(options), _as_written(figure):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     text = buffer.getvalue()
     text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL).strip()
@@ -204,7 +223,8 @@ def png(figure: Figure, dpi: int = 144) -> bytes:
     figure.patch.set_facecolor("white")
     buffer = io.BytesIO()
     figure.set_dpi(dpi)
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    with _as_written(figure):
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -1,12 +1,13 @@
 """Drawings of an evaluation: what is taken for what, and where features lie."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-from jigclu_jax.report.curves import COLOURS, FADED, INK
+from jigclu_jax.report.curves import COLOURS, FADED, INK, legend_name
 
 _NAMED = 40  # classes whose names fit beside a matrix
 _NUMBERED = 12  # classes whose shares fit into its cells
@@ -54,9 +55,8 @@ def draw_map(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"], na
     for number, name in enumerate(names):
         own = labels == number
         marker = "osD^v"[number // len(COLOURS) % 5]
-        axes.scatter(
-            points[own, 0], points[own, 1], s=14, color=COLOURS[number % len(COLOURS)], marker=marker, alpha=0.75, linewidths=0, label=name
-        )
+        style: dict[str, Any] = {"s": 14, "color": COLOURS[number % len(COLOURS)], "marker": marker, "alpha": 0.75, "linewidths": 0}
+        axes.scatter(points[own, 0], points[own, 1], label=legend_name(name), **style)
     axes.set_xlabel(along[0], color=INK)
     axes.set_ylabel(along[1], color=INK)
     axes.tick_params(colors=INK, labelsize=8)

@@ -154,7 +154,7 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
       UserError: no such workdir, no checkpoint in it, or it cannot be read.
     """
     quiet_orbax()
-    root = epath.Path(workdir)
+    root = epath.Path(workdir).expanduser()
     if not root.exists():
         raise UserError(f"checkpoint {root} does not exist: give the workdir of a finished or running training job")
     if not (root / FOLDER).exists():

@@ -49,7 +49,9 @@ def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
     np.save(tmp_path / "single.npy", np.zeros(3))
     (tmp_path / "single.npy").rename(tmp_path / "single.npz")
     (tmp_path / "weights.h5").write_bytes(b"")
+    (tmp_path / "empty.npz").write_bytes(b"")
     for name, line in (
+        ("empty.npz", "cannot be read as an .npz file"),
         ("missing.npz", "no such file of weights"),
         ("broken.npz", "cannot be read as an .npz file"),
         ("single.npz", "cannot be read as an .npz file"),
@@ -59,6 +61,42 @@ def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
         with pytest.raises(UserError) as raised:
             load_weights(tmp_path / name)
         assert str(raised.value).startswith(str(tmp_path / name)) and line in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_any_precision_becomes_float32(tmp_path: Path, dtype: type) -> None:
+    params, stats = trunk_trees("resnet18", "small", 0.0625)
+    state = {name: value.astype(dtype) for name, value in to_torchvision(params, stats).items()}
+    np.savez(tmp_path / "weights.npz", **state)
+    found = load_weights(tmp_path / "weights.npz")[:2]
+    jax.tree.map(np.testing.assert_array_equal, (params, stats), found)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("layer3.0.bn1.running_var", np.float32(np.nan), "layer3.0.bn1.running_var holds values that are no finite float32 numbers"),
+        ("conv1.weight", np.float64(1e300), "conv1.weight holds values that are no finite float32 numbers"),
+        ("bn1.running_var", np.float32(-1), "bn1.running_var holds negative variances"),
+        ("conv1.weight", np.int8(3), "conv1.weight has dtype int8: save the weights as float32"),
+        ("conv1.weight", np.complex64(1), "conv1.weight has dtype complex64"),
+        ("conv1.weight", np.array(b"ab", "V2"), "conv1.weight has dtype |V2"),  # what numpy saves of bfloat16
+        ("conv1.weight", np.str_("x"), "conv1.weight has dtype <U1"),
+    ],
+)
+def test_numbers_that_would_make_features_void_are_refused(tmp_path: Path, name: str, value: np.generic, line: str) -> None:
+    state = to_torchvision(*trunk_trees("resnet18", "small", 0.0625))
+    np.savez(tmp_path / "weights.npz", **state | {name: np.full(state[name].shape, value)})
+    with pytest.raises(UserError) as raised:
+        load_weights(tmp_path / "weights.npz")
+    assert str(raised.value).startswith(f"{tmp_path / 'weights.npz'}: {line}") and "\n" not in str(raised.value)
+
+
+def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez(tmp_path / "weights.npz", **to_torchvision(*trunk_trees("resnet18", "small", 0.0625)))
+    assert load_weights("~/weights.npz")[2]["arch"] == "resnet18"
 
 
 def test_a_file_of_pytorch(tmp_path: Path) -> None:
