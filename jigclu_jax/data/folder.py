@@ -116,7 +116,8 @@ def _list_local(top: str) -> Iterator[str]:
                 if entry.name.startswith("."):
                     continue
                 if not entry.is_dir():
-                    if _is_image(entry.name):
+                    # a pipe or a device would be waited for; a link to nothing is told when it is read
+                    if _is_image(entry.name) and (entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))):
                         yield prefix + entry.name
                 elif not entry.is_symlink():
                     pending.append((f"{prefix}{entry.name}/", (*reals[:-1], f"{reals[-1]}/{entry.name}")))
@@ -142,7 +143,9 @@ def _is_image(name: str) -> bool:
 
 
 def _folders(path: epath.Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(".") and not _is_image(entry.name) and entry.is_dir())
+    remote = is_remote(path)  # where names that look like images are taken as files
+    entries = (entry for entry in path.iterdir() if not entry.name.startswith("."))
+    return sorted(entry.name for entry in entries if not (remote and _is_image(entry.name)) and entry.is_dir())
 
 
 def _classes_of(top: epath.Path) -> tuple[str, ...]:

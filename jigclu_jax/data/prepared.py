@@ -47,7 +47,7 @@ def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"{root}: no such folder: set path to the output of the prepare job")
-    found = sorted(path.stem for path in root.glob("*.json"))
+    found = sorted(path.stem for path in root.glob("*.json") if _may_be_summary(path))
     if not found:
         begun = any(root.glob(".*.preparing"))
         what = f"the preparation was not finished: {AGAIN}" if begun else "no prepared images: run the prepare job"
@@ -72,6 +72,15 @@ def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
     return root, summary
 
 
+def _may_be_summary(path: Path) -> bool:
+    """Not another JSON file: a job's result, say. A damaged one may be."""
+    try:
+        contents = json.loads(path.read_bytes())
+    except (ValueError, OSError):
+        return True
+    return not isinstance(contents, dict) or bool({"shards", "version", "short_side"} & contents.keys())
+
+
 def open_index(shard: Path) -> Any:
     """The arrays of a shard's index, as a context; raises what numpy does for files that are missing or damaged."""
     return np.load(io.BytesIO(shard.with_suffix(".npz").read_bytes()))  # given a name, numpy leaves damaged files open
@@ -90,14 +99,16 @@ def read_index(shard: Path) -> dict[str, np.ndarray]:
     return index
 
 
-def is_whole(shard: Path) -> bool:
-    """Whether a shard is there with the bytes that its index names, and the index is as it should be."""
+def whole_index(shard: Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+    """(columns of the index, image left out -> why) of a shard that has the bytes its index names; None for any other."""
     try:
-        read_index(shard)
+        index = read_index(shard)
         with open_index(shard) as columns:
-            return shard.stat().st_size == int(columns["bytes"])
+            whole = shard.stat().st_size == int(columns["bytes"])
+            skipped = dict(json.loads(str(columns["skipped"])))
     except (UserError, *_BAD_INDEX):
-        return False
+        return None
+    return (index, skipped) if whole else None
 
 
 def array_records(shards: Sequence[Path]) -> Any:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from jigclu_jax.data.prepared import (
     INSTALL,
     Records,
     array_records,
-    is_whole,
     open_index,
     read_index,
     read_summary,
     reader_class,
     shard_path,
+    whole_index,
 )
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources import Source, encoded_image
@@ -35,6 +35,8 @@ from jigclu_jax.errors import ImageError, UserError
 
 Record = tuple[bytes, int, int]  # contents, height, width
 Say = Callable[[int, int], None]  # images done, images in all
+_JPEG_SIDE = 65_500  # of libjpeg
+_LATER = ("min_side", "labels")
 _AHEAD = 64  # images a thread pool may have finished before they are written: bounds the memory
 
 
@@ -48,6 +50,7 @@ class Settings:
       short_side: larger images are reduced to it, in pixels; smaller ones stay as they are.
       quality: of the JPEG encoder; a JPEG file that needs no reduction is kept byte for byte.
       shard_images: images a shard.
+      min_side: images with a smaller side are refused, in pixels.
     """
 
     split: str
@@ -55,6 +58,7 @@ class Settings:
     short_side: int
     quality: int
     shard_images: int
+    min_side: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +74,21 @@ class Written:
 def write_shards(
     source: Source, output: str | Path, settings: Settings, *, on_error: str = "stop", threads: int = 0, say: Say = lambda done, count: None
 ) -> Written:
-    """Store every image of `source` in `output`; complete shards of an earlier try are kept. The same bytes, however often it was killed.
+    """Store every image of `source` in `output`. The same bytes, however often it was killed.
+
+    Complete shards of an earlier try are kept where their images are the source's, by name, label and a look at the first of them.
 
     Raises:
-      UserError: a source without images or without a length, or a folder that holds another preparation of this split or cannot be written.
+      UserError: a source without images or without a length, or a folder that holds another preparation of this split or cannot be
+        written.
       ImageError: an image that cannot be used, where on_error is "stop".
     """
     if is_remote(output):
         raise UserError(f"{output}: prepared images are written to a local folder: choose one, and copy it afterwards")
     root = Path(output).expanduser()
     count = _count(source)
-    facts = {**dataclasses.asdict(settings), "source": source.name, "count": count, "ids": _digest(source)}
+    names = [_identity(source, number) for number in range(count)]
+    facts = {**dataclasses.asdict(settings), "source": source.name, "count": count, "ids": _digest(names), "labels": _labels(source)}
     _claim(root, settings.split, facts)
     shards: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
@@ -89,7 +97,8 @@ def write_shards(
         for number, first in enumerate(range(0, count, settings.shard_images)):
             last = min(first + settings.shard_images, count)
             shard = shard_path(root, settings.split, number)
-            if is_whole(shard):  # one that was cut, or lost its index, must not become what the new index calls right
+            # what was cut, exchanged or made of other images must not become what the new index calls right
+            if _is_kept(source, range(first, last), names[first:last], shard, settings, on_error):
                 kept += 1
             else:
                 _write_shard(source, range(first, last), shard, settings, on_error, pool, say)
@@ -204,9 +213,45 @@ def _records(source: Source, numbers: range, settings: Settings, pool: ThreadPoo
         yield from pool.map(one, range(start, min(start + _AHEAD, numbers.stop)))
 
 
+def _is_kept(source: Source, numbers: range, names: list[str], shard: Path, settings: Settings, on_error: str) -> bool:
+    """Whether a shard of an earlier try holds what would be written now, as far as names, labels and its first image tell."""
+    found = whole_index(shard)
+    if found is None:
+        return False
+    index, skipped = found
+    if skipped and on_error != "skip":  # each may have been mended
+        return False
+    stored = [(number, name) for number, name in zip(numbers, names, strict=True) if name not in skipped]
+    if [name for _, name in stored] != index["id"].tolist():
+        return False
+    if source.labels is not None and [int(source.labels[number]) for number, _ in stored] != index["label"].tolist():
+        return False
+    try:
+        for number, name in zip(numbers, names, strict=True):
+            if name in skipped and _is_usable(source, number, settings):
+                return False
+        if stored:
+            Records([shard], [index], array_records([shard]), raw=settings.format == "raw").check_shards()
+            return zlib.crc32(_encode(source, stored[0][0], settings)[0]) == int(index["crc32"][0])
+    except UserError:
+        return False
+    return True
+
+
+def _is_usable(source: Source, number: int, settings: Settings) -> bool:
+    try:
+        _encode(source, number, settings)
+    except ImageError:
+        return False
+    return True
+
+
 def _encode(source: Source, number: int, settings: Settings) -> Record:
     image = Image.fromarray(source.read(number))
     short = min(image.size)
+    where, size_in_words = source.describe(number), f"{image.width} x {image.height} pixels"
+    if short < settings.min_side:
+        raise ImageError(f"{where}: {size_in_words}, but the smaller side must have data.min_side={settings.min_side}")
     if short > settings.short_side:
         scale = settings.short_side / short
         size = tuple(max(round(side * scale), settings.short_side) for side in image.size)
@@ -214,6 +259,8 @@ def _encode(source: Source, number: int, settings: Settings) -> Record:
         image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
     if settings.format == "raw":
         return image.tobytes(), image.height, image.width
+    if max(image.size) > _JPEG_SIDE:
+        raise ImageError(f"{where}: {size_in_words}, more than a JPEG file can hold ({_JPEG_SIDE} a side): prepare with format=raw")
     if short <= settings.short_side:
         original = encoded_image(source, number)
         if original is not None and original[:3] == b"\xff\xd8\xff":
@@ -248,11 +295,16 @@ def _count(source: Source) -> int:
     return count
 
 
-def _digest(source: Source) -> str:
-    found = hashlib.sha256()
-    for number in range(len(source)):
-        found.update(_identity(source, number).encode() + b"\0")
-    return found.hexdigest()
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256(b"".join(os.fsencode(name) + b"\0" for name in names)).hexdigest()
+
+
+def _labels(source: Source) -> str:
+    """Digest of the class list and of every image's label; empty without labels."""
+    if source.labels is None:
+        return ""
+    labels = hashlib.sha256(np.ascontiguousarray(source.labels, np.int32).tobytes()).hexdigest()
+    return _digest([*(source.classes or ()), labels])
 
 
 def _left_out(shard: Path) -> dict[str, str]:
@@ -268,7 +320,8 @@ def _claim(root: Path, split: str, facts: dict[str, Any]) -> None:
         for path in (done, claim):
             if path.exists():
                 before = _facts_in(path)
-                changed = [name for name, value in facts.items() if before.get(name) != value]
+                # an earlier version did not write the last two
+                changed = [name for name, value in facts.items() if before.get(name, value if name in _LATER else None) != value]
                 if changed:
                     raise UserError(
                         f"{root} holds another preparation of split {split!r} ({', '.join(changed)} differ): use another config.output"

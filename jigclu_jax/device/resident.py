@@ -35,18 +35,26 @@ from jigclu_jax.ops.montage import from_planes, join_cells
 SHARE_OF_MEMORY = 0.8  # of the memory that JAX has on a device; parameters and activations want the rest
 
 _GIB = 2**30
+_LOOKED_AT = 64  # images that tell what all are like
 
 
 def resident_side(reader: ImageReader, configured: int, image_size: int) -> int:
-    """Side in pixels of the stored squares: `configured`, or for 0 the images' own where the first is a small square, else image_size.
+    """Side in pixels of the stored squares: `configured`, or for 0 the images' own where all are one small square, else image_size.
+
+    "All" are up to 64 images spread over the set.
 
     Raises:
-      ImageError, UserError: as the reader does, where the first image, or with on_error=skip none, can be used.
+      ImageError, UserError: as the reader does, where one of them, or with on_error=skip none, can be used.
     """
     if configured:
         return configured
-    height, width = reader(0)[0].shape[:2]
-    return height if height == width and height <= image_size else image_size
+    sizes: set[tuple[int, ...]] = set()
+    for index in np.unique(np.linspace(0, len(reader.source) - 1, _LOOKED_AT, dtype=np.int64)):
+        sizes.add(reader(int(index))[0].shape[:2])
+        height, width = next(iter(sizes))
+        if len(sizes) > 1 or height != width or height > image_size:
+            return image_size
+    return height
 
 
 def load(

@@ -96,7 +96,8 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
 
         return Supply(cells, device_feed(config.augment, plan.grid), mesh)
     side = resident.resident_side(reader, data.resident_side, data.image_size)
-    images, facts = resident.load(source, side, reader, mesh, counter(f"loading {source.name} into device memory"))
+    what = f"loading {source.name} into device memory as squares of {side}"
+    images, facts = resident.load(source, side, reader, mesh, counter(what))
     dispatch = data.dispatch_steps or (1 if jax.default_backend() == "cpu" else _DISPATCH)
     feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, side=side, seed=config.seed, mesh=mesh, dispatch=dispatch)
     labels = source.labels if labelled else None

@@ -10,7 +10,9 @@ from jigclu_jax.config_check import check_prepare
 from jigclu_jax.data.shards import Settings, verify_shards, write_shards
 from jigclu_jax.errors import UserError
 from jigclu_jax.jobs.counting import counter, stopping
+from jigclu_jax.jobs.skipping import note_skipped
 from jigclu_jax.jobs.training import open_images
+from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 
 
@@ -25,6 +27,10 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_workdir(workdir, config)
     begun = time.monotonic()
     split = config.output_split or config.data.split or "all"
+    if "/" in split or split.startswith("."):
+        raise UserError(f"split {split!r} cannot be the beginning of file names: set config.output_split")
+    if epath.Path(workdir).resolve() == epath.Path(config.output).expanduser().resolve():
+        raise UserError(f"config.output={config.output} is the workdir as well: give the shards a folder of their own")
     if config.mode == "verify":
         images, damaged = verify_shards(config.output, split, stopping(counter(f"verifying {config.output}"), "nothing was changed"))
         for line in damaged:
@@ -35,9 +41,13 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         found = {"images": images, "damaged": 0}
     else:
         source = open_images(config, "data")
-        settings = Settings(split, config.format, config.short_side, config.quality, config.shard_images)
+        least = max(config.data.min_side, 1)
+        settings = Settings(split, config.format, config.short_side, config.quality, config.shard_images, least)
         say = stopping(counter(f"preparing {source.name}"), "complete shards stay")
-        written = write_shards(source, config.output, settings, on_error=config.data.on_error, threads=config.threads, say=say)
+        try:
+            written = write_shards(source, config.output, settings, on_error=config.data.on_error, threads=config.threads, say=say)
+        except Exception as error:
+            raise disk_error(error, config.output, "complete shards stay") or error from None
         found = {
             "images": written.images,
             "images_skipped": len(written.skipped),
@@ -46,5 +56,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         }
     seconds = time.monotonic() - begun
     root = open_workdir(workdir, config)
+    if config.mode == "write":
+        note_skipped(root, written.skipped.values())
     rate = found["images"] / max(seconds, 1e-9)
     write_result(root, {"job": config.job, "seed": config.seed, "seconds": seconds, "images_per_second": rate, **found})

@@ -24,6 +24,7 @@ from jigclu_jax.device import distributed, peers
 from jigclu_jax.device.mesh import check_batch, create_mesh
 from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.jobs.feeding import Batches, Supply, open_supply
+from jigclu_jax.jobs.skipping import note_skipped, read_skipped
 from jigclu_jax.methods import Method
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.disk import disk_error
@@ -139,7 +140,7 @@ def training_result(training: Training, workdir: epath.PathLike, trained: Traine
         "seed": training.config.seed,
         "seconds": trained.seconds,
         "images_per_second": trained.images_per_second,
-        "images_skipped": len(training.skipped),
+        "images_skipped": len(read_skipped(workdir)),
     }
     before = read_result(workdir)
     if not trained.steps and before:  # the run was complete already: what trained it then stays named
@@ -262,6 +263,8 @@ def _run(
             training.skipped.update(stream.skipped)
             stream.close()
         checkpoints.close()
+        if main:
+            note_skipped(root, training.skipped.values())
 
 
 def _check_identity(old: Mapping[str, Any], new: Mapping[str, Any], root: epath.Path, identity: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _TEXTS = {os.strerror(number).lower(): number for number in _NUMBERS}
 
 
-def disk_error(error: BaseException, workdir: epath.PathLike) -> UserError | None:
+def disk_error(error: BaseException, where: epath.PathLike, kept: str = "the last complete checkpoint is kept") -> UserError | None:
     """The error as one line, where it or what it came from is a disk that takes no more; None for any other.
 
     A disk is full or read-only for every restart as well, so it counts as a mistake that a person has to mend (exit code 2).
@@ -27,8 +27,7 @@ def disk_error(error: BaseException, workdir: epath.PathLike) -> UserError | Non
         number = _number(found)
         if number is not None:
             return UserError(
-                f"{workdir} cannot be written any more: {os.strerror(number).lower()}; the last complete checkpoint is kept: "
-                "make room, then start the same command again"
+                f"{where} cannot be written any more: {os.strerror(number).lower()}; {kept}: make room, then start the same command again"
             )
         waiting += [found.__cause__, found.__context__]
         if isinstance(found, BaseExceptionGroup):
