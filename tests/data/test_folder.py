@@ -184,3 +184,19 @@ def test_a_home_folder_is_found(tmp_path: pathlib.Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path))
     tree(tmp_path, "pictures/1.png")
     assert len(FolderSource("~/pictures", "")) == 1
+
+
+def test_a_class_may_be_named_like_an_image(tmp_path: pathlib.Path) -> None:
+    tree(tmp_path, "train/cat/0.png", "train/dog.png/0.png")
+    source = FolderSource(tmp_path, "train")
+    assert source.classes == ("cat", "dog.png") and source.labels is not None and source.labels.tolist() == [0, 1]
+
+
+def test_what_is_no_regular_file_is_passed_over_and_a_link_to_nothing_is_named(tmp_path: pathlib.Path) -> None:
+    tree(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "gone.png")
+    source = FolderSource(tmp_path)
+    assert source.ids == ("a.png", "c.png")
+    with pytest.raises(ImageError, match=r"c\.png: cannot be read: No such file"):
+        source.read(1)

@@ -310,3 +310,89 @@ def test_a_tfds_set_is_prepared_with_its_classes_and_ids(tmp_path: Path, monkeyp
     assert prepared.ids == tuple(f"{name}, record {index}" for index in range(len(source)))
     for index in range(len(source)):
         np.testing.assert_array_equal(prepared.read(index), source.read(index))
+
+
+def test_other_classes_or_labels_are_another_preparation(folder: Path, tmp_path: Path) -> None:
+    write_shards(opened(folder), tmp_path / "out", settings())
+    (tmp_path / "out" / "train-00001.array_record").unlink()
+    (folder / "train" / "ant").mkdir()
+    with pytest.raises(UserError, match=r"another preparation of split 'train' \(labels differ\)"):
+        write_shards(opened(folder), tmp_path / "out", settings())
+    images = np.stack([natural(8, 8, index) for index in range(6)])
+    raw = settings(format="raw")
+    write_shards(ArraySource(images, np.zeros(6, np.int64), ["a", "b"]), tmp_path / "raw", raw)
+    with pytest.raises(UserError, match="labels differ"):
+        write_shards(ArraySource(images, np.ones(6, np.int64), ["a", "b"]), tmp_path / "raw", raw)
+
+
+@pytest.mark.parametrize("damage", ["one shard twice", "two exchanged", "another's records"])
+def test_whole_shards_under_a_wrong_name_are_written_anew(folder: Path, tmp_path: Path, damage: str) -> None:
+    source, out = opened(folder), tmp_path / "out"
+    write_shards(source, out, settings(format="raw", short_side=20))
+    before = contents(out)
+    names = ("train-00000", "train-00001")
+    held = {f"{name}{end}": (out / f"{name}{end}").read_bytes() for name in names for end in (".array_record", ".npz")}
+    assert len(held["train-00000.array_record"]) == len(held["train-00001.array_record"]), "the size tells nothing"
+    for end in (".array_record", ".npz")[: 1 if damage == "another's records" else 2]:
+        (out / f"train-00001{end}").write_bytes(held[f"train-00000{end}"])
+        if damage == "two exchanged":
+            (out / f"train-00000{end}").write_bytes(held[f"train-00001{end}"])
+    assert write_shards(source, out, settings(format="raw", short_side=20)).shards_kept == (1 if damage == "two exchanged" else 2)
+    assert contents(out) == before
+
+
+def test_other_pixels_under_the_same_names_are_noticed_by_the_first_image(tmp_path: Path) -> None:
+    images, raw = np.zeros((6, 8, 8, 3), np.uint8), settings(format="raw")
+    write_shards(ArraySource(images, None), tmp_path / "out", raw)
+    assert write_shards(ArraySource(images, None), tmp_path / "out", raw).shards_kept == 2
+    assert write_shards(ArraySource(images + 9, None), tmp_path / "out", raw).shards_kept == 0
+    assert PreparedSource(str(tmp_path / "out")).read(5).mean() == 9
+
+
+def test_an_image_that_was_left_out_and_mended_is_taken_in(folder: Path, tmp_path: Path) -> None:
+    file = folder / "train" / "dog" / "2.jpg"
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+    assert write_shards(opened(folder), tmp_path / "out", settings(), on_error="skip").skipped.keys() == {"dog/2.jpg"}
+    again = write_shards(opened(folder), tmp_path / "out", settings(), on_error="skip")
+    assert (again.shards_kept, again.images) == (3, COUNT - 1)
+    with pytest.raises(ImageError, match="empty"):
+        write_shards(opened(folder), tmp_path / "out", settings())
+    file.write_bytes(whole)
+    assert write_shards(opened(folder), tmp_path / "out", settings(), on_error="skip").images == COUNT
+    assert "dog/2.jpg" in PreparedSource(str(tmp_path / "out")).ids
+
+
+def test_too_small_and_too_long_images_are_named_and_may_be_left_out(folder: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (65_501, 2)).save(folder / "train" / "cat" / "long.png")
+    with pytest.raises(ImageError, match=r"cat/3\.jpg: 36 x 30 pixels, but the smaller side must have data\.min_side=31: mend it, or"):
+        write_shards(opened(folder), tmp_path / "small", settings(min_side=31))
+    with pytest.raises(ImageError, match=r"cat/long\.png: 65501 x 2 pixels, more than a JPEG file can hold"):
+        write_shards(opened(folder), tmp_path / "long", settings())
+    skipped = write_shards(opened(folder), tmp_path / "out", settings(min_side=31), on_error="skip").skipped
+    assert set(skipped) == {"cat/3.jpg", "cat/long.png"}
+
+
+def test_other_json_files_are_no_splits(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_shards(opened(folder), out, settings())
+    (out / "result.json").write_text('{"job": "prepare", "images": 11}')
+    assert len(PreparedSource(str(out))) == COUNT
+    with pytest.raises(UserError, match="no split 'result' here: choose train"):
+        PreparedSource(str(out), "result")
+
+
+def test_a_name_that_is_no_text_is_prepared(tmp_path: Path) -> None:
+    """As an archive of long ago leaves it."""
+    (tmp_path / "images").mkdir()
+    name = b"caf\xe9.png"
+    Image.fromarray(natural(20, 20, 0)).save(tmp_path / "plain.png")
+    try:
+        shutil.copy(tmp_path / "plain.png", bytes(tmp_path / "images") + b"/" + name)
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    source = FolderSource(tmp_path / "images")
+    assert write_shards(source, tmp_path / "out", settings()).images == 1
+    prepared = PreparedSource(str(tmp_path / "out"))
+    assert prepared.ids == source.ids and prepared.read(0).shape == (20, 20, 3)
+    assert write_shards(source, tmp_path / "out", settings()).shards_kept == 1

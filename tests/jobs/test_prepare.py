@@ -1,5 +1,6 @@
 """The prepare job from the command line: written, killed, gone on with, verified, trained from."""
 
+import errno
 import json
 import os
 import signal
@@ -58,6 +59,7 @@ def test_prepare_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture
         ({"quality": 0}, "config.quality=0 must be from 1 to 100"),
         ({"mode": "check"}, "config.mode='check' is unknown"),
         ({"data.path": "/nowhere"}, "/nowhere: no such folder"),
+        ({"output_split": "a/b"}, "split 'a/b' cannot be the beginning of file names: set config.output_split"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -110,3 +112,33 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> No
     assert json.loads((tmp_path / "killed" / "result.json").read_text())["shards_kept"] >= 3
     both = [{p.name: p.read_bytes() for p in sorted((tmp_path / name).iterdir())} for name in ("shards", "straight_shards")]
     assert both[0] == both[1]
+
+
+def test_the_workdir_holds_no_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images(tmp_path / "images", 2)
+    assert main(arguments(tmp_path, "shards")) == 2
+    assert "is the workdir as well: give the shards a folder of their own" in capsys.readouterr().err
+    assert not (tmp_path / "shards").exists()
+
+
+def test_what_was_left_out_is_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images(tmp_path / "images", 6)
+    for name in ("000.jpg", "002.jpg"):
+        (tmp_path / "images" / "train" / "a" / name).write_bytes(b"")
+    assert main(arguments(tmp_path, "write", **{"data.on_error": "skip"})) == 0
+    listed = tmp_path / "write" / "images_skipped.txt"
+    assert capsys.readouterr().err.splitlines()[-1] == f"2 images left out (on_error=skip): {listed} names them"
+    assert [line.partition(": ")[0] for line in listed.read_text().splitlines()] == [
+        f"{tmp_path}/images/train/a/{name}" for name in ("000.jpg", "002.jpg")
+    ]
+
+
+def test_a_full_disk_is_the_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    images(tmp_path / "images", 2)
+    monkeypatch.setattr("jigclu_jax.data.shards._write_shard", full)
+    assert main(arguments(tmp_path, "write")) == 2
+    expected = f"error: {tmp_path}/shards cannot be written any more: no space left on device; complete shards stay: make room"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(expected)
