@@ -10,6 +10,7 @@ from jigclu_jax.data.decode import gray_to_rgb
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.errors import UserError
 
+_CLASSES = 100_000  # labels up to there need no reason
 _KEYS = "an array file holds image (uint8[n, h, w, 3]) and, optionally, label (int[n]) and classes (strings)"
 
 
@@ -114,8 +115,11 @@ def _checked_images(images: np.ndarray, where: str) -> np.ndarray:
 def _checked_labels(labels: np.ndarray, count: int, where: str) -> Int32[np.ndarray, " n"]:
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise UserError(f"{where}: labels must be integers [{count}], one for each image, they are {labels.dtype.name}{list(labels.shape)}")
-    if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
-        raise UserError(f"{where}: labels must count from 0, they run from {labels.min()} to {labels.max()}")
+    # names of classes, matrices of them: a number that is no class, an id, say, must not fill the memory
+    if labels.min() < 0 or labels.max() >= max(_CLASSES, 10 * count):
+        raise UserError(
+            f"{where}: labels must number the classes from 0, but those of {count} images run from {labels.min()} to {labels.max()}"
+        )
     return labels.astype(np.int32)
 
 

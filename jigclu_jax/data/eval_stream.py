@@ -24,16 +24,19 @@ class EvalStream(Iterator[dict[str, np.ndarray]]):
     """One pass in order over a source: short side to eval_config.resize, centre crop of eval_config.crop (torchvision's transforms).
 
     Yields image uint8[b, crop, crop, 3], label int32[b] (-1: none), mask bool[b] (False: padding of the last batch, and images left
-    out by on_error=skip), the same number of batches on every host, b = batch_size / hosts. Raises UserError and ImageError.
+    out by on_error=skip), the same number of batches on every host, b = batch_size / hosts. Raises UserError and ImageError, which
+    names the fields of the config's `group`.
     """
 
-    def __init__(self, source: Source, eval_config: ConfigDict, *, batch_size: int, host: int = 0, hosts: int = 1) -> None:
+    def __init__(
+        self, source: Source, eval_config: ConfigDict, *, batch_size: int, host: int = 0, hosts: int = 1, group: str = "eval_data"
+    ) -> None:
         check_hosts(batch_size, host, hosts)
         for name in ("resize", "crop"):
             if eval_config[name] < 1:
                 raise UserError(f"eval_data.{name}={eval_config[name]} is not a size in pixels: set it to 1 or more")
         self._source, self._resize, self._crop = source, eval_config.resize, eval_config.crop
-        self._reader = ImageReader(source, max(eval_config.min_side, 1), eval_config.on_error, "eval_data")
+        self._reader = ImageReader(source, max(eval_config.min_side, 1), eval_config.on_error, group)
         self._labels = source.labels
         batches, share = -(-len(source) // batch_size), batch_size // hosts
         self._positions = iter(np.arange(batches * batch_size).reshape(batches, hosts, share)[:, host].tolist())

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 import numpy as np
 from ml_collections import ConfigDict
 
+from jigclu_jax.data.reader import ImageReader
 from jigclu_jax.data.sources import Source
 
 _SAMPLE = 32  # images whose pixels are read
 
 
-def fingerprint(source: Source, config: ConfigDict) -> str:
+def fingerprint(source: Source, config: ConfigDict, group: str = "data") -> str:
     """SHA-256 over number, names, labels and classes of a source's images, the sizes and times of local files, and some pixels.
 
-    config: the fields that the source was opened with. Files that are changed are noticed by size or time; records of remote or
-    packed data by their names, and by the pixels of 32 images spread over the set.
+    config: the fields that the source was opened with, `group` their name in an error. Files that are changed are noticed by size
+    or time; records of remote or packed data by their names, and by the pixels of 32 images spread over the set.
 
     Raises:
       ImageError: one of those images cannot be used.
@@ -31,12 +32,13 @@ def fingerprint(source: Source, config: ConfigDict) -> str:
         total.update(np.ascontiguousarray(source.labels).tobytes())
     for index in range(len(source)):
         name = source.describe(index)
-        total.update(f"{name} {_stamp(name) if config.source == 'folder' else ''}\n".encode())
+        total.update(os.fsencode(f"{name} {_stamp(name) if config.source == 'folder' else ''}\n"))
     for name in _files(config.path):
-        total.update(f"{name} {_stamp(name)}\n".encode())
+        total.update(os.fsencode(f"{name} {_stamp(name)}\n"))
     if config.on_error == "stop":  # else one of them may be damaged
+        reader = ImageReader(source, 1, config.on_error, group)
         for index in np.unique(np.linspace(0, len(source) - 1, _SAMPLE, dtype=np.int64)):
-            total.update(np.ascontiguousarray(source.read(int(index))).tobytes())
+            total.update(np.ascontiguousarray(reader(int(index))[0]).tobytes())
     return total.hexdigest()
 
 

@@ -16,13 +16,14 @@ def fit_ridge(
     The bias is free. One eigendecomposition of the features' covariance, in float64, serves all penalties.
     """
     mean = x.mean(0, dtype=np.float64)
-    target = np.eye(classes)[y]
-    rate = target.mean(0)
+    rate = np.bincount(y, minlength=classes) / len(y)
     covariance, cross = np.zeros((x.shape[1],) * 2), np.zeros((x.shape[1], classes))
-    for begin in range(0, len(x), 16_384):  # in parts: a float64 copy of all features would double the memory
+    for begin in range(0, len(x), 16_384):  # in parts: float64 features or targets of all would double the memory, or more
         part = x[begin : begin + 16_384] - mean
+        target = np.zeros((len(part), classes))
+        target[np.arange(len(part)), y[begin : begin + 16_384]] = 1
         covariance += part.T @ part
-        cross += part.T @ (target[begin : begin + 16_384] - rate)
+        cross += part.T @ (target - rate)
     values, vectors = np.linalg.eigh(covariance / len(x))
     turned = vectors.T @ (cross / len(x))
     found = []

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config_check import check_ablation, check_fields
+from jigclu_jax.data.reason import one_line
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.evals.seeds import summarise, verdict
 from jigclu_jax.jobs import find_job
@@ -236,4 +237,9 @@ def _folder(root: epath.Path, row: Row, seed: int) -> epath.Path:
 
 def _read(folder: epath.Path) -> Cell | None:
     path = folder / "cell.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({one_line(error)}): delete it, and start the same command again: that cell runs anew") from None

@@ -90,7 +90,7 @@ class Features:
           UserError, ImageError: an image cannot be used.
         """
         config, sizes = self._config, self._sizes(group)
-        images = fingerprint(source, config[group])
+        images = fingerprint(source, config[group], group)
         size = {name: sizes[name] for name in ("resize", "crop", "min_side", "on_error")}
         seed = subset_seed(config[group], config.seed) if config[group].limit else 0
         key = bank_key(weights=trunk.digest, model=trunk.model, images=images, seed=seed, **size)
@@ -98,7 +98,7 @@ class Features:
         if _all_have(bank):
             assert bank is not None
             return bank
-        bank = self._compute(trunk, source, sizes)
+        bank = self._compute(trunk, source, sizes, group)
         if self._folder and distributed.is_main():
             write_bank(self._folder, key, bank, {"trunk": trunk.origin, "images": source.name, "model": trunk.model, **size})
         return bank
@@ -115,8 +115,9 @@ class Features:
             raise RuntimeError("the frozen trunk has changed: its features are void; this is a fault of the program")
         return bank
 
-    def _compute(self, trunk: Trunk, source: Source, sizes: ConfigDict) -> FeatureBank:
-        batches = EvalStream(source, sizes, batch_size=self._config.eval_batch_size, host=jax.process_index(), hosts=jax.process_count())
+    def _compute(self, trunk: Trunk, source: Source, sizes: ConfigDict, group: str) -> FeatureBank:
+        share = {"batch_size": self._config.eval_batch_size, "host": jax.process_index(), "hosts": jax.process_count()}
+        batches = EvalStream(source, sizes, group=group, **share)
         say = counter(f"features of {source.name}, {trunk.origin}")
         if jax.process_count() == 1:  # several would have to stop at the same batch
             say = stopping(say, FEATURES_STAY)

@@ -36,6 +36,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Evaluate the trunk of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     begun = time.monotonic()
     trunk, sets = open_evaluation(config, workdir, check_probe, check_knn, check_reading)
+    if len(sets.test) < 2:
+        raise UserError("config.eval_data holds one image: how features are spread needs two or more")
     features = Features(config, workdir)
     banks = features.of_sets(trunk, sets)
     fields = common_fields(config, trunk, banks, sets)

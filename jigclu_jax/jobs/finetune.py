@@ -212,7 +212,8 @@ def _trial_config(config: ConfigDict, rate: float, decay: float) -> ConfigDict:
     changed = _chosen(config, rate, decay, epochs)
     changed.held_out = config.search.held_out
     share = epochs / config.epochs
-    changed.optimizer.milestones = tuple(round(milestone * share) for milestone in config.optimizer.milestones)
+    # not rounded: a drop at epoch 0 would rank pairs at a rate that is not theirs
+    changed.optimizer.milestones = tuple(round(milestone * share, 6) for milestone in config.optimizer.milestones)
     changed.optimizer.warmup_epochs = config.optimizer.warmup_epochs * share
     return changed
 

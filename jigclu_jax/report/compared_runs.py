@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.seeds import Summary, summarise, verdict
 from jigclu_jax.report.workdir_files import Run, read_run
@@ -36,7 +38,13 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
     """The runs that can be read, and one line on each of the others."""
     runs, broken = [], []
     short = _short_names(names)
+    first: dict[str, str] = {}
+    repeats: dict[tuple[str, str], int] = {}
     for name in names:
+        twice = first.setdefault(name if is_remote(name) else os.path.realpath(name), name)
+        if twice != name:
+            broken.append(f"{name} is the same workdir as {twice}")
+            continue
         if not (epath.Path(name) / "config.json").exists():
             broken.append(f"{name} does not exist, or is no workdir of a run: there is no config.json in it")
             continue
@@ -58,7 +66,10 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
         if not run.result and not run.rows:
             broken.append(f"{name}: has neither a result nor a logged step yet")
             continue
-        runs.append(Compared(short[name], run, flatten(config), _fingerprint(config)))
+        # of one trunk, two checkpoints; and a run that was made twice with the same seeds is no second seed
+        group = f"{_fingerprint(config)} {run.result.get('checkpoint_step')}"
+        repeat = repeats[group, _seeds(config)] = repeats.get((group, _seeds(config)), 0) + 1
+        runs.append(Compared(short[name], run, flatten(config), f"{group} {repeat}"))
     return runs, broken
 
 
@@ -128,6 +139,17 @@ def _fingerprint(config: Mapping[str, Any], depth: int = 3) -> str:
         with contextlib.suppress(UserError, OSError):
             flat["checkpoint"] = _fingerprint(config_as_dict(read_config(trunk)), depth - 1)
     return json.dumps(flat, sort_keys=True)
+
+
+def _seeds(config: Mapping[str, Any], depth: int = 3) -> str:
+    """The seeds that `_fingerprint` leaves out."""
+    flat = flatten(config)
+    own = {name: value for name, value in flat.items() if name == "seed" or name.endswith(".seed")}
+    trunk = flat.get("checkpoint")
+    if isinstance(trunk, str) and trunk and depth:
+        with contextlib.suppress(UserError, OSError):
+            own["checkpoint"] = _seeds(config_as_dict(read_config(trunk)), depth - 1)
+    return json.dumps(own, sort_keys=True)
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:

@@ -171,6 +171,34 @@ def test_several_devices_hold_shares_and_make_the_same_batches() -> None:
     assert all(" s32[8,2,2]" in entry for entry in found["collectives"] if entry not in sent), "and the numbers of the cells"
 
 
+@pytest.mark.parametrize(
+    ("shapes", "side"),
+    [
+        ([(24, 24)] * 3, 24),
+        ([(24, 24), (40, 30), (40, 30)], 32),  # one small image says nothing of the others
+        ([(24, 24), (24, 24), (20, 20)], 32),
+        ([(40, 40)] * 3, 32),
+        ([(24, 20)] * 3, 32),
+    ],
+)
+def test_the_stored_side_is_the_images_own_where_all_are_one_small_square(shapes: list[tuple[int, int]], side: int) -> None:
+    class Shapes:
+        name, classes, labels = "shapes", None, None
+
+        def describe(self, index: int) -> str:
+            return str(index)
+
+        def __len__(self) -> int:
+            return len(shapes)
+
+        def read(self, index: int) -> np.ndarray:
+            return np.zeros((*shapes[index], 3), np.uint8)
+
+    reader = ImageReader(Shapes(), 1, "stop", "data")
+    assert resident.resident_side(reader, 0, 32) == side
+    assert resident.resident_side(reader, 48, 32) == 48
+
+
 def test_images_that_do_not_fit_are_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "_host_memory", lambda: 20_000)
     mesh = create_mesh(jax.devices()[:1])

@@ -125,6 +125,18 @@ def test_cells_are_judged_with_their_seed_and_the_table_says_what_is_resolved(tm
     assert len(calls) == 6 and all("seed2" in where for _, where, _ in calls)
 
 
+def test_a_damaged_cell_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablation, "find_job", stand_in([]))
+    config = config_of("montage", (0,), epochs=10)
+    ablation.run(config, tmp_path / "run")
+    cell = tmp_path / "run" / "cells" / "montage" / "seed0" / "cell.json"
+    cell.write_text(cell.read_text()[:20])
+    with pytest.raises(UserError, match=r"montage/seed0/cell\.json: damaged \(.*\): delete it, and start the same command again"):
+        ablation.run(config, tmp_path / "run")
+    cell.unlink()
+    ablation.run(config, tmp_path / "run")
+
+
 def test_equal_time_takes_its_epochs_from_the_measured_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(ablation, "find_job", stand_in(calls))

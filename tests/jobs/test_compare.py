@@ -72,6 +72,19 @@ def test_probes_of_different_pretrainings_do_not_stand_together(tmp_path: Path) 
     assert [group["runs"] for group in result["groups"]] == [["probe0", "probe1"], ["probe2"]]
 
 
+def test_only_other_seeds_are_seeds(tmp_path: Path) -> None:
+    """Two checkpoints of one run, a run made twice, and one workdir under two names."""
+    trunks = [make(tmp_path / f"trunk{seed}", seed) for seed in (0, 1)]
+    for name, trunk, step in (("a", 0, 5), ("b", 0, 10), ("c", 0, 10), ("d", 1, 10)):
+        probe = make(tmp_path / name, 0, job="probe", checkpoint=str(trunks[trunk]), top1=0.4 + trunk / 10)
+        result = json.loads((probe / "result.json").read_text())
+        (probe / "result.json").write_text(json.dumps(result | {"checkpoint_step": step}))
+    result = run(f"{tmp_path}/a,{tmp_path}/b,{tmp_path}/c,{tmp_path}/d,{tmp_path}/trunk0/../b", tmp_path / "out")
+    assert [group["runs"] for group in result["groups"]] == [["a"], ["b", "d"], ["c"]]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "is the same workdir as" in page
+
+
 def test_what_cannot_be_read_is_named_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path / "good", 0)
     (make(tmp_path / "torn", 0) / "result.json").write_text('{"job": ')

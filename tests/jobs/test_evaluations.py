@@ -157,6 +157,24 @@ def test_labels_that_cannot_work(pretrained: Path, tmp_path: Path, job: str, tra
     assert not (tmp_path / "out").exists() and not (tmp_path / "features").exists()
 
 
+def test_a_damaged_training_image_is_told_with_the_field_that_leaves_it_out(pretrained: Path, tmp_path: Path) -> None:
+    images, labels, _ = load_embedded("train")
+    for index in range(12):
+        path = tmp_path / "images" / ("val" if index < 4 else "train") / str(labels[index] % 2) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[index]).save(path)
+    damaged = next((tmp_path / "images" / "train").glob("*/*.png"))
+    damaged.write_bytes(b"junk")
+    settings = config("knn", pretrained)
+    settings.knn.neighbours = (2,)
+    settings.data.update({"source": "folder", "path": str(tmp_path / "images"), "split": "train", "limit": 0})
+    settings.eval_data.update({"split": "val", "limit": 0, "on_error": "skip"})
+    with pytest.raises(UserError, match=rf"{damaged.name}: .* or set data\.on_error=skip to leave such images out"):
+        knn.run(settings, tmp_path / "out")
+    settings.data.on_error = "skip"
+    knn.run(settings, tmp_path / "out")
+
+
 def test_labels_with_gaps_and_a_class_that_training_lacks(pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Labels 0, 2 and 5 of six classes in training, 1 and 5 asked for: told, and what cannot be known counts as wrong."""
     classes = ("a", "b", "c", "d", "e", "f")
@@ -184,6 +202,7 @@ def test_labels_with_gaps_and_a_class_that_training_lacks(pretrained: Path, tmp_
         ("knn", {"knn.neighbours": (20, 200)}, r"^config\.knn\.neighbours: 200 of .* which has 96 images"),
         ("knn", {"knn.temperature": 0.0}, r"^config\.knn\.temperature=0\.0 must be greater than 0"),
         ("knn", {"eval_data.split": "nowhere"}, r"^config\.eval_data: "),
+        ("evaluate", {"eval_data.limit": 1}, r"^config\.eval_data holds one image: how features are spread needs two or more"),
         ("evaluate", {"reading.queries": 0}, r"^config\.reading\.queries=0 must be at least 1"),
         ("evaluate", {"eval_batch_size": 0}, r"^config\.eval_batch_size=0 must be at least 1"),
     ],

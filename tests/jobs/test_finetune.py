@@ -275,3 +275,13 @@ def test_a_trial_that_diverges_loses(pretrained: Path, tmp_path: Path, monkeypat
     assert [trial["top1"] is None for trial in result["search"]] == [True, False]
     assert result["chosen"]["learning_rate"] == 0.05
     assert "diverged" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_short_trial_drops_its_rate_where_the_whole_run_does() -> None:
+    config = load_config(tiny.CONFIGS / "finetune.py", "preset=imagenet_10pct")
+    config.search.epochs = 1
+    trial = finetune._trial_config(config, 0.01, 0.0)
+    schedule = create_schedule(trial.optimizer, 4, 1)
+    assert [float(schedule(jnp.int32(step))) for step in range(4)] == pytest.approx([0.01] * 4), "as its name says"
+    config.search.epochs = 10
+    assert finetune._trial_config(config, 0.01, 0.0).optimizer.milestones == (3, 6, 9)

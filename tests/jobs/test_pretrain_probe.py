@@ -280,3 +280,20 @@ def test_padding_of_an_incomplete_batch_never_reaches_batch_norms_statistics(tmp
     config.method, config.checkpoint.best_metric, config.data.limit = "supervised", "", 15
     with pytest.raises(UserError, match=r"15 images, fewer than one batch of config\.batch_size=16"):
         pretrain.run(config, tmp_path / "few")
+
+
+@pytest.mark.parametrize("augment", ["device", "resident"])
+def test_images_that_were_left_out_are_named_in_the_workdir(tmp_path: Path, capsys: pytest.CaptureFixture[str], augment: str) -> None:
+    for index in range(20):
+        path = tmp_path / "images" / "train" / "ab"[index % 2] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    (tmp_path / "images" / "train" / "a" / "04.png").write_bytes(b"")
+    config = tiny.pretrain_config(epochs=1)
+    config.data.update({"source": "folder", "path": str(tmp_path / "images"), "limit": 0, "on_error": "skip", "augment": augment})
+    config.batch_size = 20  # all of them
+    pretrain.run(config, tmp_path / "run")
+    listed = (tmp_path / "run" / "images_skipped.txt").read_text().splitlines()
+    assert len(listed) == 1 and "a/04.png" in listed[0]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["images_skipped"] == 1
+    assert f"1 images left out (on_error=skip): {tmp_path}/run/images_skipped.txt names them" in capsys.readouterr().err
