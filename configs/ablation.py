@@ -16,7 +16,7 @@ scaled to patches of 16 pixels, sigma up to 0.29. Judge: the fast probe on the s
 Every cell sees the same images, whatever its seed and row.
 
 Hardware: 2 CPU cores. Cost: rows x seeds cells, each a pretraining and its judge: 15 for montage, 18 for augmentation and overlap,
-9 for grid and branches, 21 for weights. Expected: time and figures of each table in docs/ablations.md.
+9 for grid and branches, 21 for weights. Expected: the time of each table in docs/ablations.md, figures in docs/results.md.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,7 @@
 """Shuffling the patches of a group of images and pasting them into as many montages, with the labels of every cell."""
 
-import math
-
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
 from jigclu_jax.data.order import generator
@@ -50,16 +48,8 @@ def group_layout(
     return (order, *label_grids(order, grid, group * size))
 
 
-def assemble(patches: UInt8[np.ndarray, "g k p p 3"], order: Int32[np.ndarray, " g*k"]) -> UInt8[np.ndarray, "g S S 3"]:
-    """Paste the patches of a group into its montages: the numpy form."""
-    g, k, p = patches.shape[:3]
-    m = math.isqrt(k)
-    cells = patches.reshape(g * k, p, p, 3)[order].reshape(g, m, m, p, p, 3)
-    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(g, m * p, m * p, 3)
-
-
 def assemble_tf(patches: Tensor, order: Tensor, grid: int) -> Tensor:
-    """The same in TensorFlow: uint8 [g * k, p, p, 3] and int32 [g * k] -> uint8 [g, S, S, 3]."""
+    """Paste the patches of a group into its montages, in TensorFlow: uint8 [g * k, p, p, 3] and int32 [g * k] -> uint8 [g, S, S, 3]."""
     tf = tensorflow()
     p = patches.shape[1]
     # numbers of the patches' rows of pixels in the order of the montages': one copy, where gathering patches and moving axes makes two

@@ -34,7 +34,7 @@ class Plan:
 def plan_for(
     source: Source, data: ConfigDict, augment: ConfigDict, view: str, batch_size: int, steps_per_epoch: int, host: int, hosts: int
 ) -> Plan:
-    """The plan of a run; UserError for a configuration that cannot work."""
+    """The plan of a run; UserError for a configuration that cannot work, ValueError for a view that no method has."""
     check_hosts(batch_size, host, hosts)
     check_augment(augment)
     if data.threads < 0:

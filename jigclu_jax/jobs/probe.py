@@ -26,7 +26,11 @@ from jigclu_jax.train.workdir import check_workdir, write_result
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
-    """Probe the checkpoint in `config.checkpoint`; leaves the files of a training job and the accuracies in result.json."""
+    """Probe the checkpoint in `config.checkpoint`; leaves the files of a training job and the accuracies in result.json.
+
+    Raises:
+      UserError: no checkpoint, no labels, or anything else of the config or the images that cannot work.
+    """
     distributed.start()
     start_cache()
     if not config.checkpoint:

@@ -207,11 +207,6 @@ def sheet(
     return whole
 
 
-def as_array(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture as a metric writer takes it."""
-    return np.asarray(picture.convert("RGB"))
-
-
 def as_png(picture: Image.Image) -> bytes:
     """The picture as the content of a PNG file."""
     buffer = io.BytesIO()
@@ -272,7 +267,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 __all__ = [
-    "as_array",
     "as_png",
     "cluster_colours",
     "draw_montage",

@@ -13,7 +13,7 @@ def test_every_patch_is_found_where_the_label_grids_say(grid: int, first: int) -
     images, side, k = 6, 5, grid * grid
     patches = np.random.default_rng(0).integers(0, 256, (images, k, side, side, 3), dtype=np.uint8)
     order = montage.permutation(1, 2, 3, images * k)
-    pasted = montage.assemble(patches, order)
+    pasted = np.asarray(montage.assemble_tf(patches.reshape(images * k, side, side, 3), order, grid))
     cluster, location = montage.label_grids(order, grid, first)
     assert pasted.shape == (images, grid * side, grid * side, 3) and cluster.dtype == location.dtype == np.int32
     seen = set()
@@ -25,14 +25,12 @@ def test_every_patch_is_found_where_the_label_grids_say(grid: int, first: int) -
                 np.testing.assert_array_equal(cell, patches[image, place])
                 seen.add((int(image), int(place)))
     assert len(seen) == images * k
-    in_tensorflow = np.asarray(montage.assemble_tf(patches.reshape(images * k, side, side, 3), order, grid))
-    np.testing.assert_array_equal(in_tensorflow, pasted)
 
 
 def test_montage_takes_the_permuted_patches_in_row_major_cells() -> None:
-    patches = np.arange(8, dtype=np.uint8)[:, None].repeat(3, 1).reshape(2, 4, 1, 1, 3)
+    patches = np.arange(8, dtype=np.uint8)[:, None].repeat(3, 1).reshape(8, 1, 1, 3)
     order = np.array([7, 0, 3, 4, 1, 2, 5, 6], np.int32)
-    assert montage.assemble(patches, order)[..., 0].tolist() == [[[7, 0], [3, 4]], [[1, 2], [5, 6]]]
+    assert np.asarray(montage.assemble_tf(patches, order, 2))[..., 0].tolist() == [[[7, 0], [3, 4]], [[1, 2], [5, 6]]]
     cluster, location = montage.label_grids(order, 2, 0)
     assert cluster.tolist() == [[[1, 0], [0, 1]], [[0, 0], [1, 1]]] and location.tolist() == [[[3, 0], [3, 0]], [[1, 2], [1, 2]]]
 
