@@ -1,4 +1,4 @@
-"""Writing prepared images (`data/prepared.py`) from any source, so that a kill loses at most one shard, and verifying them."""
+"""Writing prepared images (`data/prepared.py`) from any source, so that a kill loses at most one shard."""
 
 import dataclasses
 import hashlib
@@ -24,8 +24,6 @@ from jigclu_jax.data.prepared import (
     array_records,
     open_index,
     read_index,
-    read_summary,
-    reader_class,
     shard_path,
     whole_index,
 )
@@ -114,48 +112,6 @@ def write_shards(
     _replace(root / f"{settings.split}.json", (json.dumps(summary, indent=2) + "\n").encode())
     (root / f".{settings.split}.preparing").unlink(missing_ok=True)
     return Written(sum(shard["images"] for shard in shards), skipped, sum(shard["bytes"] for shard in shards), kept)
-
-
-def verify_shards(output: str | Path, split: str, say: Say = lambda done, count: None) -> tuple[int, list[str]]:
-    """(images read, a line for each record or shard that is damaged); raises UserError where there is nothing to verify."""
-    reader_class()  # not installed is no damage
-    root, summary = read_summary(output, split)
-    damaged, read, count = [], 0, sum(shard["images"] for shard in summary["shards"])
-    for facts in summary["shards"]:
-        shard = root / facts["file"]
-        try:
-            damaged += _verify_shard(shard, facts, summary)
-        except UserError as error:
-            damaged.append(str(error))
-        read += facts["images"]
-        say(read, count)
-    return read, damaged
-
-
-def _verify_shard(shard: Path, facts: dict[str, Any], summary: dict[str, Any]) -> list[str]:
-    """What is wrong with a shard of which SPLIT.json tells `facts`; UserError where its index cannot be read or the shard is missing."""
-    index = read_index(shard)
-    if not shard.exists():
-        raise UserError(f"{shard}: this shard is missing")
-    problems, size = [], shard.stat().st_size
-    if size != facts["bytes"]:
-        problems.append(f"{shard}: {size} bytes, the index says {facts['bytes']}")
-    if len(index["id"]) != facts["images"]:
-        problems.append(f"{shard}: {len(index['id'])} records in its index, {summary['split']}.json says {facts['images']}")
-    try:
-        records = array_records([shard])
-        found = len(records)
-    except UserError as error:
-        return [*problems, str(error)]
-    if found != len(index["id"]):
-        return [*problems, f"{shard}: {found} records, the index says {len(index['id'])}"]
-    images = Records([shard], [index], records, raw=summary["format"] == "raw")
-    for number in range(found):
-        try:
-            images.check(number)
-        except ImageError as error:
-            problems.append(str(error))
-    return problems
 
 
 def _write_shard(

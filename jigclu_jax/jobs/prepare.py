@@ -7,7 +7,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config_check import check_prepare
-from jigclu_jax.data.shards import Settings, verify_shards, write_shards
+from jigclu_jax.data.shards import Settings, write_shards
+from jigclu_jax.data.verify import verify_shards
 from jigclu_jax.errors import UserError
 from jigclu_jax.jobs.counting import counter, stopping
 from jigclu_jax.jobs.skipping import note_skipped

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +40,7 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
     first: dict[str, str] = {}
     repeats: dict[tuple[str, str], int] = {}
     for name in names:
-        twice = first.setdefault(name if is_remote(name) else os.path.realpath(name), name)
+        twice = first.setdefault(name if is_remote(name) else str(epath.Path(name).resolve()), name)
         if twice != name:
             broken.append(f"{name} is the same workdir as {twice}")
             continue

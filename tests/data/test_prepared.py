@@ -16,9 +16,10 @@ from jigclu_jax.data.arrays import ArraySource
 from jigclu_jax.data.folder import FolderSource
 from jigclu_jax.data.prepared import PreparedSource
 from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.shards import Settings, verify_shards, write_shards
+from jigclu_jax.data.shards import Settings, write_shards
 from jigclu_jax.data.sources import Source, Subset, open_source
 from jigclu_jax.data.tfds_source import open_tfds
+from jigclu_jax.data.verify import verify_shards
 from jigclu_jax.errors import ImageError, UserError
 
 COUNT = 11
