@@ -12,7 +12,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jigclu_jax.data.decode import decode_rgb
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.errors import ImageError, RecordError, UserError
 
+Say = Callable[[int, int], None]  # images done, images in all
 FORMAT_VERSION = 1
 INSTALL = "pip install array-record"
 COLUMNS = ("id", "label", "height", "width", "crc32")  # of an index: str, int32 (-1: none), int32, int32, uint32

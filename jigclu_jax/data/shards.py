@@ -7,7 +7,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from jigclu_jax.data.prepared import (
     FORMAT_VERSION,
     INSTALL,
     Records,
+    Say,
     array_records,
     open_index,
     read_index,
@@ -32,7 +33,6 @@ from jigclu_jax.data.sources import Source, encoded_image
 from jigclu_jax.errors import ImageError, UserError
 
 Record = tuple[bytes, int, int]  # contents, height, width
-Say = Callable[[int, int], None]  # images done, images in all
 _JPEG_SIDE = 65_500  # of libjpeg
 _LATER = ("min_side", "labels")
 _AHEAD = 64  # images a thread pool may have finished before they are written: bounds the memory
@@ -99,7 +99,7 @@ def write_shards(
             if _is_kept(source, range(first, last), names[first:last], shard, settings, on_error):
                 kept += 1
             else:
-                _write_shard(source, range(first, last), shard, settings, on_error, pool, say)
+                _write_shard(source, range(first, last), names[first:last], shard, settings, on_error, pool, say)
             index = read_index(shard)
             skipped |= _left_out(shard)
             if len(index["id"]):  # not where every image of it was left out
@@ -115,7 +115,7 @@ def write_shards(
 
 
 def _write_shard(
-    source: Source, numbers: range, shard: Path, settings: Settings, on_error: str, pool: ThreadPoolExecutor, say: Say
+    source: Source, numbers: range, names: list[str], shard: Path, settings: Settings, on_error: str, pool: ThreadPoolExecutor, say: Say
 ) -> None:
     """Records under another name, then the index, then the name that makes them count."""
     try:
@@ -130,8 +130,7 @@ def _write_shard(
         # one record a group: any of them is read alone; JPEG does not compress further
         writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
         try:
-            for number, record in zip(numbers, _records(source, numbers, settings, pool), strict=True):
-                name = _identity(source, number)
+            for number, name, record in zip(numbers, names, _records(source, numbers, settings, pool), strict=True):
                 if isinstance(record, ImageError):
                     if on_error != "skip":
                         raise ImageError(f"{record}: mend it, or set data.on_error=skip to leave such images out") from record

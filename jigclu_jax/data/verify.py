@@ -1,13 +1,10 @@
 """Reading every record of prepared images (`data/prepared.py`), to name each that is damaged."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jigclu_jax.data.prepared import Records, array_records, read_index, read_summary, reader_class
+from jigclu_jax.data.prepared import Records, Say, array_records, read_index, read_summary, reader_class
 from jigclu_jax.errors import ImageError, UserError
-
-Say = Callable[[int, int], None]  # images done, images in all
 
 
 def verify_shards(output: str | Path, split: str, say: Say = lambda done, count: None) -> tuple[int, list[str]]:

@@ -48,13 +48,13 @@ def resident_side(reader: ImageReader, configured: int, image_size: int) -> int:
     """
     if configured:
         return configured
-    sizes: set[tuple[int, ...]] = set()
+    side = 0
     for index in np.unique(np.linspace(0, len(reader.source) - 1, _LOOKED_AT, dtype=np.int64)):
-        sizes.add(reader(int(index))[0].shape[:2])
-        height, width = next(iter(sizes))
-        if len(sizes) > 1 or height != width or height > image_size:
+        height, width = reader(int(index))[0].shape[:2]
+        if height != width or height > image_size or side not in (0, height):
             return image_size
-    return height
+        side = height
+    return side
 
 
 def load(

@@ -48,7 +48,10 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         try:
             written = write_shards(source, config.output, settings, on_error=config.data.on_error, threads=config.threads, say=say)
         except Exception as error:
-            raise disk_error(error, config.output, "complete shards stay") or error from None
+            told = disk_error(error, config.output, "complete shards stay")
+            if told is None:
+                raise
+            raise told from error
         found = {
             "images": written.images,
             "images_skipped": len(written.skipped),

@@ -66,8 +66,9 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
             broken.append(f"{name}: has neither a result nor a logged step yet")
             continue
         # of one trunk, two checkpoints; and a run that was made twice with the same seeds is no second seed
-        group = f"{_fingerprint(config)} {run.result.get('checkpoint_step')}"
-        repeat = repeats[group, _seeds(config)] = repeats.get((group, _seeds(config)), 0) + 1
+        fields, seeds = _identity(config)
+        group = f"{fields} {run.result.get('checkpoint_step')}"
+        repeat = repeats[group, seeds] = repeats.get((group, seeds), 0) + 1
         runs.append(Compared(short[name], run, flatten(config), f"{group} {repeat}"))
     return runs, broken
 
@@ -129,26 +130,17 @@ def is_share(name: str) -> bool:
     return any(part in name for part in ("top1", "top5", "accuracy", "retrieval"))
 
 
-def _fingerprint(config: Mapping[str, Any], depth: int = 3) -> str:
-    """A text that two runs share exactly where nothing but seeds differs, in their trunks' runs neither."""
-    flat = {name: value for name, value in flatten(config).items() if name not in _NO_DIFFERENCE and not name.endswith(".seed")}
-    trunk = flat.get("checkpoint")
+def _identity(config: Mapping[str, Any], depth: int = 3) -> tuple[str, str]:
+    """(a text that two runs share exactly where nothing but seeds differs, in their trunks' runs neither; those seeds)."""
+    every = flatten(config)
+    seeds = {name: value for name, value in every.items() if name == "seed" or name.endswith(".seed")}
+    rest = {name: value for name, value in every.items() if name not in _NO_DIFFERENCE and name not in seeds}
+    trunk = every.get("checkpoint")
     if isinstance(trunk, str) and trunk and depth:
         # gone or elsewhere: its path tells it apart
         with contextlib.suppress(UserError, OSError):
-            flat["checkpoint"] = _fingerprint(config_as_dict(read_config(trunk)), depth - 1)
-    return json.dumps(flat, sort_keys=True)
-
-
-def _seeds(config: Mapping[str, Any], depth: int = 3) -> str:
-    """The seeds that `_fingerprint` leaves out."""
-    flat = flatten(config)
-    own = {name: value for name, value in flat.items() if name == "seed" or name.endswith(".seed")}
-    trunk = flat.get("checkpoint")
-    if isinstance(trunk, str) and trunk and depth:
-        with contextlib.suppress(UserError, OSError):
-            own["checkpoint"] = _seeds(config_as_dict(read_config(trunk)), depth - 1)
-    return json.dumps(own, sort_keys=True)
+            rest["checkpoint"], seeds["checkpoint"] = _identity(config_as_dict(read_config(trunk)), depth - 1)
+    return json.dumps(rest, sort_keys=True), json.dumps(seeds, sort_keys=True)
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:
