@@ -14,9 +14,9 @@ from PIL import Image, ImageEnhance, ImageFilter
 from rows import print_row
 
 from jigclu_jax.config import source_config
-from jigclu_jax.data import tf_ops
+from jigclu_jax.data.augment import host_pictures as tf_ops
 from jigclu_jax.data.lazy_tf import tensorflow
-from jigclu_jax.data.sources import open_source
+from jigclu_jax.data.sources.opening import open_source
 
 
 def read(folder: str, count: int, side: int) -> list[Image.Image]:

@@ -3,7 +3,7 @@
     python benchmarks/demo_margin.py --out runs/demo_margin --seeds 3
 
 Runs `configs/demo.py` once a seed (each goes on where it was stopped) and prints one JSON row a figure: the probe's top-1 on
-the pretrained trunk beside the same trunk with random weights, in points, mean over seeds, and the other yardsticks.
+the pretrained backbone beside the same backbone with random weights, in points, mean over seeds, and the other yardsticks.
 """
 
 import argparse

@@ -27,12 +27,12 @@ from PIL import Image
 from rows import print_row
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.sources import Source, Subset, open_source
+from jigclu_jax.data.sources.opening import Source, Subset, open_source
 from jigclu_jax.device.feed import host_feed
-from jigclu_jax.jobs.training import Training, prepare_training
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.loop import fit
 from jigclu_jax.train.progress import Progress
+from jigclu_jax.train.run import Training, prepare_training
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.step import Update, compile_step
 from jigclu_jax.train.stop import StopRequest

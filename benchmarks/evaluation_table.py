@@ -1,8 +1,8 @@
-"""Every evaluation of a random, a JigClu and a label-trained trunk, on the folders of images that the trunks were trained on.
+"""Every evaluation of a random, a JigClu and a label-trained backbone, on the folders of images that the backbones were trained on.
 
-    python benchmarks/trunk_table.py cifar10 --data /data/cifar10 --out runs/cifar10_table --first-seed 1
-    python benchmarks/evaluation_table.py cifar10 --data /data/cifar10 --trunks runs/cifar10_table --out runs/cifar10_evaluation --seed 1
-    python benchmarks/evaluation_table.py flowers --data /data/flowers --trunks runs/flowers_table --out runs/flowers_evaluation
+    python benchmarks/backbone_table.py cifar10 --data /data/cifar10 --out runs/cifar10_table --first-seed 1
+    python benchmarks/evaluation_table.py cifar10 --data /data/cifar10 --backbones runs/cifar10_table --out runs/cifar10_evaluation --seed 1
+    python benchmarks/evaluation_table.py flowers --data /data/flowers --backbones runs/flowers_table --out runs/flowers_evaluation
 
 Feature evaluations (fast probe, ridge, L-BFGS, kNN) by the job `evaluate`; fine-tuning by the job `finetune` on 1 %, 10 % and all of
 the labelled images, where a preset says so with the rate chosen on a held-out part. A run that was stopped goes on where it was.
@@ -22,7 +22,7 @@ from jigclu_jax.jobs import find_job
 from jigclu_jax.train.workdir import read_result
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-TRUNKS = ("random", "jigclu", "supervised")
+BACKBONES = ("random", "jigclu", "supervised")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A set of images and what its trunks look like."""
+    """A set of images and what its backbones look like."""
 
     evaluate: str  # arguments of configs/evaluate.py
     finetune: str  # arguments of configs/finetune.py
-    model: dict[str, Any]  # of the trunk that starts from scratch
+    model: dict[str, Any]  # of the backbone that starts from scratch
     test: str
     sides: tuple[int, int]  # resize and crop of the test images
     shares: tuple[Share, ...]
@@ -69,8 +69,8 @@ PRESETS = {
 }
 
 
-def finetuning(preset: Preset, share: Share, data: str, trunk: str, checkpoint: Path, seed: int) -> ConfigDict:
-    """The job's config for one trunk and one share of the labels."""
+def finetuning(preset: Preset, share: Share, data: str, backbone: str, checkpoint: Path, seed: int) -> ConfigDict:
+    """The job's config for one backbone and one share of the labels."""
     config = load_config(str(CONFIGS / "finetune.py"), f"{preset.finetune},epochs={share.epochs},batch_size={share.batch_size},seed={seed}")
     config.data.update({"path": data, "fraction": share.fraction, "limit": share.limit})
     resize, crop = preset.sides
@@ -78,7 +78,7 @@ def finetuning(preset: Preset, share: Share, data: str, trunk: str, checkpoint: 
     config.eval_every_epochs = share.epochs
     rates = (0.01, 0.03, 0.1) if share.search_epochs else ()
     config.search.update({"learning_rates": rates, "weight_decays": (), "epochs": share.search_epochs})
-    if trunk == "random":
+    if backbone == "random":
         config.init = "random"
         config.model.update(preset.model)
     else:
@@ -87,7 +87,7 @@ def finetuning(preset: Preset, share: Share, data: str, trunk: str, checkpoint: 
 
 
 def evaluation(preset: Preset, data: str, checkpoint: Path, seed: int, *, random_init: bool) -> ConfigDict:
-    """The job's config for one trunk."""
+    """The job's config for one backbone."""
     config = load_config(str(CONFIGS / "evaluate.py"), preset.evaluate)
     config.data.update({"source": "folder", "name": "", "path": data})
     config.checkpoint, config.seed, config.random_init = str(checkpoint), seed, random_init
@@ -103,40 +103,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", choices=PRESETS)
     parser.add_argument("--data", required=True, help="root of split/class/file folders")
-    parser.add_argument("--trunks", required=True, help="folder with the pretraining runs jigclu_seedN and supervised_seedN")
+    parser.add_argument("--backbones", required=True, help="folder with the pretraining runs jigclu_seedN and supervised_seedN")
     parser.add_argument("--out", required=True, help="folder for the runs")
-    parser.add_argument("--seed", type=int, default=0, help="of the trunks and of every evaluation")
+    parser.add_argument("--seed", type=int, default=0, help="of the backbones and of every evaluation")
     parser.add_argument("--only", default="", help="evaluate, or the name of a share: that part alone")
-    parser.add_argument("--trunk", choices=TRUNKS, help="that trunk alone")
+    parser.add_argument("--backbone", choices=BACKBONES, help="that backbone alone")
     arguments = parser.parse_args()
     preset, out, seed = PRESETS[arguments.preset], Path(arguments.out), arguments.seed
-    checkpoints = {trunk: Path(arguments.trunks) / f"{trunk}_seed{seed}" for trunk in TRUNKS}
+    checkpoints = {backbone: Path(arguments.backbones) / f"{backbone}_seed{seed}" for backbone in BACKBONES}
     if arguments.only in ("", "evaluate"):
-        for trunk in TRUNKS[1:]:
-            if arguments.trunk not in (None, trunk):
+        for backbone in BACKBONES[1:]:
+            if arguments.backbone not in (None, backbone):
                 continue
-            where = out / f"evaluate_{trunk}_seed{seed}"
-            random_init = trunk == "jigclu"
+            where = out / f"evaluate_{backbone}_seed{seed}"
+            random_init = backbone == "jigclu"
             if read_result(where) is None:
-                find_job("evaluate").run(evaluation(preset, arguments.data, checkpoints[trunk], seed, random_init=random_init), where)
+                find_job("evaluate").run(evaluation(preset, arguments.data, checkpoints[backbone], seed, random_init=random_init), where)
             result = read_result(where)
             assert result is not None
             for name in [name for name, value in result.items() if isinstance(value, float) and f"{name}_interval" in result]:
                 more = {"interval": percent(result[f"{name}_interval"]), "seed": seed, "commit": result["commit"]}
-                print_row(f"{arguments.preset} evaluate {trunk} {name}", *percent([result[name]]), "percent", **more)
+                print_row(f"{arguments.preset} evaluate {backbone} {name}", *percent([result[name]]), "percent", **more)
     for share in preset.shares:
         if arguments.only not in ("", share.name):
             continue
-        for trunk in TRUNKS:
-            if arguments.trunk not in (None, trunk):
+        for backbone in BACKBONES:
+            if arguments.backbone not in (None, backbone):
                 continue
-            where = out / f"finetune_{share.name}_{trunk}_seed{seed}"
+            where = out / f"finetune_{share.name}_{backbone}_seed{seed}"
             if read_result(where) is None:
-                find_job("finetune").run(finetuning(preset, share, arguments.data, trunk, checkpoints[trunk], seed), where)
+                find_job("finetune").run(finetuning(preset, share, arguments.data, backbone, checkpoints[backbone], seed), where)
             result = read_result(where)
             assert result is not None
             print_row(
-                f"{arguments.preset} finetune {share.name} {trunk}",
+                f"{arguments.preset} finetune {share.name} {backbone}",
                 *percent([result["finetune_top1_last"]]),
                 "percent",
                 interval=percent(result["finetune_top1_last_interval"]),

@@ -30,13 +30,13 @@ import numpy as np
 from rows import print_row
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.cell_stream import CellStream
-from jigclu_jax.data.index_stream import IndexStream
+from jigclu_jax.data.input.cell_stream import CellStream
+from jigclu_jax.data.input.index_stream import IndexStream
+from jigclu_jax.data.input.pipeline import train_batches
+from jigclu_jax.data.input.plan import plan_for
 from jigclu_jax.data.lazy_tf import tensorflow
-from jigclu_jax.data.pipeline import train_batches
-from jigclu_jax.data.plan import plan_for
-from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.sources import Source, Subset, open_source
+from jigclu_jax.data.sources.opening import Source, Subset, open_source
+from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device import resident
 from jigclu_jax.device.mesh import create_mesh, to_device
 

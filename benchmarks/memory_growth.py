@@ -12,11 +12,11 @@ from typing import Any
 from rows import print_row
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.cell_stream import CellStream
-from jigclu_jax.data.pipeline import train_batches
-from jigclu_jax.data.plan import plan_for
-from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.sources import open_source
+from jigclu_jax.data.input.cell_stream import CellStream
+from jigclu_jax.data.input.pipeline import train_batches
+from jigclu_jax.data.input.plan import plan_for
+from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.data.sources.reader import ImageReader
 
 BATCH, WARM = 16, 500
 

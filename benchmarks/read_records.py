@@ -20,11 +20,11 @@ from pathlib import Path
 
 from rows import print_row
 
-from jigclu_jax.data.crc32c import masked_crc32c
-from jigclu_jax.data.decode import decode_rgb
-from jigclu_jax.data.folder import FolderSource
-from jigclu_jax.data.prepared import PreparedSource, array_records, reader_class
-from jigclu_jax.data.tfrecord_index import index_shards
+from jigclu_jax.data.sources.crc32c import masked_crc32c
+from jigclu_jax.data.sources.decode import decode_rgb
+from jigclu_jax.data.sources.folder import FolderSource
+from jigclu_jax.data.sources.prepared import PreparedSource, array_records, reader_class
+from jigclu_jax.data.sources.tfrecord_index import index_shards
 
 
 def as_tfrecord(records: list[bytes], path: Path) -> None:

@@ -209,7 +209,7 @@ def work(workdir: str, log: str, steps: str) -> int:
     import numpy as np
 
     from jigclu_jax.__main__ import main as run
-    from jigclu_jax.jobs import training
+    from jigclu_jax.train import run as training
     from jigclu_jax.train.checkpoint import Checkpoints
 
     restore, save, fit = Checkpoints.restore_newest, Checkpoints.save, training.fit

@@ -9,8 +9,8 @@ its own, so that neither holds the other's memory; the medians over the rounds a
 The rows:
 
 - `step`: images/s of forward, both losses, backward and update on montages that lie on the device;
-- `outside the trunk`: share of the step that the decoupling, the heads and the losses take (the step against one whose loss is a
-  mean of the trunk's features), and that cutting and augmenting montages from resident images takes (the step with and without);
+- `outside the backbone`: share of the step that the decoupling, the heads and the losses take (the step against one whose loss is a
+  mean of the backbone's features), and that cutting and augmenting montages from resident images takes (the step with and without);
 - `of matrix rate`: FLOP/s of the step over those of a large bfloat16 matrix product, measured in the same process;
 - `memory`: the most that the device held; on a CPU, what the compiled step asks for.
 """
@@ -79,8 +79,8 @@ def report(arguments: argparse.Namespace, batch: int) -> None:
         facts["note"] = "the peer does not fit"
     print_row(f"step {what}", round(rate, 1), "images/s", peer=arguments.peer or None, peer_value=peer_value, **facts)
     heads, montages = (statistics.median(found[name] for found in ours) for name in ("heads", "montages"))
-    print_row(f"outside the trunk {what}", round(heads, 4), "share of the step", part="decouple, heads, losses")
-    print_row(f"outside the trunk {what}", round(montages, 4), "share of the step", part="montages from resident images")
+    print_row(f"outside the backbone {what}", round(heads, 4), "share of the step", part="decouple, heads, losses")
+    print_row(f"outside the backbone {what}", round(montages, 4), "share of the step", part="montages from resident images")
     flops = {"flops_per_image": last["flops"] / batch, "matrix_flops_per_second": last["matrix"]}
     print_row(f"of matrix rate {what}", round(last["flops"] * rate / batch / last["matrix"], 4), "share", **flops)
     peak = {"peer": arguments.peer, "peer_value": theirs[-1]["peak_gib"]} if theirs and "peak_gib" in theirs[-1] else {}
@@ -105,8 +105,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from jigclu_jax.config import pretrain_config
-    from jigclu_jax.data.arrays import ArraySource
-    from jigclu_jax.data.plan import plan_for
+    from jigclu_jax.data.input.plan import plan_for
+    from jigclu_jax.data.sources.arrays import ArraySource
     from jigclu_jax.device.feed import Feed
     from jigclu_jax.device.mesh import create_mesh, to_device
     from jigclu_jax.device.resident import resident_feed
@@ -119,12 +119,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from jigclu_jax.train.state import abstract_state, create_state
     from jigclu_jax.train.step import Update, compile_step
 
-    class TrunkAlone(JigClu):
+    class BackboneAlone(JigClu):
         """The same parameters; the loss is a mean of the last feature map."""
 
         def forward(self, params: Any, stats: Any, extra: Any, batch: Any) -> Any:
-            features, after = self.trunk.apply(params["trunk"], stats["trunk"], normalize(batch["image"], self.dtype), True)
-            return features.astype(jnp.float32).mean((1, 2, 3)), {"trunk": after}
+            features, after = self.backbone.apply(params["backbone"], stats["backbone"], normalize(batch["image"], self.dtype), True)
+            return features.astype(jnp.float32).mean((1, 2, 3)), {"backbone": after}
 
         def objective(self, outputs: Any, extra: Any, batch: Any) -> Any:
             return outputs.mean(), (extra, dict.fromkeys(self.metric_names, outputs.mean()))
@@ -135,7 +135,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     config.model.update({name: getattr(arguments, name) for name in ("arch", "stem", "dtype", "remat")})
     mesh = create_mesh(jax.devices()[:1])
     method, optimizer = create_method(config), create_optimizer(config.optimizer)
-    alone = TrunkAlone(**{field.name: getattr(method, field.name) for field in dataclasses.fields(method)})
+    alone = BackboneAlone(**{field.name: getattr(method, field.name) for field in dataclasses.fields(method)})
     update = Update(optimizer, create_schedule(config.optimizer, 1000, 1), 1000, accumulate=arguments.accumulate)
     rng = np.random.default_rng(0)
     cells = rng.permutation(4 * batch).reshape(batch, 2, 2)
@@ -171,7 +171,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if not held:
         asked = lowered.compile().memory_analysis()
         held = asked.temp_size_in_bytes + asked.argument_size_in_bytes + asked.output_size_in_bytes - asked.alias_size_in_bytes
-    trunk, with_montages = rate(alone, montages), rate(method, numbers, resident)
+    backbone, with_montages = rate(alone, montages), rate(method, numbers, resident)
 
     side = arguments.matrix
     matrix = jnp.full((side, side), 1 / side, jnp.bfloat16)
@@ -187,7 +187,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     fastest = min(_seconds(products) for _ in range(5)) / 10
     return {
         "rate": batch / whole,
-        "heads": (whole - trunk) / whole,
+        "heads": (whole - backbone) / whole,
         "montages": (with_montages - whole) / with_montages,
         "flops": (lowered.cost_analysis() or {}).get("flops", 0.0),
         "matrix": 2 * side**3 / fastest,

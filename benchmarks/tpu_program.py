@@ -44,8 +44,8 @@ def main() -> None:
     from hlo import estimated_cycles
 
     from jigclu_jax.config import pretrain_config
-    from jigclu_jax.data.draws import PACKED
-    from jigclu_jax.data.plan import Plan
+    from jigclu_jax.data.augment.parameters import PACKED
+    from jigclu_jax.data.input.plan import Plan
     from jigclu_jax.device.feed import Batch, device_feed
     from jigclu_jax.device.mesh import batch_sharding, create_mesh, replicated
     from jigclu_jax.device.resident import make_cells

@@ -3,7 +3,7 @@
     python -m jigclu_jax --config=configs/demo.py --workdir=runs/demo
 
 Pretrains a narrow ResNet-18 with jigsaw clustering on the embedded data set (procedural pictures, nothing is downloaded), then
-probes it as a separate job from its checkpoints, beside the same trunk with random weights, the same trunk trained with
+probes it as a separate job from its checkpoints, beside the same backbone with random weights, the same backbone trained with
 labels, and linear probes on raw pixels and on colour histograms. Leaves `runs/demo/pretrain`, `runs/demo/probe`,
 `runs/demo/supervised`, `runs/demo/probe_supervised`, and on top `runs/demo/report.html` and `runs/demo/result.json`.
 

@@ -1,11 +1,11 @@
-"""Everything that can be said about a pretrained trunk, on one page and in one result.json.
+"""Everything that can be said about a pretrained backbone, on one page and in one result.json.
 
     python -m jigclu_jax --config=configs/evaluate.py --workdir=runs/cifar10_evaluation --config.checkpoint=runs/cifar10 \\
         --config.data.source=folder --config.data.path=/data/cifar10
     python -m jigclu_jax --config=configs/evaluate.py:preset=folder,resize=128,crop=112 --workdir=runs/flowers_evaluation \\
         --config.checkpoint=runs/flowers --config.data.path=/data/flowers
 
-Linear heads (configs/fast_probe.py), ridge regression, L-BFGS and kNN, each with a bootstrap interval and beside the same trunk with
+Linear heads (configs/fast_probe.py), ridge regression, L-BFGS and kNN, each with a bootstrap interval and beside the same backbone with
 random weights; confusion matrix and accuracy of every class, nearest neighbours as pictures, a map of the features, effective rank,
 uniformity and alignment; for a jigsaw-clustering checkpoint also where its location head is wrong. `--config.weights=FILE` instead of
 a checkpoint takes torchvision's or the authors' weights. The paper's augmented probe is a job of its own: configs/probe_imagenet.py.
@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config_args import parse_arg
 from jigclu_jax.config_evals import evaluate_config
-from jigclu_jax.data.presets import set_data
+from jigclu_jax.data.sources.presets import set_data
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

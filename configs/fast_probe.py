@@ -4,10 +4,10 @@
         --config.data.source=folder --config.data.path=/data/cifar10
     python -m jigclu_jax --config=configs/fast_probe.py:preset=imagenet --workdir=runs/imagenet_fast --config.weights=resnet50.npz
 
-One pass of the frozen trunk over training and evaluation images (resized, centre-cropped), then 24 heads together: six learning rates by
+One pass of the frozen backbone over training and evaluation images (resized, centre-cropped), then 24 heads together: six learning rates by
 four weight decays, SGD with momentum and a cosine, 100 epochs, on standardised features. The head is chosen on a tenth of the
 training images, trained once more on all of them, and only then meets the evaluation images. Ridge regression and L-BFGS stand
-beside it. Features are kept in `features` beside the workdir: a second probe of the same trunk starts from them.
+beside it. Features are kept in `features` beside the workdir: a second probe of the same backbone starts from them.
 
 Presets: cifar10, cifar100, tiny_imagenet, imagenet100, imagenet (data and sizes), folder (`:preset=folder,resize=128,crop=112`). The
 figure is no replacement for the paper's protocol (configs/probe_imagenet.py), whose crops and flips see more than one view.
@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config_args import parse_arg
 from jigclu_jax.config_evals import fast_probe_config
-from jigclu_jax.data.presets import set_data
+from jigclu_jax.data.sources.presets import set_data
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

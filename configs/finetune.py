@@ -1,4 +1,4 @@
-"""Fine-tuning of a pretrained trunk: transfer to another data set, or a small part of the labels.
+"""Fine-tuning of a pretrained backbone: transfer to another data set, or a small part of the labels.
 
     python -m jigclu_jax --config=configs/finetune.py:preset=cifar10 --workdir=runs/cifar10_finetune --config.checkpoint=runs/imagenet
     python -m jigclu_jax --config=configs/finetune.py:preset=folder --workdir=runs/mine_finetune --config.checkpoint=runs/mine \
@@ -10,15 +10,15 @@
 
 Presets. `cifar10`, `cifar100`, `flowers`, `folder`: transfer. SGD with a cosine that changes every step, 5 epochs of warm-up out of 100,
 batch 64; three learning rates and two weight decays are tried on a tenth of every class kept from training, 30 epochs each; the
-final run sees all of train and looks at the test images once. `small` is for trunks with the small-image stem: 32 pixels, or
+final run sees all of train and looks at the test images once. `small` is for backbones with the small-image stem: 32 pixels, or
 `image_size=...`. `imagenet_1pct`, `imagenet_10pct`: the authors' semi-supervised recipe (100 epochs, rate 0.02 or 0.01 times 0.1 at 30, 60
-and 90, no decay), the classifier's rate 5.0 or 0.2 as they meant it, or with `coded` equal to the trunk's, as their code trains.
+and 90, no decay), the classifier's rate 5.0 or 0.2 as they meant it, or with `coded` equal to the backbone's, as their code trains.
 Other lists: `--config.data.source=folder --config.data.path=/data/imagenet --config.data.list=1percent.txt`.
 
 `init=random` trains from scratch, `init=weights` from a torchvision ResNet's weights; `--config.controls=random` (or `random,weights`)
 does it beside the run, each with a search of its own.
 
-Hardware: one GPU for the presets; on 2 CPU cores narrow trunks and small images. Expected: docs/results.md; the paper reports 40.7 %
+Hardware: one GPU for the presets; on 2 CPU cores narrow backbones and small images. Expected: docs/results.md; the paper reports 40.7 %
 and 63.0 % top-1 for 1 % and 10 % of ImageNet (it does not say whether by the schedule as coded).
 """
 
@@ -34,7 +34,7 @@ TRANSFER = {
     "flowers": ("train+validation", "test"),
     "folder": ("train", "val"),
 }
-SEMI = {"imagenet_1pct": (0.02, 5.0), "imagenet_10pct": (0.01, 0.2)}  # rates of trunk and classifier
+SEMI = {"imagenet_1pct": (0.02, 5.0), "imagenet_10pct": (0.01, 0.2)}  # rates of backbone and classifier
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -73,8 +73,8 @@ def _transfer(name: str, epochs: int) -> ConfigDict:
 
 def _semi(name: str) -> ConfigDict:
     config = finetune_config()
-    trunk, head = SEMI[name]
-    config.optimizer.learning_rate, config.head_multiplier = trunk, head / trunk
+    backbone, head = SEMI[name]
+    config.optimizer.learning_rate, config.head_multiplier = backbone, head / backbone
     config.data.source, config.data.name = "tfds", f"imagenet2012_subset/{name.partition('_')[2]}"
     config.eval_data.split = "validation"
     return config

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config_args import parse_arg
 from jigclu_jax.config_evals import knn_config
-from jigclu_jax.data.presets import set_data
+from jigclu_jax.data.sources.presets import set_data
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -7,10 +7,10 @@ ResNet-18 with the small-image stem (3 x 3, stride 1, no max-pool) on montages o
 image. Blur is off: at 32 pixels a sigma of up to 2 leaves nothing to see. The rest is the paper's recipe. Images: TFDS's
 `cifar10` (prepared beforehand), or folders `train/CLASS/*`.
 
-Hardware: one GPU for the full width and 200 epochs; on 2 CPU cores a narrow trunk (`width=0.125`) sees 10,000 images
+Hardware: one GPU for the full width and 200 epochs; on 2 CPU cores a narrow backbone (`width=0.125`) sees 10,000 images
 an epoch (`--config.data.limit=10000`) for 20 epochs in about half an hour. Expected: docs/results.md.
 
-`method=supervised` trains the same trunk with labels on single 32-pixel crops.
+`method=supervised` trains the same backbone with labels on single 32-pixel crops.
 """
 
 from ml_collections import ConfigDict

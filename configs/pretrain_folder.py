@@ -11,7 +11,7 @@ Hardware: one GPU; on 2 CPU cores ResNet-18 at `image_size=112` trains on about 
 about 24 and `accuracy_retrieval` rises well above chance (3 / 255 at batch 64) within a few epochs; docs/results.md has the curve of
 3,000 flower photos.
 
-With class folders, `:method=supervised` trains the same trunk with labels (`--config.data.split=train`).
+With class folders, `:method=supervised` trains the same backbone with labels (`--config.data.split=train`).
 """
 
 from ml_collections import ConfigDict

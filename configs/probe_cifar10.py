@@ -3,11 +3,11 @@
     python -m jigclu_jax --config=configs/probe_cifar10.py --workdir=runs/cifar10_probe --config.checkpoint=runs/cifar10 \\
         --config.data.source=folder --config.data.path=/data/cifar10 --config.random_init=True
 
-The paper's protocol at 32 pixels: frozen trunk, random resized crops (area 0.2-1) and flips, SGD without decay, the rate times
+The paper's protocol at 32 pixels: frozen backbone, random resized crops (area 0.2-1) and flips, SGD without decay, the rate times
 0.1 at 60 % and 80 % of the epochs. Accuracy on the test set, whole images. The paper publishes no rate for these sets; 0.1 was not tuned.
 
-Hardware: anything; a few seconds an epoch for a narrow trunk on 2 CPU cores. Expected: docs/results.md. `random_init` probes a
-trunk with random weights beside it.
+Hardware: anything; a few seconds an epoch for a narrow backbone on 2 CPU cores. Expected: docs/results.md. `random_init` probes a
+backbone with random weights beside it.
 """
 
 from ml_collections import ConfigDict

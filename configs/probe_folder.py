@@ -7,7 +7,7 @@
     python -m jigclu_jax --config=configs/probe_folder.py:preset=folder,image_size=112,learning_rate=0.1 --workdir=runs/flowers_probe \\
         --config.checkpoint=runs/flowers --config.data.path=/data/flowers
 
-Folders train/CLASS/* and val/CLASS/*. The protocol is that of configs/probe_imagenet.py: frozen trunk, random resized crops and flips,
+Folders train/CLASS/* and val/CLASS/*. The protocol is that of configs/probe_imagenet.py: frozen backbone, random resized crops and flips,
 SGD without decay, the rate times 0.1 at 60 % and 80 % of the epochs. Rates: ImageNet-100's 1 is what the authors say (a user of
 their code who took another one got 79.24 % instead of 80.9 %); Tiny-ImageNet's and a folder's 0.1 is not published and was not tuned
 here. A rate belongs to the size of the features: where it is not known, take the one that configs/fast_probe.py chooses as a hint only,
@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import probe_config
 from jigclu_jax.config_args import parse_arg
-from jigclu_jax.data.presets import PROBE_RATES, set_data
+from jigclu_jax.data.sources.presets import PROBE_RATES, set_data
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -3,7 +3,7 @@
     python -m jigclu_jax --config=configs/probe_imagenet.py --workdir=runs/imagenet_probe --config.checkpoint=runs/imagenet \\
         --config.data.data_dir=gs://BUCKET/tensorflow_datasets
 
-Frozen trunk with BatchNorm in eval mode, one linear layer, 100 epochs of random resized crops and flips, batch 256, SGD
+Frozen backbone with BatchNorm in eval mode, one linear layer, 100 epochs of random resized crops and flips, batch 256, SGD
 without decay, rate 10 times 0.1 at epochs 60 and 80; accuracy on the validation set resized to 256 and cropped to 224.
 The rate belongs to the data: 10 is ImageNet's; the authors say 1 for ImageNet-100 (`:learning_rate=1`).
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 
 def source_config() -> ConfigDict:
-    """Where images come from; one of five sources behind one interface (`data/sources.py`)."""
+    """Where images come from; one of five sources behind one interface (`data/sources/opening.py`)."""
     return ConfigDict(
         {
             "source": "folder",  # folder | tfds | arrays | prepared | embedded
@@ -99,7 +99,7 @@ def crop_augment_config() -> ConfigDict:
 
 
 def model_config() -> ConfigDict:
-    """The trunk; heads follow the method."""
+    """The backbone; heads follow the method."""
     return ConfigDict(
         {
             "arch": "resnet50",  # resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x8d, wide_resnet50_2, wide_resnet101_2
@@ -124,7 +124,7 @@ def optimizer_config() -> ConfigDict:
             "weight_decay": 1e-4,  # by sgd of every parameter, BatchNorm and biases too
             "exclude_1d": "auto",  # no decay and no trust ratio for biases and BatchNorm: always | never | auto: by lars and adamw
             "no_decay": (),  # patterns of paths without decay and trust ratio, such as ("location/*",)
-            "multipliers": (),  # of the rate, by path: (("trunk/*", 0.1), ("trunk/layer1/*", 0.0)); the last match counts, 0 freezes
+            "multipliers": (),  # of the rate, by path: (("backbone/*", 0.1), ("backbone/layer1/*", 0.0)); the last match counts, 0 freezes
             "schedule": "cosine",  # cosine | step | constant
             "per_epoch": True,  # the rate changes once an epoch, as in the authors' code; False: every step
             "warmup_epochs": 0.0,  # linear from 0
@@ -147,12 +147,12 @@ def saving_config(best_metric: str) -> ConfigDict:
 
 
 def saving_field(config: Mapping[str, Any] | ConfigDict) -> str:
-    """The field that says when to save: a probe's `checkpoint` is the trunk that it reads, so its own stands in `saving`."""
+    """The field that says when to save: a probe's `checkpoint` is the backbone that it reads, so its own stands in `saving`."""
     return "saving" if "saving" in config else "checkpoint"
 
 
 def online_config() -> ConfigDict:
-    """What is watched while a trunk is pretrained (jobs/watching.py); all of it off, and none of it moves the trunk."""
+    """What is watched while a backbone is pretrained (jobs/watching.py); all of it off, and none of it moves the backbone."""
     return ConfigDict(
         {
             "head": False,  # a linear classifier behind stop_gradient, trained beside on the labels of the montages' images
@@ -191,7 +191,7 @@ def pretrain_config() -> ConfigDict:
     config.update(
         {
             "method": "jigclu",  # jigclu | supervised
-            "input": "montage",  # montage | cells: every cell through the trunk as an image of its own, for comparison
+            "input": "montage",  # montage | cells: every cell through the backbone as an image of its own, for comparison
             "ema_decay": 0.0,  # > 0, such as 0.999: moving averages of parameters and statistics are kept beside
             "data": pipeline_config(),
             "augment": montage_augment_config(),
@@ -210,7 +210,7 @@ def pretrain_config() -> ConfigDict:
 
 
 def probe_config() -> ConfigDict:
-    """The paper's linear probe: frozen trunk, SGD without decay, rate 10 dropped at epochs 60 and 80."""
+    """The paper's linear probe: frozen backbone, SGD without decay, rate 10 dropped at epochs 60 and 80."""
     config = run_config("probe")
     data = pipeline_config()
     data.grid = 1
@@ -222,7 +222,7 @@ def probe_config() -> ConfigDict:
             "saving": saving_config("probe_top1"),
             "checkpoint_which": "last",  # last | best
             "checkpoint_weights": "params",  # params | ema: the moving averages of a run with ema_decay
-            "random_init": False,  # True: also probe a trunk with the same architecture and random weights
+            "random_init": False,  # True: also probe a backbone with the same architecture and random weights
             "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32"},  # "" and 0: as the checkpoint says; else they must agree
             "data": data,
             "augment": crop_augment_config(),
@@ -244,7 +244,7 @@ def probe_config() -> ConfigDict:
 
 
 def prepare_config() -> ConfigDict:
-    """Images of any source into shards that are quick to read (`data/shards.py`), or their check."""
+    """Images of any source into shards that are quick to read (`data/prepare/shards.py`), or their check."""
     return ConfigDict(
         {
             "job": "prepare",

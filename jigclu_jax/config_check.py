@@ -174,7 +174,7 @@ def _check_optimizer(config: ConfigDict) -> None:
         (
             "multipliers",
             lambda pair: isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and number(pair[1]) and pair[1] >= 0,
-            "pairs of a pattern of paths and a factor of 0 or more, as in (('trunk/*', 0.1),)",
+            "pairs of a pattern of paths and a factor of 0 or more, as in (('backbone/*', 0.1),)",
         ),
     ):
         if not all(map(good, config[name])) or (name == "betas" and len(config[name]) != 2):

@@ -14,7 +14,7 @@ def head_grid_config() -> ConfigDict:
             "epochs": 100,
             "batch_size": 256,
             "momentum": 0.9,
-            "standardise": True,  # features to mean 0 and deviation 1 by those of training; False: as the trunk gives them
+            "standardise": True,  # features to mean 0 and deviation 1 by those of training; False: as the backbone gives them
             "held_out": 0.1,  # share of every class of the training images by which the head is chosen; never the evaluation's
             "refit": True,  # the chosen pair trained once more on all training images; False: the head that was chosen
             "checks": ("ridge", "lbfgs"),  # classifiers without a learning rate beside it
@@ -28,7 +28,7 @@ def knn_vote_config() -> ConfigDict:
 
 
 def _features_config(job: str) -> ConfigDict:
-    """Fields of every evaluation on features: which trunk, which images, where features are kept."""
+    """Fields of every evaluation on features: which backbone, which images, where features are kept."""
     data = source_config()
     data.min_side = 1
     return ConfigDict(
@@ -39,11 +39,11 @@ def _features_config(job: str) -> ConfigDict:
             "weights": "",  # a file of torchvision's or the authors' weights: .npz, or .pth where PyTorch is installed
             "checkpoint_which": "last",  # last | best | a step's number
             "checkpoint_weights": "params",  # params | ema: the moving averages of a run with ema_decay
-            "random_init": False,  # True: also evaluate a trunk with the same architecture and random weights
+            "random_init": False,  # True: also evaluate a backbone with the same architecture and random weights
             "model": {"arch": "", "stem": "", "width": 0.0, "dtype": "float32"},  # "" and 0: as the checkpoint says; else they must agree
             "data": data,  # training images, resized and cropped as eval_data says
             "eval_data": eval_config(),
-            "eval_batch_size": 256,  # images a batch of the trunk's one pass
+            "eval_batch_size": 256,  # images a batch of the backbone's one pass
             "cache": "",  # folder for features; "": `features` beside the workdir; "none": they are not kept
             "force_config": False,
         }
@@ -65,7 +65,7 @@ def knn_config() -> ConfigDict:
 
 
 def evaluate_config() -> ConfigDict:
-    """Everything that can be said about a trunk without training it further, on one page."""
+    """Everything that can be said about a backbone without training it further, on one page."""
     config = _features_config("evaluate")
     config.update(
         {

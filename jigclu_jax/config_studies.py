@@ -7,7 +7,7 @@ from jigclu_jax.config_evals import fast_probe_config
 
 
 def finetune_config() -> ConfigDict:
-    """Trunk and a new classifier trained together from a pretrained trunk; the search is off, the schedule the authors' 1 % one."""
+    """Backbone and a new classifier trained together from a pretrained backbone; the search is off, the schedule the authors' 1 % one."""
     config = run_config("finetune")
     data = pipeline_config()
     data.grid = 1
@@ -15,7 +15,7 @@ def finetune_config() -> ConfigDict:
     config.update(
         {
             "method": "supervised",
-            "init": "checkpoint",  # where the trunk starts: checkpoint | weights | random
+            "init": "checkpoint",  # where the backbone starts: checkpoint | weights | random
             "checkpoint": "",  # init checkpoint: the workdir of a pretraining run
             "checkpoint_which": "last",  # last | best
             "checkpoint_weights": "params",  # params | ema: the moving averages of a run with ema_decay
@@ -28,7 +28,7 @@ def finetune_config() -> ConfigDict:
             "eval_batch_size": 256,
             "eval_every_epochs": 1,
             "epochs": 100,
-            "head_multiplier": 1.0,  # the classifier's learning rate is that many times the trunk's
+            "head_multiplier": 1.0,  # the classifier's learning rate is that many times the backbone's
             "schedule_as": "meant",  # meant | coded: in the authors' code the classifier's own rate is overwritten and never acts
             "held_out": 0.0,  # > 0: that share of every class is kept from training, and accuracies are measured on it, not on eval_data
             "search": {
@@ -56,7 +56,7 @@ def ablation_config() -> ConfigDict:
             "table": "montage",  # montage | augmentation | grid | overlap | branches | weights
             "seeds": (0, 1, 2),  # more may be added later: what is finished stays
             "pretrain": pretrain,  # of the table's first row; the others change some of its fields
-            "judge": judge,  # how good a trunk is; checkpoint, seed and, where it names none, images are filled in
+            "judge": judge,  # how good a backbone is; checkpoint, seed and, where it names none, images are filled in
             "figure": "probe_top1_last",  # field of the judge's result.json that the table is made of
             "force_config": False,
         }

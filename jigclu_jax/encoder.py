@@ -1,4 +1,4 @@
-"""A pretrained trunk as a plain function of images, for notebooks and other programs."""
+"""A pretrained backbone as a plain function of images, for notebooks and other programs."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.errors import UserError
-from jigclu_jax.models import create_trunk
+from jigclu_jax.models import create_backbone
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
 from jigclu_jax.train.checkpoint import read_checkpoint, weights
@@ -25,18 +25,18 @@ class Encoder:
       config: config of the run that trained it.
       step: the checkpoint's step.
       classes: the training set's classes, None where it had no labels.
-      params: the trunk's parameters, nested dicts.
-      stats: the trunk's BatchNorm statistics.
+      params: the backbone's parameters, nested dicts.
+      stats: the backbone's BatchNorm statistics.
     """
 
     def __init__(self, params: Any, stats: Any, config: ConfigDict, step: int, classes: tuple[str, ...] | None) -> None:
         model = config.model
-        trunk = create_trunk(model.arch, stem=model.stem, width=model.width, dtype=model.dtype)
-        self.dim, self.config, self.step, self.classes = trunk.dim, config, step, classes
+        backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype)
+        self.dim, self.config, self.step, self.classes = backbone.dim, config, step, classes
         self.params, self.stats = params, stats
 
         def forward(params: Any, stats: Any, images: jax.Array) -> jax.Array:
-            features, _ = trunk.apply(params, stats, normalize(images, model.dtype), False)
+            features, _ = backbone.apply(params, stats, normalize(images, model.dtype), False)
             return global_average_pool(features).astype(jnp.float32)
 
         self._forward = jax.jit(forward)
@@ -65,7 +65,7 @@ class Encoder:
 
 
 def load_encoder(workdir: epath.PathLike, which: str = "last", *, ema: bool = False) -> Encoder:
-    """The trunk that a training job left in its workdir.
+    """The backbone that a training job left in its workdir.
 
     Args:
       workdir: workdir of a pretraining (or supervised) job; `gs://` works.
@@ -73,13 +73,13 @@ def load_encoder(workdir: epath.PathLike, which: str = "last", *, ema: bool = Fa
       ema: the moving averages of a run with `ema_decay` instead of the weights of the last update.
 
     Raises:
-      UserError: no such workdir or checkpoint, or one without a trunk or without averages.
+      UserError: no such workdir or checkpoint, or one without a backbone or without averages.
     """
     step, meta, tree = read_checkpoint(workdir, which)
     params, stats = weights(tree, meta, "ema" if ema else "params", str(workdir))
-    if "trunk" not in params:
+    if "backbone" not in params:
         raise UserError(
-            f"{workdir} holds a {meta['config'].get('job', 'run')} without a trunk of its own: give the pretraining run's workdir"
+            f"{workdir} holds a {meta['config'].get('job', 'run')} without a backbone of its own: give the pretraining run's workdir"
         )
     classes = tuple(meta["classes"]) if meta.get("classes") else None
-    return Encoder(params["trunk"], stats["trunk"], config_from_dict(meta["config"]), step, classes)
+    return Encoder(params["backbone"], stats["backbone"], config_from_dict(meta["config"]), step, classes)

@@ -82,8 +82,8 @@ print(config.model)
 # shuffled and pasted into montages. Cells of one colour come from one image.
 
 # %%
-from jigclu_jax.data.preview import preview
-from jigclu_jax.data.sources import open_source
+from jigclu_jax.data.input.preview import preview
+from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.report.pictures import montage_sheet, patches_sheet, sheet
 
 source = open_source(config.data, seed=config.seed)
@@ -113,7 +113,7 @@ for title, drawing in curves.draw_curves(rows, curves.pretrain_panels(config_as_
 
 # %% [markdown]
 # ## Probe
-# A linear classifier on the frozen trunk, beside one on the same trunk with random weights. Accuracies are fractions.
+# A linear classifier on the frozen backbone, beside one on the same backbone with random weights. Accuracies are fractions.
 
 # %%
 from jigclu_jax.jobs import probe

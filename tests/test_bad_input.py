@@ -11,7 +11,7 @@ from refusals import FOLDER_CONFIG, PROBE_CONFIG, ROOT, Refused, images, keep_si
 from tiny_checkpoint import make_workdir, tiny_config
 
 from jigclu_jax.__main__ import main
-from jigclu_jax.data.stream import BatchStream
+from jigclu_jax.data.input.stream import BatchStream
 from jigclu_jax.errors import ImageError
 
 __all__ = ["images", "keep_signal_handler", "pretrained", "refused"]  # fixtures
@@ -79,10 +79,10 @@ def test_a_checkpoint_that_is_not_there(refused: Refused, images: Path, pretrain
     assert "checkpoint 'newest' is unknown" in refused(*_probe(images, pretrained), "--config.checkpoint_which=newest")
 
 
-def test_a_checkpoint_of_another_trunk(refused: Refused, images: Path, pretrained: Path) -> None:
+def test_a_checkpoint_of_another_backbone(refused: Refused, images: Path, pretrained: Path) -> None:
     for argument, name, own in (("arch=resnet50", "arch", "resnet18"), ("stem=imagenet", "stem", "small"), ("width=0.5", "width", "0.05")):
         said = refused(*_probe(images, pretrained), f"--config.model.{argument}")
-        assert said.startswith(f"config.checkpoint={pretrained} belongs to another trunk: its model.{name} is ") and own in said
+        assert said.startswith(f"config.checkpoint={pretrained} belongs to another backbone: its model.{name} is ") and own in said
 
 
 def test_a_checkpoint_of_a_probe(refused: Refused, images: Path, tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_numbers_and_metrics_of_a_probe(refused: Refused, images: Path, pretrain
     assert "config.saving.best_metric='loss_cluster' is not measured" in refused(
         *_probe(images, pretrained), "--config.saving.best_metric=loss_cluster"
     )
-    pattern = "--config.optimizer.multipliers=(('trunk/*', 0.1),)"
-    assert "'trunk/*' matches no parameter's path: there are classifier" in refused(*_probe(images, pretrained), pattern)
+    pattern = "--config.optimizer.multipliers=(('backbone/*', 0.1),)"
+    assert "'backbone/*' matches no parameter's path: there are classifier" in refused(*_probe(images, pretrained), pattern)
     assert "config.method='jigclu' is no method of a probe job" in refused(*_probe(images, pretrained), "--config.method=jigclu")
 
 
@@ -132,7 +132,7 @@ class DamagedStream(BatchStream):
 
 
 def test_a_damaged_image_leaves_no_begun_run(refused: Refused, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jigclu_jax.jobs.feeding.train_batches", DamagedStream)
+    monkeypatch.setattr("jigclu_jax.train.supply.train_batches", DamagedStream)
     line = [FOLDER_CONFIG, "--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", *QUIET]
     assert refused(*line) == "/photos/7.jpg: truncated JPEG"
     (tmp_path / "out").mkdir()
@@ -192,10 +192,10 @@ def _evaluation(name: str, images: Path, source: str, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_an_evaluation_without_labels_or_classes(refused: Refused, images: Path, pretrained: Path, name: str) -> None:
-    trunk = f"--config.checkpoint={pretrained}"
-    said = refused(*_evaluation(name, images, "unlabelled.npz", trunk))
+    backbone = f"--config.checkpoint={pretrained}"
+    said = refused(*_evaluation(name, images, "unlabelled.npz", backbone))
     assert said == f"config.data: {images}/unlabelled.npz:image has no labels: give folders split/class/file, or a label array"
-    assert "all training images are of one class ('0')" in refused(*_evaluation(name, images, "one_class.npz", trunk))
+    assert "all training images are of one class ('0')" in refused(*_evaluation(name, images, "one_class.npz", backbone))
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)

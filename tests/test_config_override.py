@@ -34,7 +34,7 @@ def config() -> ConfigDict:
         ("optimizer.milestones", "30", (30,)),
         ("optimizer.milestones", "()", ()),
         ("augment.crop_area", "[0.1, 1]", (0.1, 1.0)),
-        ("optimizer.multipliers", "(('trunk/*', 0.1), ('trunk/layer1/*', 0))", (("trunk/*", 0.1), ("trunk/layer1/*", 0))),
+        ("optimizer.multipliers", "(('backbone/*', 0.1), ('backbone/layer1/*', 0))", (("backbone/*", 0.1), ("backbone/layer1/*", 0))),
         ("optimizer.no_decay", "'location/*',", ("location/*",)),
     ],
 )

@@ -80,8 +80,8 @@ def test_a_checkpoint_is_written_read_and_only_counted_when_complete(bucket: Buc
     assert _local_copies(bucket, tmp_path) == []
     remote, local = read_checkpoint(f"{PREFIX}/run"), read_checkpoint(bucket.root / "run")
     assert (remote[0], remote[1]) == (local[0], local[1]) == (5, remote[1])
-    kernel = remote[2]["params"]["trunk"]["conv1"]["kernel"]
-    np.testing.assert_array_equal(kernel, local[2]["params"]["trunk"]["conv1"]["kernel"])
+    kernel = remote[2]["params"]["backbone"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, local[2]["params"]["backbone"]["conv1"]["kernel"])
     assert kernel.shape == (3, 3, 3, 3) and 0.01 <= kernel.min() < kernel.max() <= 0.2
     images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(load_encoder(f"{PREFIX}/run")(images), load_encoder(str(bucket.root / "run"))(images))

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jigclu_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # The way of an image through the program; each imports what stands before it.
-FOLDERS = ("data", "ops", "device", "models", "losses", "methods", "train", "evals", "interop", "report", "jobs")
+FOLDERS = ("data", "ops", "device", "models", "losses", "methods", "train", "evals", "interop", "report", "jobs", "studies")
 # Plain modules at the root that every folder may use, and the last folder of FOLDERS that the others may.
-COMMON = ("errors", "config", "config_args", "config_check", "config_evals", "config_override", "config_studies", "atomic_file")
+COMMON = ("errors", "metrics", "config", "config_args", "config_check", "config_evals", "config_override", "config_studies", "atomic_file")
 ABOVE = {"encoder": "train", "cli": "train", "__main__": "jobs", "__init__": "train"}
 MOST_LINES = {"jigclu_jax": 350, "configs": 150, "tests": 400, "benchmarks": 350, "notebooks": 350, "launch": 350}
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "clu", "grain", "array_record"}
@@ -164,11 +164,11 @@ def test_a_training_step_is_jitted_in_one_place() -> None:
         "jigclu_jax.train.state",  # making the state at step 0
         "jigclu_jax.evals.classification",  # counting right answers
         "jigclu_jax.evals.embeddings",  # the cells of a montage batch
-        "jigclu_jax.evals.features",  # the trunk's one pass
+        "jigclu_jax.evals.features",  # the backbone's one pass
         "jigclu_jax.evals.heads",  # linear heads on features
         "jigclu_jax.evals.knn",  # nearest neighbours of a chunk
         "jigclu_jax.evals.logistic",  # the solver of the baselines
-        "jigclu_jax.evals.scale",  # the size of a trunk's features
+        "jigclu_jax.evals.scale",  # the size of a backbone's features
         "jigclu_jax.encoder",  # features for notebooks
     }
     text = "\n".join(path.read_text() for path in MODULES)
@@ -243,12 +243,12 @@ print(encoder.step, encoder.dim)
     assert _run(code, *TENSORFLOW) == "5 26\n"
 
 
-def test_a_checkpoint_without_a_trunk_makes_no_encoder(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_backbone_makes_no_encoder(tmp_path: Path) -> None:
     from tiny_checkpoint import tiny_config
 
     from jigclu_jax.encoder import load_encoder
     from jigclu_jax.errors import UserError
 
     folder = make_workdir(tmp_path / "probe", tiny_config("probe"), classes=("a", "b"))
-    with pytest.raises(UserError, match="holds a probe without a trunk of its own"):
+    with pytest.raises(UserError, match="holds a probe without a backbone of its own"):
         load_encoder(os.fspath(folder))

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.draws import PACKED, Steps
+from jigclu_jax.data.augment.parameters import PACKED, Steps
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.montage import from_planes, join_cells, split_cells, to_planes
 
@@ -37,7 +37,7 @@ def host_feed() -> Feed:
 def device_feed(augment_config: ConfigDict, grid: int) -> Feed:
     """The host cut and pasted; jitter, grayscale, blur and flip of each cell follow here, by the parameters that came along.
 
-    They are a function of (seed, epoch, example, position), drawn on the host (`data/draws.py`): the pictures are those of
+    They are a function of (seed, epoch, example, position), drawn on the host (`data/augment/parameters.py`): the pictures are those of
     data.augment=host. A cell is augmented where its montage lies: nothing is sent between devices.
     """
     steps = Steps.of(augment_config)

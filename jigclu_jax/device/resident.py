@@ -19,11 +19,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int32, UInt8, UInt32
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.crops import resize_by_pillow
-from jigclu_jax.data.draws import UNIFORMS, Steps, draws_from_uniforms
-from jigclu_jax.data.plan import Plan
-from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.sources import Source
+from jigclu_jax.data.augment.crops import resize_by_pillow
+from jigclu_jax.data.augment.parameters import UNIFORMS, Steps, draws_from_uniforms
+from jigclu_jax.data.input.plan import Plan
+from jigclu_jax.data.sources.opening import Source
+from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device.feed import Batch, Feed
 from jigclu_jax.device.mesh import batch_sharding, replicated
 from jigclu_jax.device.rows import pack, take, unpack, words_of
@@ -144,7 +144,7 @@ def resident_feed(
     mesh: Mesh,
     dispatch: int,
 ) -> Feed:
-    """Batches made of resident images (`load`) of side x side pixels; the host sends `data/index_stream.py`'s grids alone."""
+    """Batches made of resident images (`load`) of side x side pixels; the host sends `data/input/index_stream.py`'s grids alone."""
 
     def prepare(arrays: Any, batch: Batch) -> Batch:
         rows, sizes = arrays

@@ -1,4 +1,4 @@
-"""One pass of a frozen trunk over a source: the features that every quick evaluation starts from."""
+"""One pass of a frozen backbone over a source: the features that every quick evaluation starts from."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32, Int64
 
 from jigclu_jax.device.mesh import batch_sharding, device_batches, replicated
 from jigclu_jax.errors import UserError
-from jigclu_jax.models import create_trunk
+from jigclu_jax.models import create_backbone
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
 
@@ -25,7 +25,7 @@ class FeatureBank:
     """Features of the images of one source, in its order.
 
     Attributes:
-      features: pooled features of the trunk, BatchNorm in eval mode.
+      features: pooled features of the backbone, BatchNorm in eval mode.
       labels: -1 where an image has none.
       indices: each row's place in the source; images left out by on_error=skip have no row.
     """
@@ -39,12 +39,12 @@ class FeatureBank:
 
 
 def compile_features(model: Mapping[str, Any], mesh: Mesh) -> Forward:
-    """The trunk that `model` describes (arch, stem, width, dtype), jitted over the mesh: batch sharded, results whole everywhere."""
-    trunk = create_trunk(model["arch"], stem=model["stem"], width=model["width"], dtype=model["dtype"])
+    """The backbone that `model` describes (arch, stem, width, dtype), jitted over the mesh: batch sharded, results whole everywhere."""
+    backbone = create_backbone(model["arch"], stem=model["stem"], width=model["width"], dtype=model["dtype"])
     whole = replicated(mesh)
 
     def forward(params: Any, stats: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        features, _ = trunk.apply(params, stats, normalize(batch["image"], model["dtype"]), False)
+        features, _ = backbone.apply(params, stats, normalize(batch["image"], model["dtype"]), False)
         return global_average_pool(features).astype(jnp.float32), batch["label"], batch["mask"]
 
     return jax.jit(forward, in_shardings=(whole, whole, batch_sharding(mesh)), out_shardings=whole)
@@ -58,7 +58,7 @@ def compute_features(
     mesh: Mesh,
     say: Callable[[int], None] = lambda images: None,
 ) -> FeatureBank:
-    """Features of every image of `batches` (`data/eval_stream.py`) that is no padding; `say(images done)` after each batch.
+    """Features of every image of `batches` (`data/input/evaluation.py`) that is no padding; `say(images done)` after each batch.
 
     Raises:
       UserError: no image is left, or a feature is not finite.
@@ -77,7 +77,9 @@ def compute_features(
     features, labels, indices = (np.concatenate(column) for column in zip(*parts, strict=True))
     if not np.isfinite(features).all():
         bad = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
-        raise UserError(f"the features of image {indices[bad]} are not finite: the trunk's weights are damaged, or overflow in this dtype")
+        raise UserError(
+            f"the features of image {indices[bad]} are not finite: the backbone's weights are damaged, or overflow in this dtype"
+        )
     return FeatureBank(features, labels.astype(np.int32), indices.astype(np.int64))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from jigclu_jax.data.order import EpochOrders
+from jigclu_jax.data.input.order import EpochOrders
 
 
 @dataclasses.dataclass(frozen=True)

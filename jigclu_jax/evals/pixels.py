@@ -1,4 +1,4 @@
-"""Features without a trunk: what a linear classifier reaches on pixels and colours alone."""
+"""Features without a backbone: what a linear classifier reaches on pixels and colours alone."""
 
 import numpy as np
 from jaxtyping import Float32, UInt8

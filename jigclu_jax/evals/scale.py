@@ -1,4 +1,4 @@
-"""The size of a trunk's features, by which a probe's rate means the same for two trunks."""
+"""The size of a backbone's features, by which a probe's rate means the same for two backbones."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""The JigClu authors' PyTorch checkpoints <-> our trees: trunk, clustering projection and location head."""
+"""The JigClu authors' PyTorch checkpoints <-> our trees: backbone, clustering projection and location head."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ _PREFIXES = ("module.encoder.", "encoder.", "module.")  # of DistributedDataPara
 
 
 def from_authors(state_dict: Mapping[str, Any]) -> tuple[NumpyTree, NumpyTree]:
-    """(params, stats) as numpy arrays: params {"trunk", "projection", "location"}, stats {"trunk"}; dtypes kept.
+    """(params, stats) as numpy arrays: params {"backbone", "projection", "location"}, stats {"backbone"}; dtypes kept.
 
     Takes a checkpoint's `state_dict`, or the checkpoint itself (`torch.load(path, map_location="cpu")`), with or without
     the prefixes `module.` and `encoder.`. UserError names missing, unexpected and misshapen keys.
@@ -30,7 +30,7 @@ def from_authors(state_dict: Mapping[str, Any]) -> tuple[NumpyTree, NumpyTree]:
     for theirs, ours in _HEADS:
         missing = [f"{theirs}.{leaf}" for leaf in ("weight", "bias") if f"{theirs}.{leaf}" not in bare]
         if missing:
-            raise UserError(f"from_authors: missing: {', '.join(missing)}; a trunk without heads is read by from_torchvision")
+            raise UserError(f"from_authors: missing: {', '.join(missing)}; a backbone without heads is read by from_torchvision")
         weight, bias = np.asarray(bare.pop(f"{theirs}.weight")), np.array(bare.pop(f"{theirs}.bias"))
         if weight.ndim != 2 or bias.shape != weight.shape[:1]:
             raise UserError(
@@ -40,13 +40,13 @@ def from_authors(state_dict: Mapping[str, Any]) -> tuple[NumpyTree, NumpyTree]:
         for name in ours:
             node = node.setdefault(name, {})
         node["kernel"], node["bias"] = np.ascontiguousarray(weight.T), bias
-    trunk, stats = from_torchvision(bare)
-    return {"trunk": trunk, **params}, {"trunk": stats}
+    backbone, stats = from_torchvision(bare)
+    return {"backbone": backbone, **params}, {"backbone": stats}
 
 
 def to_authors(params: TreeLike, stats: TreeLike) -> dict[str, np.ndarray]:
-    """The authors' state dict, without prefix, from {"trunk", "projection", "location"} and {"trunk"}."""
-    state = to_torchvision(params["trunk"], stats["trunk"])
+    """The authors' state dict, without prefix, from {"backbone", "projection", "location"} and {"backbone"}."""
+    state = to_torchvision(params["backbone"], stats["backbone"])
     for theirs, ours in _HEADS:
         node: Any = params
         for name in ours:

@@ -1,4 +1,4 @@
-"""Trunk trees <-> torchvision's ResNet state dicts, for any depth, stem and width. Numpy alone, no PyTorch needed."""
+"""Backbone trees <-> torchvision's ResNet state dicts, for any depth, stem and width. Numpy alone, no PyTorch needed."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
@@ -52,18 +52,18 @@ def _required_keys(depth: tuple[tuple[int, int, int, int], int]) -> set[str]:
 
 
 def to_torchvision(params: TreeLike, stats: TreeLike) -> dict[str, np.ndarray]:
-    """The state dict of torchvision's ResNet without `fc` from a trunk's trees: OIHW convolutions, dtypes kept.
+    """The state dict of torchvision's ResNet without `fc` from a backbone's trees: OIHW convolutions, dtypes kept.
 
     `num_batches_tracked` is 0 everywhere (int64, no axes): PyTorch wants the key and, with a fixed momentum, ignores its
     value. Load it with `model.load_state_dict({k: torch.from_numpy(v) for k, v in ...}, strict=False)`. UserError when the
-    trees are not those of a trunk.
+    trees are not those of a backbone.
     """
     blocks = tuple(len(params.get(f"layer{stage}", ())) for stage in range(1, 5))
     convolutions = 3 if "conv3" in params.get("layer1", {}).get("block0", {}) else 2
     depth = next((d for d in _DEPTHS if d == (blocks, convolutions)), None)
     if depth is None:
         raise UserError(
-            f"to_torchvision: these are not a ResNet trunk's parameters: top level has {', '.join(sorted(params)) or 'nothing'}"
+            f"to_torchvision: these are not a ResNet backbone's parameters: top level has {', '.join(sorted(params)) or 'nothing'}"
         )
     state: dict[str, np.ndarray] = {}
     for theirs, ours, convolution in _layers(*depth):
@@ -77,7 +77,7 @@ def to_torchvision(params: TreeLike, stats: TreeLike) -> dict[str, np.ndarray]:
 
 
 def from_torchvision(state_dict: Mapping[str, ArrayLike]) -> tuple[NumpyTree, NumpyTree]:
-    """A trunk's (params, stats) as numpy arrays from a torchvision ResNet's state dict; dtypes kept.
+    """A backbone's (params, stats) as numpy arrays from a torchvision ResNet's state dict; dtypes kept.
 
     Depth and kind of the blocks are read off the keys; `fc.*` and `num_batches_tracked` are passed over. Values are
     anything `np.asarray` takes, CPU tensors of PyTorch too. UserError names the keys that are missing or unexpected, or
@@ -124,7 +124,7 @@ def _leaf(tree: TreeLike, path: tuple[str, ...]) -> np.ndarray:
     node: Any = tree
     for name in path:
         if not isinstance(node, Mapping) or name not in node:
-            raise UserError(f"to_torchvision: the trunk's tree has no {'/'.join(path)}")
+            raise UserError(f"to_torchvision: the backbone's tree has no {'/'.join(path)}")
         node = node[name]
     return np.array(node)
 

@@ -1,4 +1,4 @@
-"""A trunk from a file of weights that another program wrote: torchvision's ResNets, or the JigClu authors' checkpoints."""
+"""A backbone from a file of weights that another program wrote: torchvision's ResNets, or the JigClu authors' checkpoints."""
 
 import zipfile
 import zlib
@@ -13,18 +13,18 @@ from etils import epath
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop.authors import from_authors
 from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision, to_torchvision
-from jigclu_jax.models import ARCHITECTURES, create_trunk
+from jigclu_jax.models import ARCHITECTURES, create_backbone
 from jigclu_jax.models.architectures import architecture, stage_channels
 
 
 def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, Any]]:
-    """(params, stats, model) of the trunk in a file: `.npz` of a state dict's arrays, or `.pth` (needs PyTorch).
+    """(params, stats, model) of the backbone in a file: `.npz` of a state dict's arrays, or `.pth` (needs PyTorch).
 
     A checkpoint with the clustering and location heads is read as the authors', anything else as torchvision's; `model` holds
     the fields arch, stem and width that its shapes tell. The trees are float32, whatever the file's precision.
 
     Raises:
-      UserError: no such file, it cannot be read, it holds no ResNet, or numbers that no trunk can have.
+      UserError: no such file, it cannot be read, it holds no ResNet, or numbers that no backbone can have.
     """
     found = _read(epath.Path(path).expanduser())
     state = found.get("state_dict", found) if isinstance(found, Mapping) else found
@@ -33,7 +33,7 @@ def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, 
     try:
         if any("fc_clu.0.weight" in str(name) for name in state):
             heads_too, stats_too = from_authors(state)
-            params, stats = heads_too["trunk"], stats_too["trunk"]
+            params, stats = heads_too["backbone"], stats_too["backbone"]
         else:
             # the prefix of a model that was trained on several GPUs
             params, stats = from_torchvision({str(name).removeprefix("module."): value for name, value in state.items()})
@@ -62,7 +62,7 @@ def _check_numbers(arrays: Mapping[str, np.ndarray], where: str) -> None:
 
 
 def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
-    """The config fields arch, stem and width of the trunk whose shapes these are; UserError, naming `where`, if there is none."""
+    """The config fields arch, stem and width of the backbone whose shapes these are; UserError, naming `where`, if there is none."""
     stem = "imagenet" if params["conv1"]["kernel"].shape[0] == 7 else "small"
     last = params["layer4"]["block0"]
     # channels are rounded: the widest layer tells the multiplier best, and it is a round number as a rule
@@ -71,10 +71,10 @@ def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
     wanted = _shapes((params, stats))
     for width in dict.fromkeys((round(exact, 2), exact)):
         for arch in ARCHITECTURES:
-            if width <= 0 or not _likely(arch, params, width):  # building a deep trunk to see its shapes takes seconds
+            if width <= 0 or not _likely(arch, params, width):  # building a deep backbone to see its shapes takes seconds
                 continue
-            trunk = create_trunk(arch, stem=stem, width=width)
-            if _shapes(jax.eval_shape(trunk.init, jax.random.key(0))) == wanted:
+            backbone = create_backbone(arch, stem=stem, width=width)
+            if _shapes(jax.eval_shape(backbone.init, jax.random.key(0))) == wanted:
                 return {"arch": arch, "stem": stem, "width": width}
     raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {exact:g}")
 

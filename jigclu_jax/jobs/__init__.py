@@ -6,6 +6,7 @@ from types import ModuleType
 from jigclu_jax.errors import UserError
 
 JOBS = ("pretrain", "probe", "fast_probe", "knn", "evaluate", "finetune", "ablation", "compare", "prepare", "demo")
+_STUDIES = ("ablation", "compare")  # made of many runs: they stand behind the jobs, in `studies/`
 
 
 def find_job(name: str) -> ModuleType:
@@ -16,4 +17,4 @@ def find_job(name: str) -> ModuleType:
     """
     if name not in JOBS:
         raise UserError(f"config.job={name!r} is unknown: use one of {', '.join(JOBS)}")
-    return importlib.import_module(f"jigclu_jax.jobs.{name}")
+    return importlib.import_module(f"jigclu_jax.{'studies' if name in _STUDIES else 'jobs'}.{name}")

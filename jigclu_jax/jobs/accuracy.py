@@ -7,13 +7,13 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.eval_stream import EvalStream
-from jigclu_jax.data.sources import Source
+from jigclu_jax.data.input.evaluation import EvalStream
+from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.classification import compile_counts, evaluate
-from jigclu_jax.jobs.training import Training, open_images
 from jigclu_jax.methods import Classifier
 from jigclu_jax.train.loop import EpochHook
+from jigclu_jax.train.run import Training, open_images
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.writers import read_metrics
 

@@ -10,9 +10,9 @@ from etils import epath
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.eval_stream import EvalStream
-from jigclu_jax.data.fingerprint import fingerprint
-from jigclu_jax.data.sources import Source, subset_seed
+from jigclu_jax.data.input.evaluation import EvalStream
+from jigclu_jax.data.sources.fingerprint import fingerprint
+from jigclu_jax.data.sources.opening import Source, subset_seed
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import check_batch, create_mesh, replicated
 from jigclu_jax.errors import UserError
@@ -21,9 +21,9 @@ from jigclu_jax.evals.features import FeatureBank, Forward, compile_features, co
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.evals.labels import check_labels
 from jigclu_jax.jobs.accuracy import open_eval_source
-from jigclu_jax.jobs.counting import counter, stopping
-from jigclu_jax.jobs.training import open_images
-from jigclu_jax.jobs.trunks import Trunk
+from jigclu_jax.jobs.backbones import Backbone
+from jigclu_jax.train.counting import counter, stopping
+from jigclu_jax.train.run import open_images
 
 FEATURES_STAY = "features that are complete stay where config.cache keeps them"
 
@@ -75,15 +75,15 @@ class Features:
         self._folder = None if config.cache == "none" else epath.Path(config.cache or epath.Path(workdir).parent / "features")
         self._compiled: tuple[dict, Forward] | None = None
 
-    def of_sets(self, trunk: Trunk, sets: Sets) -> Banks:
+    def of_sets(self, backbone: Backbone, sets: Sets) -> Banks:
         """Features of both sets; what is odd about their labels is logged, and returned."""
-        train, test = self.of(trunk, sets.train, "data"), self.of(trunk, sets.test, "eval_data")
+        train, test = self.of(backbone, sets.train, "data"), self.of(backbone, sets.test, "eval_data")
         oddities = check_labels(train.labels, test.labels, sets.classes)
         for line in oddities:
             logging.warning("%s", line)
         return Banks(train, test, oddities)
 
-    def of(self, trunk: Trunk, source: Source, group: str) -> FeatureBank:
+    def of(self, backbone: Backbone, source: Source, group: str) -> FeatureBank:
         """Features of a source that was opened with config[group], resized and cropped as `eval_data` says.
 
         Raises:
@@ -93,37 +93,37 @@ class Features:
         images = fingerprint(source, config[group], group)
         size = {name: sizes[name] for name in ("resize", "crop", "min_side", "on_error")}
         seed = subset_seed(config[group], config.seed) if config[group].limit else 0
-        key = bank_key(weights=trunk.digest, model=trunk.model, images=images, seed=seed, **size)
+        key = bank_key(weights=backbone.digest, model=backbone.model, images=images, seed=seed, **size)
         bank = read_bank(self._folder, key) if self._folder else None
         if _all_have(bank):
             assert bank is not None
             return bank
-        bank = self._compute(trunk, source, sizes, group)
+        bank = self._compute(backbone, source, sizes, group)
         if self._folder and distributed.is_main():
-            write_bank(self._folder, key, bank, {"trunk": trunk.origin, "images": source.name, "model": trunk.model, **size})
+            write_bank(self._folder, key, bank, {"backbone": backbone.origin, "images": source.name, "model": backbone.model, **size})
         return bank
 
     def of_batches(
-        self, trunk: Trunk, batches: Iterator[dict[str, np.ndarray]], say: Callable[[int], None] = lambda done: None
+        self, backbone: Backbone, batches: Iterator[dict[str, np.ndarray]], say: Callable[[int], None] = lambda done: None
     ) -> FeatureBank:
         """Features of images that come as batches; on several processes each gives its own share of a batch."""
-        if self._compiled is None or self._compiled[0] != trunk.model:
-            self._compiled = trunk.model, compile_features(trunk.model, self.mesh)
-        params, stats = jax.device_put((trunk.params, trunk.stats), replicated(self.mesh))
+        if self._compiled is None or self._compiled[0] != backbone.model:
+            self._compiled = backbone.model, compile_features(backbone.model, self.mesh)
+        params, stats = jax.device_put((backbone.params, backbone.stats), replicated(self.mesh))
         bank = compute_features(self._compiled[1], params, stats, batches, self.mesh, say)
-        if digest(jax.device_get({"params": params, "stats": stats})) != trunk.digest:
-            raise RuntimeError("the frozen trunk has changed: its features are void; this is a fault of the program")
+        if digest(jax.device_get({"params": params, "stats": stats})) != backbone.digest:
+            raise RuntimeError("the frozen backbone has changed: its features are void; this is a fault of the program")
         return bank
 
-    def _compute(self, trunk: Trunk, source: Source, sizes: ConfigDict, group: str) -> FeatureBank:
+    def _compute(self, backbone: Backbone, source: Source, sizes: ConfigDict, group: str) -> FeatureBank:
         share = {"batch_size": self._config.eval_batch_size, "host": jax.process_index(), "hosts": jax.process_count()}
         batches = EvalStream(source, sizes, group=group, **share)
-        say = counter(f"features of {source.name}, {trunk.origin}")
+        say = counter(f"features of {source.name}, {backbone.origin}")
         if jax.process_count() == 1:  # several would have to stop at the same batch
             say = stopping(say, FEATURES_STAY)
         say(0, len(source))  # a set of one batch would be done before the first look
         try:
-            return self.of_batches(trunk, batches, lambda done: say(done, len(source)))
+            return self.of_batches(backbone, batches, lambda done: say(done, len(source)))
         finally:
             batches.close()
 

@@ -8,21 +8,21 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.order import steps_per_epoch
-from jigclu_jax.data.sources import Source
+from jigclu_jax.data.input.order import steps_per_epoch
+from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.device.feed import prepared_batch
 from jigclu_jax.device.mesh import replicated, to_device
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.confusion import confusion_matrix
 from jigclu_jax.evals.embeddings import collect_cells, compile_cells
 from jigclu_jax.evals.spread import alignment, effective_rank, positive_pairs, uniformity
-from jigclu_jax.jobs.feeding import open_supply
-from jigclu_jax.jobs.trunks import Trunk
+from jigclu_jax.jobs.backbones import Backbone
 from jigclu_jax.methods import PRETRAINING, create_method
+from jigclu_jax.train.supply import open_supply
 from jigclu_jax.train.workdir import config_from_dict
 
 
-def location_fields(config: ConfigDict, trunk: Trunk, source: Source, mesh: Mesh) -> tuple[dict[str, Any], np.ndarray, str]:
+def location_fields(config: ConfigDict, backbone: Backbone, source: Source, mesh: Mesh) -> tuple[dict[str, Any], np.ndarray, str]:
     """(fields of result.json, confusion of positions, caption) on montages of `source`, made and augmented as the run made its own.
 
     Raises:
@@ -30,7 +30,7 @@ def location_fields(config: ConfigDict, trunk: Trunk, source: Source, mesh: Mesh
     """
     run = pretrain_config()  # what a run of an earlier version does not say
     with run.unlocked():
-        run.update(config_from_dict(trunk.run).to_dict())
+        run.update(config_from_dict(backbone.run).to_dict())
         run.data.augment, run.data.shuffle_group, run.data.on_error = "device", 0, config.eval_data.on_error
         run.data.min_side = 1
         most = min(run.batch_size, len(source)) // mesh.size * mesh.size
@@ -40,8 +40,8 @@ def location_fields(config: ConfigDict, trunk: Trunk, source: Source, mesh: Mesh
     per_epoch = steps_per_epoch(len(source), run.batch_size)
     supply = open_supply(run, source, method.view, per_epoch, mesh)
     cells = compile_cells(method, run.model.dtype, mesh)
-    trees = {name: trunk.all_params[name] for name in ("trunk", "projection", "location")}
-    params, stats = jax.device_put((trees, trunk.all_stats), replicated(mesh))
+    trees = {name: backbone.all_params[name] for name in ("backbone", "projection", "location")}
+    params, stats = jax.device_put((trees, backbone.all_stats), replicated(mesh))
     count = min(-(-config.reading.cells // (run.batch_size * run.data.grid**2)), per_epoch)
     stream = supply.batches(0, count)
     try:

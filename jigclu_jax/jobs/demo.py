@@ -8,7 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.atomic_file import write_text
-from jigclu_jax.data.sources import Source, open_source
+from jigclu_jax.data.sources.opening import Source, open_source
 from jigclu_jax.device import distributed
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.logistic import linear_probe
@@ -28,11 +28,11 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     root = open_workdir(workdir, config, write=distributed.is_main())
     _say(root, "pretrain", "jigsaw clustering, no labels")
     pretrain.run(config.pretrain, root / "pretrain")
-    _say(root, "probe", "linear probe on the frozen pretrained trunk, and on random weights")
+    _say(root, "probe", "linear probe on the frozen pretrained backbone, and on random weights")
     probe.run(_of(config.probe, root / "pretrain"), root / "probe")
-    _say(root, "supervised", "the same trunk trained with labels")
+    _say(root, "supervised", "the same backbone trained with labels")
     pretrain.run(config.supervised, root / "supervised")
-    _say(root, "probe_supervised", "linear probe on the trunk trained with labels")
+    _say(root, "probe_supervised", "linear probe on the backbone trained with labels")
     control = _of(config.probe, root / "supervised")
     control.random_init = False
     probe.run(control, root / "probe_supervised")
@@ -78,7 +78,7 @@ def _of(config: ConfigDict, checkpoint: epath.Path) -> ConfigDict:
 
 
 def _baselines(config: ConfigDict, root: epath.Path) -> dict[str, float]:
-    """Top-1 of linear probes that see no trunk at all; kept in a file, since they do not change."""
+    """Top-1 of linear probes that see no backbone at all; kept in a file, since they do not change."""
     path = root / "baselines.json"
     if path.exists():
         return json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Job `evaluate`: everything that applies to a trunk, in one result.json and one page."""
+"""Job `evaluate`: everything that applies to a backbone, in one result.json and one page."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import crop_augment_config
-from jigclu_jax.data.views import two_views
+from jigclu_jax.data.input.views import two_views
 from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
@@ -19,11 +19,11 @@ from jigclu_jax.evals.confusion import class_accuracies, confusion_matrix
 from jigclu_jax.evals.fast_probe import Probed
 from jigclu_jax.evals.knn import nearest
 from jigclu_jax.evals.spread import alignment, effective_rank, uniformity
+from jigclu_jax.jobs.backbones import Backbone, random_backbone
 from jigclu_jax.jobs.banks import Banks, Features, Sets
 from jigclu_jax.jobs.cells import location_fields
-from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_trunk, open_evaluation, probe_fields
+from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_backbone, open_evaluation, probe_fields
 from jigclu_jax.jobs.reporting import say_result
-from jigclu_jax.jobs.trunks import Trunk, random_trunk
 from jigclu_jax.report.evaluation_report import Drawings, evaluation_page
 from jigclu_jax.report.matrices import draw_confusion, draw_map, principal_axes
 from jigclu_jax.report.pictures import neighbours_sheet
@@ -33,22 +33,22 @@ _RANK_ROWS = 8192  # features whose singular values are computed
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
-    """Evaluate the trunk of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
+    """Evaluate the backbone of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     begun = time.monotonic()
-    trunk, sets = open_evaluation(config, workdir, check_probe, check_knn, check_reading)
+    backbone, sets = open_evaluation(config, workdir, check_probe, check_knn, check_reading)
     if len(sets.test) < 2:
         raise UserError("config.eval_data holds one image: how features are spread needs two or more")
     features = Features(config, workdir)
-    banks = features.of_sets(trunk, sets)
-    fields = common_fields(config, trunk, banks, sets)
+    banks = features.of_sets(backbone, sets)
+    fields = common_fields(config, backbone, banks, sets)
     probe, probed = probe_fields(config, banks, sets)
-    fields |= probe | knn_fields(config, banks, sets)[0] | _spread_fields(config, features, trunk, sets, banks)
+    fields |= probe | knn_fields(config, banks, sets)[0] | _spread_fields(config, features, backbone, sets, banks)
     if config.random_init:
-        other = random_trunk(trunk.model, config.seed)
+        other = random_backbone(backbone.model, config.seed)
         control = features.of_sets(other, sets)
-        fields |= of_random_trunk(probe_fields(config, control, sets)[0] | knn_fields(config, control, sets)[0])
+        fields |= of_random_backbone(probe_fields(config, control, sets)[0] | knn_fields(config, control, sets)[0])
         fields |= {f"{name}_random_init": value for name, value in _spread_fields(config, features, other, sets, control).items()}
-    location, drawing = _location(config, trunk, sets, features)
+    location, drawing = _location(config, backbone, sets, features)
     fields |= location
     confusion, classes = _classes(config, probed, banks, sets)
     fields |= {"confusion": confusion.tolist(), "class_top1": {name: share for name, _, share, _, _ in classes}}
@@ -63,12 +63,12 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     say_result(fields)
 
 
-def _spread_fields(config: ConfigDict, features: Features, trunk: Trunk, sets: Sets, banks: Banks) -> dict[str, float]:
+def _spread_fields(config: ConfigDict, features: Features, backbone: Backbone, sets: Sets, banks: Banks) -> dict[str, float]:
     """Effective rank and uniformity of the evaluation images' features, alignment of those of two crops of an image."""
     rows = _some(len(banks.test), _RANK_ROWS, config.seed)
     count = _some(len(banks.test), config.reading.views, config.seed)
     views = features.of_batches(
-        trunk,
+        backbone,
         two_views(
             sets.test,
             banks.test.indices[count],
@@ -99,12 +99,12 @@ def _classes(config: ConfigDict, probed: Probed, banks: Banks, sets: Sets) -> tu
     return confusion, rows
 
 
-def _location(config: ConfigDict, trunk: Trunk, sets: Sets, features: Features) -> tuple[dict[str, Any], Any]:
-    """Fields and drawing of the location head on montages of the evaluation images; nothing where the trunk's run has none."""
-    if "location" not in trunk.all_params:
+def _location(config: ConfigDict, backbone: Backbone, sets: Sets, features: Features) -> tuple[dict[str, Any], Any]:
+    """Fields and drawing of the location head on montages of the evaluation images; nothing where the backbone's run has none."""
+    if "location" not in backbone.all_params:
         return {}, None
     try:
-        fields, confusion, caption = location_fields(config, trunk, sets.test, features.mesh)
+        fields, confusion, caption = location_fields(config, backbone, sets.test, features.mesh)
     except UserError as error:  # a set too small for a montage batch, images smaller than a patch
         logging.warning("the location head is left out: %s", error)
         return {}, None

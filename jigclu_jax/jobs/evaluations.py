@@ -18,16 +18,16 @@ from jigclu_jax.evals.check import check_features
 from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
 from jigclu_jax.evals.heads import Recipe, hits
 from jigclu_jax.evals.knn import knn_predictions, nearest
+from jigclu_jax.jobs.backbones import Backbone, open_backbone, random_backbone
 from jigclu_jax.jobs.banks import FEATURES_STAY, Banks, Features, Sets, open_sets
-from jigclu_jax.jobs.counting import counter, stopping
 from jigclu_jax.jobs.reporting import say_result
-from jigclu_jax.jobs.trunks import Trunk, open_trunk, random_trunk
 from jigclu_jax.report.evaluation_report import evaluation_page
+from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 
 
-def open_evaluation(config: ConfigDict, workdir: epath.PathLike, *checks: Callable[[ConfigDict], None]) -> tuple[Trunk, Sets]:
-    """Start the runtime, and open the trunk and the images once config and workdir are in order; `checks` are the job's own.
+def open_evaluation(config: ConfigDict, workdir: epath.PathLike, *checks: Callable[[ConfigDict], None]) -> tuple[Backbone, Sets]:
+    """Start the runtime, and open the backbone and the images once config and workdir are in order; `checks` are the job's own.
 
     Raises:
       UserError: whatever can be told before features are computed.
@@ -37,10 +37,10 @@ def open_evaluation(config: ConfigDict, workdir: epath.PathLike, *checks: Callab
     for check in (check_features, *checks):
         check(config)
     check_workdir(workdir, config)
-    trunk, sets = open_trunk(config), open_sets(config)
+    backbone, sets = open_backbone(config), open_sets(config)
     if "knn" in config:
         check_neighbours(config, sets)
-    return trunk, sets
+    return backbone, sets
 
 
 def run_evaluation(
@@ -51,13 +51,13 @@ def run_evaluation(
 ) -> None:
     """A job of one evaluation, `fields_of`; leaves config.json, result.json and report.html."""
     begun = time.monotonic()
-    trunk, sets = open_evaluation(config, workdir, check)
+    backbone, sets = open_evaluation(config, workdir, check)
     features = Features(config, workdir)
-    banks = features.of_sets(trunk, sets)
-    fields = common_fields(config, trunk, banks, sets) | fields_of(config, banks, sets)[0]
+    banks = features.of_sets(backbone, sets)
+    fields = common_fields(config, backbone, banks, sets) | fields_of(config, banks, sets)[0]
     if config.random_init:
-        control = features.of_sets(random_trunk(trunk.model, config.seed), sets)
-        fields |= of_random_trunk(fields_of(config, control, sets)[0])
+        control = features.of_sets(random_backbone(backbone.model, config.seed), sets)
+        fields |= of_random_backbone(fields_of(config, control, sets)[0])
     if distributed.is_main():
         root = open_workdir(workdir, config)
         write_result(root, fields | {"seconds": time.monotonic() - begun})
@@ -96,7 +96,7 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
     fields = _accuracy("probe_top1_last", hits(found.scores, labels), config.seed)
     fields |= _accuracy("probe_top5_last", hits(found.scores, labels, 5), config.seed)
     fields |= {
-        "protocol": "linear heads on features of the frozen trunk, no augmentation",
+        "protocol": "linear heads on features of the frozen backbone, no augmentation",
         "head": _head(found, (found.learning_rate, found.weight_decay, found.held_out_top1), config.seed),
         "heads": [_head(found, head, config.seed) for head in found.heads],
         "held_out_images": found.held_out_images,
@@ -124,18 +124,18 @@ def knn_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str, 
     return fields, predictions
 
 
-def common_fields(config: ConfigDict, trunk: Trunk, banks: Banks, sets: Sets) -> dict[str, Any]:
+def common_fields(config: ConfigDict, backbone: Backbone, banks: Banks, sets: Sets) -> dict[str, Any]:
     """What every evaluation says about itself."""
     return {
         "job": config.job,
         "seed": config.seed,
-        "trunk": trunk.origin,
-        "model": trunk.model,
+        "backbone": backbone.origin,
+        "model": backbone.model,
         "checkpoint": str(config.checkpoint) or None,
-        "checkpoint_step": trunk.step,
+        "checkpoint_step": backbone.step,
         "weights": str(config.weights) or None,
-        "trunk_digest": trunk.digest,
-        "trunk_unchanged": True,  # else the features would have been refused
+        "backbone_digest": backbone.digest,
+        "backbone_unchanged": True,  # else the features would have been refused
         "classes": len(sets.classes),
         "train_images": len(banks.train),
         "test_images": len(banks.test),
@@ -144,8 +144,8 @@ def common_fields(config: ConfigDict, trunk: Trunk, banks: Banks, sets: Sets) ->
     }
 
 
-def of_random_trunk(fields: dict[str, Any]) -> dict[str, Any]:
-    """The accuracies among the fields, named as those of a trunk with random weights."""
+def of_random_backbone(fields: dict[str, Any]) -> dict[str, Any]:
+    """The accuracies among the fields, named as those of a backbone with random weights."""
     names = {"probe_top1_last": "probe_top1_random_init"}
     found = {}
     for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""Job `fast_probe`: a grid of linear heads on the cached features of a frozen trunk."""
+"""Job `fast_probe`: a grid of linear heads on the cached features of a frozen backbone."""
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -8,5 +8,5 @@ from jigclu_jax.jobs.evaluations import probe_fields, run_evaluation
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
-    """Probe the trunk of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
+    """Probe the backbone of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     run_evaluation(config, workdir, check_probe, probe_fields)

@@ -1,4 +1,4 @@
-"""Job `finetune`: trunk and a new classifier trained together, from a pretrained trunk, imported weights or from scratch.
+"""Job `finetune`: backbone and a new classifier trained together, from a pretrained backbone, imported weights or from scratch.
 
 The method is training with labels (`methods/supervised.py`) with another state at step 0. With a search, every pair of rates and
 decays is a run of its own in WORKDIR/trials, judged on a held-out part of train; the final run in WORKDIR/final sees all of train and
@@ -16,18 +16,18 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config_check import check_best_metric, check_finetune, check_run, control_names
-from jigclu_jax.data.sources import Source, Subset
+from jigclu_jax.data.sources.opening import Source, Subset
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.evals.labels import check_labels, held_out_mask
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
+from jigclu_jax.jobs.backbones import Backbone, checkpoint_backbone, imported_backbone, with_model
 from jigclu_jax.jobs.reporting import report_finetuning, say_result
-from jigclu_jax.jobs.training import open_images, prepare_training, run_training, training_result
-from jigclu_jax.jobs.trunks import Trunk, checkpoint_trunk, imported_trunk, with_model
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.checkpoint import FOLDER
+from jigclu_jax.train.run import open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
 
 TRIALS, FINAL, CONTROLS = "trials", "final", "controls"
@@ -46,19 +46,19 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     start_cache()
     check_finetune(config)
     check_run(config)
-    trunks = {config.init: _trunk(config, config.init)}
-    config = _with_model(with_head_rate(config), trunks[config.init])
-    trunks |= {start: _trunk(config, start) for start in control_names(config)}  # which must be of the same architecture
+    backbones = {config.init: _backbone(config, config.init)}
+    config = _with_model(with_head_rate(config), backbones[config.init])
+    backbones |= {start: _backbone(config, start) for start in control_names(config)}  # which must be of the same architecture
     check_workdir(workdir, config)
     source, eval_source = _images(config)
     root = epath.Path(workdir)
     begun = has_run(root)
     try:
-        result = _searched(config, root, trunks[config.init], source, eval_source)
+        result = _searched(config, root, backbones[config.init], source, eval_source)
         others = {}
         for start in control_names(config):
             control = _changed(config, {"init": start, "controls": ""})
-            others[start] = _searched(control, root / CONTROLS / start, trunks[start], source, eval_source)
+            others[start] = _searched(control, root / CONTROLS / start, backbones[start], source, eval_source)
     except UserError:
         if not begun and distributed.is_main():
             _discard(root)
@@ -77,7 +77,7 @@ def with_head_rate(config: ConfigDict) -> ConfigDict:
     """The config with the classifier's learning rate among the optimizer's multipliers, or none there where it is as coded.
 
     The authors' semi-supervised code gives the optimizer a group of its own for the classifier and then overwrites the rates of all
-    groups with the trunk's before the first epoch: "coded" trains as that does, "meant" as their command line reads.
+    groups with the backbone's before the first epoch: "coded" trains as that does, "meant" as their command line reads.
     """
     config = config.copy_and_resolve_references()
     others = tuple(pair for pair in config.optimizer.multipliers if pair[0] != HEAD)
@@ -88,16 +88,16 @@ def with_head_rate(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def _trunk(config: ConfigDict, start: str) -> Trunk | None:
+def _backbone(config: ConfigDict, start: str) -> Backbone | None:
     if start == "checkpoint":
-        return checkpoint_trunk(config)
-    return imported_trunk(config) if start == "weights" else None
+        return checkpoint_backbone(config)
+    return imported_backbone(config) if start == "weights" else None
 
 
-def _with_model(config: ConfigDict, trunk: Trunk | None) -> ConfigDict:
-    """The config with its trunk described in full: by the checkpoint, or by itself."""
-    if trunk is not None:
-        return with_model(config, trunk)
+def _with_model(config: ConfigDict, backbone: Backbone | None) -> ConfigDict:
+    """The config with its backbone described in full: by the checkpoint, or by itself."""
+    if backbone is not None:
+        return with_model(config, backbone)
     config = config.copy_and_resolve_references()
     if not config.model.arch:
         raise UserError(f"config.model.arch is empty, and config.init={config.init!r} does not say it: give one, as resnet50")
@@ -119,17 +119,17 @@ def _images(config: ConfigDict) -> tuple[Source, Source]:
     return source, eval_source
 
 
-def _searched(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: Source, eval_source: Source) -> dict[str, Any]:
+def _searched(config: ConfigDict, root: epath.Path, backbone: Backbone | None, source: Source, eval_source: Source) -> dict[str, Any]:
     """The result of a run with the values that a search on held-out images chose, or of a single run where nothing is to choose."""
     pairs = list(itertools.product(_or(config, "learning_rate"), _or(config, "weight_decay")))
     if not _searches(config):
-        return _single(config, root, trunk, source, eval_source)
+        return _single(config, root, backbone, source, eval_source)
     open_workdir(root, config, write=distributed.is_main())
     trials = []
     for number, (rate, decay) in enumerate(pairs, 1):
         where = root / TRIALS / f"learning_rate={rate:g},weight_decay={decay:g}"
         title = f"== {where}: trial {number} of {len(pairs)}"
-        judged = _trial(_trial_config(config, rate, decay), where, trunk, source, title)
+        judged = _trial(_trial_config(config, rate, decay), where, backbone, source, title)
         trials.append({"learning_rate": rate, "weight_decay": decay} | judged)
     ended = [trial for trial in trials if trial["top1"] is not None]
     if not ended:
@@ -137,16 +137,16 @@ def _searched(config: ConfigDict, root: epath.Path, trunk: Trunk | None, source:
     best = max(ended, key=lambda trial: trial["top1"])  # of equals the first: the lowest rate where they are given in order
     chosen = {name: best[name] for name in ("learning_rate", "weight_decay")}
     title = f"== {root / FINAL}: all of train, learning rate {chosen['learning_rate']:g}, weight decay {chosen['weight_decay']:g}"
-    final = _single(_final_config(config, chosen), root / FINAL, trunk, source, eval_source, title)
+    final = _single(_final_config(config, chosen), root / FINAL, backbone, source, eval_source, title)
     seconds = final["seconds"] + sum(trial.pop("seconds") for trial in trials)
     result = final | {"seconds": seconds, "search": trials, "chosen": chosen}
     return write_result(root, result) if distributed.is_main() else result
 
 
 def _single(
-    config: ConfigDict, root: epath.Path, trunk: Trunk | None, source: Source, eval_source: Source, title: str = ""
+    config: ConfigDict, root: epath.Path, backbone: Backbone | None, source: Source, eval_source: Source, title: str = ""
 ) -> dict[str, Any]:
-    """Train one classifier and trunk to the end; writes and returns its result. The title is printed once everything is checked."""
+    """Train one classifier and backbone to the end; writes and returns its result. The title is printed once everything is checked."""
     if config.held_out:
         labels = source.labels
         assert labels is not None
@@ -159,20 +159,20 @@ def _single(
     training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     start, identity = training.initial_state(), {}
-    if trunk is not None:
-        drawn = (start.params["trunk"], start.stats["trunk"])
+    if backbone is not None:
+        drawn = (start.params["backbone"], start.stats["backbone"])
         # half precision or double in a file of weights becomes what is trained
-        weights = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), (trunk.params, trunk.stats), drawn)
+        weights = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), (backbone.params, backbone.stats), drawn)
         params, stats = jax.device_put(weights, replicated(training.mesh))
-        start = dataclasses.replace(start, params=start.params | {"trunk": params}, stats=start.stats | {"trunk": stats})
-        identity["trunk"] = trunk.digest
+        start = dataclasses.replace(start, params=start.params | {"backbone": params}, stats=start.stats | {"backbone": stats})
+        identity["backbone"] = backbone.digest
     hook = accuracy_hook(training, method, eval_source, "finetune")
     if title:
         _say(title)
     trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(hook,))
     result = training_result(training, root, trained) | accuracy_figures(root, "finetune", eval_source, config.seed)
     result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
-    result |= {"train_images": len(source), "checkpoint_step": trunk.step if trunk else None}
+    result |= {"train_images": len(source), "checkpoint_step": backbone.step if backbone else None}
     result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}
     if distributed.is_main():
         result = write_result(root, result)
@@ -180,13 +180,13 @@ def _single(
     return result
 
 
-def _trial(config: ConfigDict, where: epath.Path, trunk: Trunk | None, source: Source, title: str) -> dict[str, Any]:
+def _trial(config: ConfigDict, where: epath.Path, backbone: Backbone | None, source: Source, title: str) -> dict[str, Any]:
     """Top-1 of a trial on the held-out images (None where it diverged) and its seconds; a trial that is done is not run again."""
     check_workdir(where, config)
     result = read_result(where)
     if result is None:
         try:
-            result = _single(config, where, trunk, source, source, title)
+            result = _single(config, where, backbone, source, source, title)
         except NonFiniteError as error:
             _say(f"{where}: {error}")
             result = {"job": config.job, "seed": config.seed, "seconds": 0.0, "finetune_top1_last": None, "diverged": str(error)}

@@ -1,4 +1,4 @@
-"""Job `knn`: k-nearest-neighbour accuracy of the cached features of a frozen trunk."""
+"""Job `knn`: k-nearest-neighbour accuracy of the cached features of a frozen backbone."""
 
 from etils import epath
 from ml_collections import ConfigDict

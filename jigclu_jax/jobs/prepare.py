@@ -7,13 +7,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config_check import check_prepare
-from jigclu_jax.data.shards import Settings, write_shards
-from jigclu_jax.data.verify import verify_shards
+from jigclu_jax.data.prepare.shards import Settings, write_shards
+from jigclu_jax.data.prepare.verify import verify_shards
 from jigclu_jax.errors import UserError
-from jigclu_jax.jobs.counting import counter, stopping
-from jigclu_jax.jobs.skipping import note_skipped
-from jigclu_jax.jobs.training import open_images
+from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.disk import disk_error
+from jigclu_jax.train.run import open_images
+from jigclu_jax.train.skipped import note_skipped
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 
 

@@ -1,4 +1,4 @@
-"""Job `pretrain`: train a trunk, with jigsaw clustering or with labels."""
+"""Job `pretrain`: train a backbone, with jigsaw clustering or with labels."""
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -7,10 +7,10 @@ from jigclu_jax.config_check import check_best_metric, check_run
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.jobs.reporting import report_pretraining, save_pictures
-from jigclu_jax.jobs.training import open_images, prepare_training, run_training, training_result
 from jigclu_jax.jobs.watching import open_watch
 from jigclu_jax.methods import PRETRAINING, create_method
 from jigclu_jax.methods.online import with_online_head
+from jigclu_jax.train.run import open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.workdir import check_workdir, write_result
 
 

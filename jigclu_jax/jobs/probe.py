@@ -1,4 +1,4 @@
-"""Job `probe`: how good a linear classifier on the frozen trunk of a pretraining run is."""
+"""Job `probe`: how good a linear classifier on the frozen backbone of a pretraining run is."""
 
 import dataclasses
 from typing import Any
@@ -15,12 +15,12 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.evals.scale import feature_size
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
+from jigclu_jax.jobs.backbones import checkpoint_backbone, with_model
 from jigclu_jax.jobs.reporting import report_probe, say_result
-from jigclu_jax.jobs.training import Training, open_images, prepare_training, run_training, training_result
-from jigclu_jax.jobs.trunks import checkpoint_trunk, with_model
 from jigclu_jax.methods import PROBES, create_method
 from jigclu_jax.methods.linear import LinearProbe
 from jigclu_jax.train.loop import EpochHook, Trained
+from jigclu_jax.train.run import Training, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.workdir import check_workdir, write_result
 
@@ -35,8 +35,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     start_cache()
     if not config.checkpoint:
         raise UserError("config.checkpoint is empty: give the workdir of a pretraining run, --config.checkpoint=DIR")
-    trunk = checkpoint_trunk(config)
-    config = with_model(config, trunk)
+    backbone = checkpoint_backbone(config)
+    config = with_model(config, backbone)
     check_run(config)
     check_workdir(workdir, config)
     source = open_images(config, "data")
@@ -49,9 +49,9 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     hook = accuracy_hook(training, method, eval_source, "probe")
     start = training.initial_state()
-    weights = jax.device_put({"params": trunk.params, "stats": trunk.stats}, replicated(training.mesh))
-    probed = dataclasses.replace(start, extra=start.extra | {"trunk": weights})
-    # the same rate for both: a random trunk's features are of another size, and a rate that suits one would hold the other back
+    weights = jax.device_put({"params": backbone.params, "stats": backbone.stats}, replicated(training.mesh))
+    probed = dataclasses.replace(start, extra=start.extra | {"backbone": weights})
+    # the same rate for both: a random backbone's features are of another size, and a rate that suits one would hold the other back
     scale = _relative_size(training, method, probed, start) if config.random_init else 1.0
     trained = _probe(training, workdir, probed, hook)
     figures = accuracy_figures(workdir, "probe", eval_source, config.seed)
@@ -59,30 +59,30 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         control = epath.Path(workdir) / "random_init"
         random = training.initial_state()
         _probe(training, control, dataclasses.replace(random, extra=random.extra | {"scale": scale * random.extra["scale"]}), hook)
-        figures |= _of_random_trunk(accuracy_figures(control, "probe", eval_source, config.seed))
+        figures |= _of_random_backbone(accuracy_figures(control, "probe", eval_source, config.seed))
     if distributed.is_main():
         result = training_result(training, workdir, trained) | figures
-        write_result(workdir, result | {"checkpoint": str(config.checkpoint), "checkpoint_step": trunk.step, "trunk_unchanged": True})
+        write_result(workdir, result | {"checkpoint": str(config.checkpoint), "checkpoint_step": backbone.step, "backbone_unchanged": True})
         report_probe(workdir, len(source.classes))
         say_result(result)
 
 
 def _probe(training: Training, workdir: epath.PathLike, start: TrainState, hook: EpochHook) -> Trained:
-    """Train the linear layer from a state that holds the trunk, and make sure that the trunk did not move."""
-    before = digest(start.extra["trunk"])
-    trained = run_training(training, workdir, start=start, identity={"trunk": before}, epoch_hooks=(hook,))
-    if digest(trained.state.extra["trunk"]) != before:
-        raise RuntimeError("the frozen trunk has changed during the probe: its figures are void; this is a fault of the program")
+    """Train the linear layer from a state that holds the backbone, and make sure that the backbone did not move."""
+    before = digest(start.extra["backbone"])
+    trained = run_training(training, workdir, start=start, identity={"backbone": before}, epoch_hooks=(hook,))
+    if digest(trained.state.extra["backbone"]) != before:
+        raise RuntimeError("the frozen backbone has changed during the probe: its figures are void; this is a fault of the program")
     return trained
 
 
 def _relative_size(training: Training, method: LinearProbe, probed: TrainState, random: TrainState) -> jax.Array:
-    """Size of the probed trunk's features beside the random trunk's, on the first training batch."""
+    """Size of the probed backbone's features beside the random backbone's, on the first training batch."""
     image = training.supply.first()["image"]
     return feature_size(method.features, probed.extra, image) / feature_size(method.features, random.extra, image)
 
 
-def _of_random_trunk(found: dict[str, Any]) -> dict[str, Any]:
-    """The top-1 figures of the random trunk, named as such."""
+def _of_random_backbone(found: dict[str, Any]) -> dict[str, Any]:
+    """The top-1 figures of the random backbone, named as such."""
     names = {"probe_top1_last": "probe_top1_random_init", "probe_top1_best": "probe_top1_best_random_init"}
     return {f"{new}{end}": found[f"{old}{end}"] for old, new in names.items() for end in ("", "_interval")}

@@ -11,17 +11,16 @@ from etils import epath
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.crops import crop_patches, resize_by_pillow
-from jigclu_jax.data.draws import Draws, Steps, draw
-from jigclu_jax.data.geometry import patch_boxes, patch_side
+from jigclu_jax.data.augment.boxes import patch_boxes, patch_side
+from jigclu_jax.data.augment.crops import crop_patches, resize_by_pillow
+from jigclu_jax.data.augment.parameters import Draws, Steps, draw
+from jigclu_jax.data.input.preview import preview
 from jigclu_jax.data.lazy_tf import has_tensorflow
-from jigclu_jax.data.preview import preview
-from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.sources import Source
+from jigclu_jax.data.sources.opening import Source
+from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device import distributed
 from jigclu_jax.device.feed import Batch, Feed, device_feed, prepared_batch
 from jigclu_jax.device.resident import resident_side
-from jigclu_jax.jobs.training import Training
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import crop_and_resize
 from jigclu_jax.ops.montage import from_planes, to_planes
@@ -30,6 +29,7 @@ from jigclu_jax.report.pictures import montage_sheet, patches_sheet, places_shee
 from jigclu_jax.report.pretrain_report import pretrain_page
 from jigclu_jax.report.probe_report import probe_page
 from jigclu_jax.report.workdir_files import PICTURES_FOLDER, save_picture
+from jigclu_jax.train.run import Training
 
 _PREVIEWED = 16  # montages of one shuffle group: enough that some share images
 
@@ -60,7 +60,7 @@ def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.nd
     packed = draws.pack()
     places: dict[str, np.ndarray] = {}
     if has_tensorflow():
-        from jigclu_jax.data import tf_ops
+        from jigclu_jax.data.augment import host_pictures as tf_ops
 
         places["host"] = np.asarray(tf_ops.augment(crop_patches(image, draws, side), packed, steps))
     cut = {"image": crop_patches(image, draws, side, flip=False), "augment": packed}

@@ -1,4 +1,4 @@
-"""What a pretraining run tells of its trunk after some epochs: kNN where there are labels, and without any how features are spread."""
+"""What a pretraining run tells of its backbone after some epochs: kNN where there are labels, and without any how features are spread."""
 
 import dataclasses
 import logging
@@ -9,8 +9,8 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.eval_stream import EvalStream
-from jigclu_jax.data.sources import Source, Subset, open_source, subset_indices
+from jigclu_jax.data.input.evaluation import EvalStream
+from jigclu_jax.data.sources.opening import Source, Subset, open_source, subset_indices
 from jigclu_jax.device import distributed
 from jigclu_jax.device.feed import prepared_batch
 from jigclu_jax.device.mesh import to_device
@@ -20,12 +20,12 @@ from jigclu_jax.evals.features import FeatureBank, Forward, compile_features, co
 from jigclu_jax.evals.knn import knn_predictions, nearest
 from jigclu_jax.evals.labels import check_labels
 from jigclu_jax.evals.spread import alignment, effective_rank, positive_pairs, uniformity
-from jigclu_jax.jobs.training import Training
 from jigclu_jax.methods.online import CellMethod
 from jigclu_jax.train.loop import EpochHook
+from jigclu_jax.train.run import Training
 from jigclu_jax.train.state import TrainState
 
-_BATCH = 256  # images a batch of the trunk's pass
+_BATCH = 256  # images a batch of the backbone's pass
 _CELLS = 2048  # cells of montages whose embeddings are looked at, at least
 
 
@@ -79,7 +79,7 @@ class Watch:
         host, hosts = jax.process_index(), jax.process_count()
         batches = EvalStream(source, self.config.online.eval_data, batch_size=size, host=host, hosts=hosts)
         try:
-            return compute_features(forward, state.params["trunk"], state.stats["trunk"], batches, mesh)
+            return compute_features(forward, state.params["backbone"], state.stats["backbone"], batches, mesh)
         finally:
             batches.close()
 

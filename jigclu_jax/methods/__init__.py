@@ -17,7 +17,7 @@ from jigclu_jax.errors import UserError
 Tree = dict[str, Any]
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-# What trains a trunk, and what judges one: a job takes one sort or the other.
+# What trains a backbone, and what judges one: a job takes one sort or the other.
 PRETRAINING, PROBES = ("jigclu", "supervised"), ("linear",)
 METHODS = (*PRETRAINING, *PROBES)
 
@@ -26,7 +26,7 @@ class Method(abc.ABC):
     """What the training step needs of a method; methods inherit from it.
 
     Attributes:
-      view: which batches it trains on, "montage" or "crop" (`data/pipeline.py`).
+      view: which batches it trains on, "montage" or "crop" (`data/input/pipeline.py`).
       whole_batches: whether an epoch's incomplete last batch is left out, as montages leave it out in any case. True where
         BatchNorm takes its statistics from the batch, since padding would enter them.
       metric_names: the metrics that `objective` returns.

@@ -14,7 +14,7 @@ from jigclu_jax.losses.clustering import clustering_loss
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.losses.retrieval import retrieval_accuracy
 from jigclu_jax.methods import Batch, Method, Metrics, Tree
-from jigclu_jax.models import Functional, create_linear, create_projection, create_trunk
+from jigclu_jax.models import Functional, create_backbone, create_linear, create_projection
 from jigclu_jax.ops.decouple import decouple
 from jigclu_jax.ops.montage import split_cells
 from jigclu_jax.ops.normalize import normalize
@@ -26,7 +26,7 @@ class JigClu(Method):
     """The method as a set of pure functions; `create` builds it from a config.
 
     Attributes:
-      trunk: ResNet without pool and classifier.
+      backbone: ResNet without pool and classifier.
       projection: the clustering branch's MLP, D -> D -> embedding.
       location: the location branch's linear layer, D -> m * m.
       grid: m.
@@ -35,11 +35,11 @@ class JigClu(Method):
       base_temperature: T0; the loss carries T / T0.
       cluster_weight: alpha.
       location_weight: beta.
-      dtype: compute dtype of the trunk.
-      separate: cells go through the trunk as images of their own, each pooled to one vector: the paper's comparison, no montages.
+      dtype: compute dtype of the backbone.
+      separate: cells go through the backbone as images of their own, each pooled to one vector: the paper's comparison, no montages.
     """
 
-    trunk: Functional
+    backbone: Functional
     projection: Functional
     location: Functional
     grid: int
@@ -55,12 +55,12 @@ class JigClu(Method):
     metric_names = ("loss", "loss_cluster", "loss_location", "accuracy_location", "accuracy_retrieval")
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
-        """Parameters {trunk, projection, location}, statistics {trunk}, no extra state."""
+        """Parameters {backbone, projection, location}, statistics {backbone}, no extra state."""
         keys = jax.random.split(key, 3)
-        trunk, stats = self.trunk.init(keys[0])
+        backbone, stats = self.backbone.init(keys[0])
         projection, _ = self.projection.init(keys[1])
         location, _ = self.location.init(keys[2])
-        return {"trunk": trunk, "projection": projection, "location": location}, {"trunk": stats}, {}
+        return {"backbone": backbone, "projection": projection, "location": location}, {"backbone": stats}, {}
 
     def outputs(self, params: Tree, stats: Tree, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array, Tree]:
         """Montages, normalised, float[b, S, S, 3] -> one row a cell, row-major within a montage, b * m * m in all.
@@ -69,12 +69,12 @@ class JigClu(Method):
         """
         if self.separate:
             x = split_cells(x, self.grid)
-        features, trunk_stats = self.trunk.apply(params["trunk"], stats["trunk"], x, train)
+        features, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, train)
         vectors = global_average_pool(features) if self.separate else decouple(features, self.grid, self.decouple_size)
         vectors = vectors.reshape(-1, vectors.shape[-1])
         embeddings, _ = self.projection.apply(params["projection"], {}, vectors, train)
         logits, _ = self.location.apply(params["location"], {}, vectors, train)
-        return vectors, embeddings, logits, {"trunk": trunk_stats}
+        return vectors, embeddings, logits, {"backbone": backbone_stats}
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[dict[str, jax.Array], Tree]:
         """Embeddings float[b, m*m, 128] and location logits float[b, m*m, m*m] of the batch's cells, new statistics."""
@@ -110,12 +110,12 @@ def create(config: ConfigDict, classes: int) -> JigClu:
     """The method for a pretraining config; labels are not needed, `classes` is ignored."""
     del classes
     model, grid = config.model, config.data.grid
-    trunk = create_trunk(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
+    backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
     dtype = "float64" if jnp.dtype(model.dtype) == jnp.float64 else "float32"
     return JigClu(
-        trunk=trunk,
-        projection=create_projection(trunk.dim, config.head.embedding_dim, dtype=dtype),
-        location=create_linear(trunk.dim, grid * grid, dtype=dtype),
+        backbone=backbone,
+        projection=create_projection(backbone.dim, config.head.embedding_dim, dtype=dtype),
+        location=create_linear(backbone.dim, grid * grid, dtype=dtype),
         grid=grid,
         decouple_size=config.head.decouple_size,
         temperature=config.loss.temperature,

@@ -1,4 +1,4 @@
-"""A linear classifier that learns beside a method what its vectors are worth, and never touches the trunk."""
+"""A linear classifier that learns beside a method what its vectors are worth, and never touches the backbone."""
 
 import dataclasses
 from typing import Any, Protocol, runtime_checkable
@@ -78,4 +78,4 @@ def with_online_head(config: ConfigDict, method: Any, classes: int) -> Any:
         )
     if classes < 2:
         raise UserError("config.online.head=True needs images of at least two classes (folders split/class/file, or a label array)")
-    return OnlineHead(method, create_classifier(method.trunk.dim, classes))
+    return OnlineHead(method, create_classifier(method.backbone.dim, classes))

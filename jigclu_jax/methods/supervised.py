@@ -1,4 +1,4 @@
-"""Training with labels: cross entropy on single crops, the yardstick beside a pretrained trunk."""
+"""Training with labels: cross entropy on single crops, the yardstick beside a pretrained backbone."""
 
 import dataclasses
 from typing import Any
@@ -9,16 +9,16 @@ from ml_collections import ConfigDict
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, Classifier, Metrics, Tree
-from jigclu_jax.models import Functional, create_classifier, create_trunk
+from jigclu_jax.models import Functional, create_backbone, create_classifier
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
 
 
 @dataclasses.dataclass(frozen=True)
 class Supervised(Classifier):
-    """Trunk, global average pool, one linear layer, all trained."""
+    """Backbone, global average pool, one linear layer, all trained."""
 
-    trunk: Functional
+    backbone: Functional
     classifier: Functional
     dtype: str
 
@@ -26,18 +26,18 @@ class Supervised(Classifier):
     metric_names = ("loss", "accuracy_top1")
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
-        """Parameters {trunk, classifier}, statistics {trunk}, no extra state."""
-        trunk_key, classifier_key = jax.random.split(key)
-        trunk, stats = self.trunk.init(trunk_key)
+        """Parameters {backbone, classifier}, statistics {backbone}, no extra state."""
+        backbone_key, classifier_key = jax.random.split(key)
+        backbone, stats = self.backbone.init(backbone_key)
         classifier, _ = self.classifier.init(classifier_key)
-        return {"trunk": trunk, "classifier": classifier}, {"trunk": stats}, {}
+        return {"backbone": backbone, "classifier": classifier}, {"backbone": stats}, {}
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, Tree]:
         """Logits float[b, classes], new statistics."""
         x = normalize(batch["image"], self.dtype)
-        features, trunk_stats = self.trunk.apply(params["trunk"], stats["trunk"], x, True)
+        features, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, True)
         logits, _ = self.classifier.apply(params["classifier"], {}, global_average_pool(features), True)
-        return logits, {"trunk": trunk_stats}
+        return logits, {"backbone": backbone_stats}
 
     def objective(self, outputs: Any, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         """Mean cross entropy over the examples of the batch that are not padding."""
@@ -50,7 +50,7 @@ class Supervised(Classifier):
 
     def predict(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array) -> jax.Array:
         """u8[b, h, w, 3] -> logits float[b, classes], BatchNorm in eval mode."""
-        features, _ = self.trunk.apply(params["trunk"], stats["trunk"], normalize(image, self.dtype), False)
+        features, _ = self.backbone.apply(params["backbone"], stats["backbone"], normalize(image, self.dtype), False)
         return self.classifier.apply(params["classifier"], {}, global_average_pool(features), False)[0]
 
 
@@ -63,5 +63,5 @@ def create(config: ConfigDict, classes: int) -> Supervised:
     if classes < 2:
         raise UserError("config.method='supervised' needs images of at least two classes (folders split/class/file, or a label array)")
     model = config.model
-    trunk = create_trunk(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
-    return Supervised(trunk, create_classifier(trunk.dim, classes), model.dtype)
+    backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
+    return Supervised(backbone, create_classifier(backbone.dim, classes), model.dtype)

@@ -3,6 +3,6 @@
 from jigclu_jax.models.architectures import ARCHITECTURES, STEMS
 from jigclu_jax.models.functional import Functional
 from jigclu_jax.models.heads import create_classifier, create_linear, create_projection
-from jigclu_jax.models.resnet import create_trunk
+from jigclu_jax.models.resnet import create_backbone
 
-__all__ = ["ARCHITECTURES", "STEMS", "Functional", "create_classifier", "create_linear", "create_projection", "create_trunk"]
+__all__ = ["ARCHITECTURES", "STEMS", "Functional", "create_backbone", "create_classifier", "create_linear", "create_projection"]

@@ -1,4 +1,4 @@
-"""The table of trunks: how many blocks, which kind, how wide. Plain Python, so that other folders may read it."""
+"""The table of backbones: how many blocks, which kind, how wide. Plain Python, so that other folders may read it."""
 
 import difflib
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def check_choice(field: str, value: str, choices: Sequence[str]) -> None:
 
 
 def architecture(name: str) -> Architecture:
-    """The table's line for torchvision's name of a trunk; UserError with the nearest name for an unknown one."""
+    """The table's line for torchvision's name of a backbone; UserError with the nearest name for an unknown one."""
     check_choice("model.arch", name, ARCHITECTURES)
     return _TABLE[name]
 

@@ -1,4 +1,4 @@
-"""What sits on a trunk's vectors: location head, clustering projection, classifier. All compute in float32 or better."""
+"""What sits on a backbone's vectors: location head, clustering projection, classifier. All compute in float32 or better."""
 
 import jax
 import jax.numpy as jnp

@@ -126,7 +126,7 @@ def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias in float32 or better, whatever the trunk computes in.
+    """x @ kernel + bias in float32 or better, whatever the backbone computes in.
 
     Starts as PyTorch's `nn.Linear`: weight and bias uniform within 1 / sqrt(inputs); with `std`, weight normal with that
     deviation and bias 0.

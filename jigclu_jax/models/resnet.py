@@ -1,4 +1,4 @@
-"""ResNet, ResNeXt and Wide-ResNet trunks up to the last feature map, weight-compatible with torchvision's (v1.5)."""
+"""ResNet, ResNeXt and Wide-ResNet backbones up to the last feature map, weight-compatible with torchvision's (v1.5)."""
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +115,7 @@ class ResNet(nnx.Module):
         return x
 
 
-def create_trunk(arch: str, *, stem: str = "imagenet", width: float = 1.0, dtype: str = "float32", remat: bool = False) -> Functional:
+def create_backbone(arch: str, *, stem: str = "imagenet", width: float = 1.0, dtype: str = "float32", remat: bool = False) -> Functional:
     """A ResNet from normalised images float[b, h, w, 3] to a feature map [b, h', w', dim] in the compute dtype.
 
     `arch` is torchvision's name. The stem `imagenet` (7x7 stride 2 and max-pool) gives h' = h / 32, `small` (3x3 stride 1,

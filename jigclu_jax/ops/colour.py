@@ -1,7 +1,7 @@
 """Colour jitter, grayscale, blur and flip on batches of patches on the accelerator, with Pillow's arithmetic: 8-bit values after each.
 
-The formulas are those of `data/tf_ops.py`, from the same parameters (`data/draws.py: Draws.pack`), so that a picture is the same
-wherever it is augmented. All patches go through all operations, and each keeps what it drew: a branch would cost more than it saves.
+The formulas are those of `data/augment/host_pictures.py`, from the same parameters (`data/augment/parameters.py`), so that a picture is
+the same wherever it is augmented. All patches go through all operations, each keeps what it drew: a branch would cost more than it saves.
 Between operations patches lie in memory as bytes, which is what an accelerator spends its time on; numbers are floats inside them.
 """
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float32, UInt8
 
-from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
+from jigclu_jax.data.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
 from jigclu_jax.ops.blur import blur
 
 Planes = Float32[Array, "n 3 h w"]  # whole numbers 0..255

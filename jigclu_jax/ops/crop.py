@@ -10,7 +10,7 @@ _SNAP = 1024.0  # edges are rounded to 1 / 1024 pixel before they are rounded to
 def cell_boxes(
     width: Int32[Array, " n"], height: Int32[Array, " n"], location: Int32[Array, " n"], grid: int, overlap: float
 ) -> Int32[Array, "n 4"]:
-    """(left, top, right, bottom) of the grid cell `location` of images of these sizes: `data/geometry.py: patch_boxes` in `jnp`."""
+    """(left, top, right, bottom) of the grid cell `location` of images of these sizes: `data/augment/boxes.py: patch_boxes` in `jnp`."""
     left, right = _span(width, location // grid, grid, overlap)
     top, bottom = _span(height, location % grid, grid, overlap)
     return jnp.stack([left, top, right, bottom], axis=1)

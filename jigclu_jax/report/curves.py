@@ -84,10 +84,10 @@ def supervised_panels(classes: int) -> list[Panel]:
 
 
 def probe_panels(classes: int, random_init: float | None = None) -> list[Panel]:
-    """The panels of a linear probe; `random_init` is the top-1 fraction of the same probe on a random trunk."""
+    """The panels of a linear probe; `random_init` is the top-1 fraction of the same probe on a random backbone."""
     reference = {"chance": 1 / classes} if classes else {}
     if random_init is not None:
-        reference["random trunk"] = random_init
+        reference["random backbone"] = random_init
     accuracies = {"accuracy_top1": "top-1, training batches", "probe_top1": "top-1, validation", "probe_top5": "top-5, validation"}
     return [
         Panel("Loss", {"loss": "training"}, {"nothing learned": math.log(classes)} if classes else {}),

@@ -1,4 +1,4 @@
-"""The demo's page: one pretrained trunk held against everything that it has to beat."""
+"""The demo's page: one pretrained backbone held against everything that it has to beat."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +14,11 @@ from jigclu_jax.train.progress import duration
 PRETRAINED = "JigClu pretraining"
 RANDOM = "random initialisation"
 NOTES = {
-    PRETRAINED: "frozen trunk, pretrained without labels",
-    RANDOM: "frozen trunk, never trained",
-    "trained with labels": "frozen trunk, trained on the labels first",
-    "raw pixels": "no trunk",
-    "colour histogram": "no trunk",
+    PRETRAINED: "frozen backbone, pretrained without labels",
+    RANDOM: "frozen backbone, never trained",
+    "trained with labels": "frozen backbone, trained on the labels first",
+    "raw pixels": "no backbone",
+    "colour histogram": "no backbone",
     "chance": "guessing",
 }
 _NOTE = (
@@ -77,7 +77,7 @@ def _summary(accuracies: Mapping[str, float | None], config: Mapping[str, Any]) 
     if pretrained is None or random is None:
         return describe(config)
     points = 100 * (pretrained - random)
-    verdict = f"{abs(points):.1f} points {'above' if points >= 0 else 'below'} the same trunk with random weights"
+    verdict = f"{abs(points):.1f} points {'above' if points >= 0 else 'below'} the same backbone with random weights"
     return f"Pretrained without labels: {100 * pretrained:.1f} % top-1 in a linear probe, {verdict}. {describe(config)}"
 
 

@@ -86,12 +86,12 @@ _SPREAD_NAMES = {
     "alignment_features_random_init": "alignment, features, random weights",
 }
 _ABOUT = {
-    "trunk": "trunk",
+    "backbone": "backbone",
     "classes": "classes",
     "train_images": "training images",
     "test_images": "evaluation images",
     "images_skipped": "images left out",
-    "trunk_digest": "SHA-256 of the weights",
+    "backbone_digest": "SHA-256 of the weights",
 }
 
 
@@ -174,7 +174,7 @@ def _summary(result: Mapping[str, Any]) -> str:
         best = [(value, name) for name, value in result.items() if name.startswith("knn_top1") and isinstance(value, float)]
         best = [pair for pair in best if not pair[1].endswith("random_init")]
         return f"{100 * max(best)[0]:.1f} % top-1 by {_label(max(best)[1])}" if best else ""
-    beside = f", the same trunk with random weights {100 * random:.1f} %" if random is not None else ""
+    beside = f", the same backbone with random weights {100 * random:.1f} %" if random is not None else ""
     return f"{100 * top1:.1f} % top-1 by a linear head on frozen features{beside}"
 
 

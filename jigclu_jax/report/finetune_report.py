@@ -1,4 +1,4 @@
-"""The report of a fine-tuning: what the trunk is worth when all of it may move, how its rates were chosen, and other starts beside it."""
+"""The page of a fine-tuning: what the backbone is worth when it may move, how its rates were chosen, other starts beside it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from jigclu_jax.report.pretrain_report import describe
 from jigclu_jax.report.workdir_files import REPORT_FILE, Run, curve_blocks, footer, read_run, run_rows, setting_section
 
 READING = (
-    "Trunk and classifier are trained together. The last epoch's figure is the one to compare; where accuracies were measured after"
+    "Backbone and classifier are trained together. The last epoch's figure is the one to compare; where accuracies were measured after"
     " several epochs, the best one is chosen on these images themselves and so flatters a little. Intervals are the 95 % bootstrap over"
     " these images, and say nothing about other seeds."
 )
@@ -24,7 +24,7 @@ _FIGURES = {
     "finetune_top1_best": "top-1, best epoch",
     "finetune_top5_last": "top-5, last epoch",
 }
-_STARTS = {"checkpoint": "pretrained trunk", "weights": "imported weights", "random": "from scratch"}
+_STARTS = {"checkpoint": "pretrained backbone", "weights": "imported weights", "random": "from scratch"}
 
 
 def finetune_page(workdir: epath.PathLike, *, classes: int = 0) -> epath.Path:

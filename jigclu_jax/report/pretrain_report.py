@@ -70,10 +70,10 @@ def outcome_tables(run: Run) -> list[Block]:
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """One line on the run: trunk, patches, batch, epochs, data; what the config does not say is left out."""
+    """One line on the run: backbone, patches, batch, epochs, data; what the config does not say is left out."""
     model, data = config.get("model") or {}, config.get("data") or {}
     parts = []
-    if model.get("arch"):  # a probe may leave the trunk to the checkpoint
+    if model.get("arch"):  # a probe may leave the backbone to the checkpoint
         stem = {"imagenet": "ImageNet stem", "small": "small-image stem"}.get(model.get("stem", ""), "")
         width = f"width {model['width']:g}" if model.get("width", 1) != 1 else ""
         inside = ", ".join(part for part in (stem, width) if part)

@@ -8,7 +8,7 @@ from jigclu_jax.report.pretrain_report import describe
 from jigclu_jax.report.workdir_files import REPORT_FILE, Run, curve_blocks, footer, picture_blocks, read_run, run_rows, setting_section
 
 READING = (
-    "A linear classifier on the features of the frozen trunk, trained with labels. The last epoch's figure is the one to"
+    "A linear classifier on the features of the frozen backbone, trained with labels. The last epoch's figure is the one to"
     " compare; the best epoch is chosen on the validation images themselves and so flatters a little, yet it is what papers report."
     " The interval is the 95 % bootstrap over these images; it says nothing about other seeds."
 )
@@ -42,7 +42,7 @@ def accuracy_table(run: Run, classes: int) -> Table:
         "probe_top1_last": "top-1, last epoch",
         "probe_top1_best": "top-1, best epoch",
         "probe_top5_last": "top-5, last epoch",
-        "probe_top1_random_init": "top-1, trunk with random weights",
+        "probe_top1_random_init": "top-1, backbone with random weights",
     }
     result = run.result
     rows: list[tuple[Cell, ...]] = [

@@ -1,6 +1,6 @@
 """SGD, LARS and AdamW as optax computes them, with weight decay and learning rates by parameter.
 
-A parameter is named by its path, as "trunk/layer1/block0/conv1/kernel"; patterns are shell-style, and `*` matches `/` as well.
+A parameter is named by its path, as "backbone/layer1/block0/conv1/kernel"; patterns are shell-style, and `*` matches `/` as well.
 """
 
 import difflib

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from data import bucket
 
-from jigclu_jax.data.arrays import ArraySource, load_npz
+from jigclu_jax.data.sources.arrays import ArraySource, load_npz
 from jigclu_jax.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)

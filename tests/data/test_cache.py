@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from jigclu_jax.data.cache import cache_folder, cached, file_stamp
+from jigclu_jax.data.sources.cache import cache_folder, cached, file_stamp
 
 
 class Counter:

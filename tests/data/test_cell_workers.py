@@ -15,14 +15,14 @@ from data.pictures import natural
 from PIL import Image
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.cell_stream import CellStream
-from jigclu_jax.data.folder import FolderSource
-from jigclu_jax.data.plan import plan_for
-from jigclu_jax.data.prepared import PreparedSource
-from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.shards import Settings, write_shards
-from jigclu_jax.data.sources import Source, Subset, with_classes
+from jigclu_jax.data.input.cell_stream import CellStream
+from jigclu_jax.data.input.plan import plan_for
+from jigclu_jax.data.prepare.shards import Settings, write_shards
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.folder import FolderSource
+from jigclu_jax.data.sources.opening import Source, Subset, with_classes
+from jigclu_jax.data.sources.prepared import PreparedSource
+from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.errors import ImageError, UserError
 
 COUNT, BATCH = 19, 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from data import tfrecords
 
-from jigclu_jax.data.crc32c import crc32c, masked_crc32c
+from jigclu_jax.data.sources.crc32c import crc32c, masked_crc32c
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jigclu_jax.data import decode
-from jigclu_jax.data.decode import decode_rgb
+from jigclu_jax.data.sources import decode
+from jigclu_jax.data.sources.decode import decode_rgb
 from jigclu_jax.errors import ImageError
 
 

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import crop_augment_config, montage_augment_config
-from jigclu_jax.data.draws import HUE, Draws, check_augment, draw, resized_crop_boxes
+from jigclu_jax.data.augment.parameters import HUE, Draws, check_augment, draw, resized_crop_boxes
 from jigclu_jax.errors import UserError
 
 CELLS = np.array([[0, 0, 90, 60], [0, 20, 90, 80], [30, 0, 120, 60], [30, 20, 120, 80]], np.int32)

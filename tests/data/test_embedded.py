@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from jigclu_jax.data.embedded import CLASSES, IMAGE_SIZE, SPLITS, load_embedded
+from jigclu_jax.data.sources.toy import CLASSES, IMAGE_SIZE, SPLITS, load_embedded
 from jigclu_jax.errors import UserError
 
 

@@ -9,8 +9,8 @@ from data import bucket
 from PIL import Image
 
 from jigclu_jax.config import source_config
-from jigclu_jax.data.folder import FolderSource
-from jigclu_jax.data.sources import open_source
+from jigclu_jax.data.sources.folder import FolderSource
+from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.errors import ImageError, UserError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jigclu_jax.data.geometry import check_overlap, patch_boxes, patch_side
+from jigclu_jax.data.augment.boxes import check_overlap, patch_boxes, patch_side
 from jigclu_jax.errors import UserError
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jigclu_jax.data import montage
+from jigclu_jax.data.input import montage
 from jigclu_jax.errors import UserError
 
 

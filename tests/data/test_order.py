@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from jigclu_jax.data.order import EpochOrders, epoch_order, generator, host_positions, steps_per_epoch
+from jigclu_jax.data.input.order import EpochOrders, epoch_order, generator, host_positions, steps_per_epoch
 from jigclu_jax.errors import UserError
 
 

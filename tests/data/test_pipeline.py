@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jigclu_jax.config import crop_augment_config, montage_augment_config, pipeline_config, source_config
-from jigclu_jax.data.crops import crop_patches
-from jigclu_jax.data.draws import draw
-from jigclu_jax.data.eval_stream import EvalStream
-from jigclu_jax.data.geometry import patch_boxes
-from jigclu_jax.data.order import epoch_order
-from jigclu_jax.data.pipeline import train_batches
-from jigclu_jax.data.preview import preview
-from jigclu_jax.data.stream import BatchStream
+from jigclu_jax.data.augment.boxes import patch_boxes
+from jigclu_jax.data.augment.crops import crop_patches
+from jigclu_jax.data.augment.parameters import draw
+from jigclu_jax.data.input.evaluation import EvalStream
+from jigclu_jax.data.input.order import epoch_order
+from jigclu_jax.data.input.pipeline import train_batches
+from jigclu_jax.data.input.preview import preview
+from jigclu_jax.data.input.stream import BatchStream
 from jigclu_jax.errors import ImageError, UserError
 
 Batch = dict[str, np.ndarray]

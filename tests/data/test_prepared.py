@@ -12,15 +12,15 @@ from data.pictures import natural
 from PIL import Image
 
 from jigclu_jax.config import source_config
-from jigclu_jax.data import shards
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.folder import FolderSource
-from jigclu_jax.data.prepared import PreparedSource
-from jigclu_jax.data.reader import ImageReader
-from jigclu_jax.data.shards import Settings, write_shards
-from jigclu_jax.data.sources import Source, Subset, open_source
-from jigclu_jax.data.tfds_source import open_tfds
-from jigclu_jax.data.verify import verify_shards
+from jigclu_jax.data.prepare import shards
+from jigclu_jax.data.prepare.shards import Settings, write_shards
+from jigclu_jax.data.prepare.verify import verify_shards
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.folder import FolderSource
+from jigclu_jax.data.sources.opening import Source, Subset, open_source
+from jigclu_jax.data.sources.prepared import PreparedSource
+from jigclu_jax.data.sources.reader import ImageReader
+from jigclu_jax.data.sources.tfds import open_tfds
 from jigclu_jax.errors import ImageError, UserError
 
 COUNT = 11

@@ -10,9 +10,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import source_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.sources import Source, open_source, with_classes
-from jigclu_jax.data.subsets import subset_indices
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.opening import Source, open_source, with_classes
+from jigclu_jax.data.sources.subsets import subset_indices
 from jigclu_jax.errors import UserError
 
 
@@ -182,9 +182,9 @@ class Blocker:
         if name.split(".")[0] in ("jax", "jaxlib", "tensorflow", "tensorflow_datasets"):
             raise ImportError(f"{name} is not to be imported")
 sys.meta_path.insert(0, Blocker())
-import jigclu_jax.data.tfds_source, jigclu_jax.data.tfrecord_index, jigclu_jax.data.folder
+import jigclu_jax.data.sources.tfds, jigclu_jax.data.sources.tfrecord_index, jigclu_jax.data.sources.folder
 from jigclu_jax.config import source_config
-from jigclu_jax.data.sources import open_source
+from jigclu_jax.data.sources.opening import open_source
 config = source_config()
 config.update({"source": "embedded", "split": "validation"})
 print(open_source(config).read(0).shape)

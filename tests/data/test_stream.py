@@ -7,8 +7,8 @@ _LEFT_OPEN = """
 import sys, threading
 import numpy as np
 from jigclu_jax.config import montage_augment_config, pipeline_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.pipeline import train_batches
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.input.pipeline import train_batches
 
 data = pipeline_config()
 data.image_size, data.min_side = 64, 1

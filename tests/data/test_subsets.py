@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jigclu_jax.config import source_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.shards import Settings, write_shards
-from jigclu_jax.data.sources import NamesImages, Source, open_source
-from jigclu_jax.data.subsets import balanced_indices, listed_indices
+from jigclu_jax.data.prepare.shards import Settings, write_shards
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.opening import NamesImages, Source, open_source
+from jigclu_jax.data.sources.subsets import balanced_indices, listed_indices
 from jigclu_jax.errors import UserError
 
 NAMES = ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/3.jpg", "c/x/4.jpg")

@@ -10,9 +10,10 @@ from data.pictures import natural
 from PIL import Image, ImageEnhance, ImageFilter
 
 from jigclu_jax.config import crop_augment_config, montage_augment_config
-from jigclu_jax.data import crops, tf_ops
-from jigclu_jax.data.crops import crop_patches, resize_and_centre_crop
-from jigclu_jax.data.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Draws, Steps, draw
+from jigclu_jax.data.augment import crops
+from jigclu_jax.data.augment import host_pictures as tf_ops
+from jigclu_jax.data.augment.crops import crop_patches, resize_and_centre_crop
+from jigclu_jax.data.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Draws, Steps, draw
 from jigclu_jax.data.lazy_tf import tensorflow
 
 COUNT = 12

@@ -14,11 +14,11 @@ from data import bucket, offline_builder
 from data.offline_builder import CLASSES, SPLIT_SIZES, label_of, picture
 
 from jigclu_jax.config import source_config
-from jigclu_jax.data import tfds_source
-from jigclu_jax.data.prepared import PreparedSource
-from jigclu_jax.data.shards import Settings, write_shards
-from jigclu_jax.data.sources import open_source
-from jigclu_jax.data.tfds_source import TfdsSource, open_tfds
+from jigclu_jax.data.prepare.shards import Settings, write_shards
+from jigclu_jax.data.sources import tfds as tfds_source
+from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.data.sources.prepared import PreparedSource
+from jigclu_jax.data.sources.tfds import TfdsSource, open_tfds
 from jigclu_jax.errors import ImageError, UserError
 
 FORMATS = ("tfrecord", "array_record")
@@ -222,8 +222,8 @@ def test_reading_imports_no_tensorflow_and_labels_are_read_when_asked_for(prepar
     program = f"""
 import sys
 from jigclu_jax.config import source_config
-from jigclu_jax.data.sources import open_source
-from jigclu_jax.data.tfds_source import TfdsSource
+from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.data.sources.tfds import TfdsSource
 gather, calls = TfdsSource._gather_labels, []
 TfdsSource._gather_labels = lambda source: calls.append(1) or gather(source)
 for file_format in {FORMATS}:

@@ -6,8 +6,8 @@ import pathlib
 import pytest
 from data import bucket, tfrecords
 
-from jigclu_jax.data import tfrecord_index
-from jigclu_jax.data.tfrecord_index import index_shards
+from jigclu_jax.data.sources import tfrecord_index
+from jigclu_jax.data.sources.tfrecord_index import index_shards
 from jigclu_jax.errors import ImageError, UserError
 
 RECORDS = [b"first", b"", b"x" * 5000, bytes(range(256)) * 9]

@@ -11,10 +11,10 @@ import numpy as np
 from data.pictures import natural
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.index_stream import IndexStream
-from jigclu_jax.data.plan import plan_for
-from jigclu_jax.data.reader import ImageReader
+from jigclu_jax.data.input.index_stream import IndexStream
+from jigclu_jax.data.input.plan import plan_for
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device import resident
 from jigclu_jax.device.feed import Feed, device_feed, prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device

@@ -11,12 +11,12 @@ from data.pictures import natural
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.cell_stream import CellStream
-from jigclu_jax.data.index_stream import IndexStream
-from jigclu_jax.data.pipeline import train_batches
-from jigclu_jax.data.plan import plan_for
-from jigclu_jax.data.reader import ImageReader
+from jigclu_jax.data.input.cell_stream import CellStream
+from jigclu_jax.data.input.index_stream import IndexStream
+from jigclu_jax.data.input.pipeline import train_batches
+from jigclu_jax.data.input.plan import plan_for
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device import resident
 from jigclu_jax.device.feed import Feed, device_feed
 from jigclu_jax.device.mesh import create_mesh, to_device

@@ -15,14 +15,14 @@ from data.pictures import natural
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import montage_augment_config, pretrain_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.cell_stream import CellStream
-from jigclu_jax.data.draws import UNIFORMS, Draws, draw, draws_from_uniforms
-from jigclu_jax.data.geometry import patch_boxes
-from jigclu_jax.data.index_stream import IndexStream
-from jigclu_jax.data.pipeline import train_batches
-from jigclu_jax.data.plan import plan_for
-from jigclu_jax.data.reader import ImageReader
+from jigclu_jax.data.augment.boxes import patch_boxes
+from jigclu_jax.data.augment.parameters import UNIFORMS, Draws, draw, draws_from_uniforms
+from jigclu_jax.data.input.cell_stream import CellStream
+from jigclu_jax.data.input.index_stream import IndexStream
+from jigclu_jax.data.input.pipeline import train_batches
+from jigclu_jax.data.input.plan import plan_for
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device import resident
 from jigclu_jax.device.feed import device_feed, prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device

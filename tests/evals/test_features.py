@@ -1,4 +1,4 @@
-"""The trunk's one pass: the encoder's features in the source's order, padding left out, kept on disk and found again."""
+"""The backbone's one pass: the encoder's features in the source's order, padding left out, kept on disk and found again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 from tiny_checkpoint import make_workdir
 
 from jigclu_jax.config import eval_config
-from jigclu_jax.data.arrays import ArraySource
-from jigclu_jax.data.eval_stream import EvalStream
-from jigclu_jax.data.fingerprint import fingerprint
+from jigclu_jax.data.input.evaluation import EvalStream
+from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.fingerprint import fingerprint
 from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.encoder import load_encoder
 from jigclu_jax.errors import UserError
@@ -23,7 +23,7 @@ MODEL = {"arch": "resnet18", "stem": "small", "width": 0.05, "dtype": "float32"}
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> object:
-    return load_encoder(make_workdir(tmp_path_factory.mktemp("trunk") / "run"))
+    return load_encoder(make_workdir(tmp_path_factory.mktemp("backbone") / "run"))
 
 
 def images(count: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_weights_that_are_not_finite_are_named(encoder: object) -> None:
     mesh = create_mesh(jax.devices()[:1])
     broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), encoder.params)
     batch = {"image": images(4), "label": np.zeros(4, np.int32), "mask": np.ones(4, bool)}
-    with pytest.raises(UserError, match="the features of image 0 are not finite: the trunk's weights are damaged"):
+    with pytest.raises(UserError, match="the features of image 0 are not finite: the backbone's weights are damaged"):
         compute_features(compile_features(MODEL, mesh), broken, encoder.stats, iter([batch]), mesh)
 
 
@@ -69,7 +69,7 @@ def bank() -> FeatureBank:
 
 def test_a_bank_is_read_back_and_another_key_has_none(tmp_path: Path) -> None:
     assert read_bank(tmp_path, "a") is None
-    assert write_bank(tmp_path / "new", "a", bank(), {"trunk": "x"}) is not None
+    assert write_bank(tmp_path / "new", "a", bank(), {"backbone": "x"}) is not None
     found = read_bank(tmp_path / "new", "a")
     assert found is not None and all(
         np.array_equal(getattr(found, name), getattr(bank(), name)) for name in ("features", "labels", "indices")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jigclu_jax.data.order import epoch_order
+from jigclu_jax.data.input.order import epoch_order
 from jigclu_jax.evals.heads import Recipe, best_head, fit_heads, head_accuracies, hits, standardiser
 from jigclu_jax.evals.logistic import fit_logistic
 

@@ -71,20 +71,22 @@ def cell_major(grid: Any) -> np.ndarray:
 
 
 class Network:
-    """Trunk, projection and location head with the golden weights, in one dtype."""
+    """Backbone, projection and location head with the golden weights, in one dtype."""
 
     def __init__(self, config: dict[str, Any], dtype: str) -> None:
         self.config, self.dtype = config, dtype
-        self.trunk = models.create_trunk(config["arch"], dtype=dtype)
-        self.projection = models.create_projection(self.trunk.dim, 128, dtype=dtype)
-        self.location = models.create_linear(self.trunk.dim, 4, dtype=dtype)
+        self.backbone = models.create_backbone(config["arch"], dtype=dtype)
+        self.projection = models.create_projection(self.backbone.dim, 128, dtype=dtype)
+        self.location = models.create_linear(self.backbone.dim, 4, dtype=dtype)
 
     def weights(self) -> tuple[Any, Any]:
         """(params, stats) through the names of the authors' state dict."""
 
         def zeros(key: jax.Array) -> Any:
-            trunk, stats = self.trunk.init(key)
-            return {"trunk": trunk, "projection": self.projection.init(key)[0], "location": self.location.init(key)[0]}, {"trunk": stats}
+            backbone, stats = self.backbone.init(key)
+            return {"backbone": backbone, "projection": self.projection.init(key)[0], "location": self.location.init(key)[0]}, {
+                "backbone": stats
+            }
 
         shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape), jax.eval_shape(zeros, jax.random.key(0)))
         state = {name: drawn_tensor(name, value.shape) for name, value in to_authors(*shapes).items()}
@@ -92,11 +94,11 @@ class Network:
 
     def outputs(self, params: Any, stats: Any, image: jax.Array) -> tuple[dict[str, jax.Array], Any]:
         """vectors, embeddings and logits, each [n, 2, 2, ...], and the statistics after the batch."""
-        features, trunk_stats = self.trunk.apply(params["trunk"], stats["trunk"], image, True)
+        features, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], image, True)
         vectors = decouple(features, 2)
         embeddings, _ = self.projection.apply(params["projection"], {}, vectors, True)
         logits, _ = self.location.apply(params["location"], {}, vectors, True)
-        return {"vectors": vectors, "embeddings": embeddings, "logits": logits}, {"trunk": trunk_stats}
+        return {"vectors": vectors, "embeddings": embeddings, "logits": logits}, {"backbone": backbone_stats}
 
     def loss(self, params: Any, stats: Any, image: jax.Array, cluster: jax.Array, location: jax.Array) -> tuple[jax.Array, Any]:
         """The sum of both losses, and ((clustering, location), outputs, statistics)."""

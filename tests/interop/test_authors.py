@@ -13,15 +13,15 @@ from jigclu_jax.interop import from_authors, to_authors
 
 @pytest.fixture(scope="module")
 def trees() -> Any:
-    trunk = models.create_trunk("resnet18", width=0.0625)
+    backbone = models.create_backbone("resnet18", width=0.0625)
 
     def init(key: jax.Array) -> Any:
-        params, stats = trunk.init(key)
+        params, stats = backbone.init(key)
         heads = {
-            "projection": models.create_projection(trunk.dim, 16).init(key)[0],
-            "location": models.create_linear(trunk.dim, 4).init(key)[0],
+            "projection": models.create_projection(backbone.dim, 16).init(key)[0],
+            "location": models.create_linear(backbone.dim, 4).init(key)[0],
         }
-        return {"trunk": params, **heads}, {"trunk": stats}
+        return {"backbone": params, **heads}, {"backbone": stats}
 
     return jax.tree.map(np.asarray, jax.jit(init)(jax.random.key(0)))
 
@@ -50,7 +50,7 @@ def test_heads_have_pytorch_layout(trees: Any) -> None:
 
 def test_mistakes_are_named(trees: Any) -> None:
     state = to_authors(*trees)
-    with pytest.raises(UserError, match=r"missing: fc_loc\.bias; a trunk without heads is read by from_torchvision"):
+    with pytest.raises(UserError, match=r"missing: fc_loc\.bias; a backbone without heads is read by from_torchvision"):
         from_authors({name: value for name, value in state.items() if name != "fc_loc.bias"})
     with pytest.raises(UserError, match=r"fc_loc has weight \(4, 32\) and bias \(5,\)"):
         from_authors({**state, "fc_loc.bias": np.zeros(5)})

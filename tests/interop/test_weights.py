@@ -1,4 +1,4 @@
-"""Files of weights: which trunk they are is read off their shapes; what is no ResNet is told in one line."""
+"""Files of weights: which backbone they are is read off their shapes; what is no ResNet is told in one line."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from jigclu_jax.interop import to_authors, to_torchvision
 from jigclu_jax.interop.weights import load_weights, model_of
 
 
-def trunk_trees(arch: str, stem: str, width: float) -> Any:
-    shapes = jax.eval_shape(models.create_trunk(arch, stem=stem, width=width).init, jax.random.key(0))
+def backbone_trees(arch: str, stem: str, width: float) -> Any:
+    shapes = jax.eval_shape(models.create_backbone(arch, stem=stem, width=width).init, jax.random.key(0))
     return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
 
 
@@ -22,11 +22,11 @@ def trunk_trees(arch: str, stem: str, width: float) -> Any:
     ("arch", "stem", "width"), [("resnet18", "small", 0.0625), ("resnet50", "imagenet", 0.0625), ("wide_resnet50_2", "imagenet", 0.125)]
 )
 def test_the_architecture_is_read_off_the_shapes(arch: str, stem: str, width: float) -> None:
-    assert model_of(*trunk_trees(arch, stem, width), "x") == {"arch": arch, "stem": stem, "width": width}
+    assert model_of(*backbone_trees(arch, stem, width), "x") == {"arch": arch, "stem": stem, "width": width}
 
 
 def test_files_of_both_kinds_with_and_without_prefix(tmp_path: Path) -> None:
-    params, stats = trunk_trees("resnet18", "small", 0.0625)
+    params, stats = backbone_trees("resnet18", "small", 0.0625)
     heads = {
         "projection": {name: {"kernel": np.ones((32, 32), np.float32), "bias": np.zeros(32)} for name in ("hidden", "output")},
         "location": {"kernel": np.ones((32, 4)), "bias": np.zeros(4)},
@@ -34,7 +34,9 @@ def test_files_of_both_kinds_with_and_without_prefix(tmp_path: Path) -> None:
     states = {
         "torchvision": to_torchvision(params, stats),
         "prefixed": {f"module.{name}": value for name, value in to_torchvision(params, stats).items()},
-        "authors": {f"module.encoder.{name}": value for name, value in to_authors({"trunk": params, **heads}, {"trunk": stats}).items()},
+        "authors": {
+            f"module.encoder.{name}": value for name, value in to_authors({"backbone": params, **heads}, {"backbone": stats}).items()
+        },
     }
     for name, state in states.items():
         np.savez(tmp_path / f"{name}.npz", **state)
@@ -65,7 +67,7 @@ def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_any_precision_becomes_float32(tmp_path: Path, dtype: type) -> None:
-    params, stats = trunk_trees("resnet18", "small", 0.0625)
+    params, stats = backbone_trees("resnet18", "small", 0.0625)
     state = {name: value.astype(dtype) for name, value in to_torchvision(params, stats).items()}
     np.savez(tmp_path / "weights.npz", **state)
     found = load_weights(tmp_path / "weights.npz")[:2]
@@ -86,7 +88,7 @@ def test_any_precision_becomes_float32(tmp_path: Path, dtype: type) -> None:
     ],
 )
 def test_numbers_that_would_make_features_void_are_refused(tmp_path: Path, name: str, value: np.generic, line: str) -> None:
-    state = to_torchvision(*trunk_trees("resnet18", "small", 0.0625))
+    state = to_torchvision(*backbone_trees("resnet18", "small", 0.0625))
     np.savez(tmp_path / "weights.npz", **state | {name: np.full(state[name].shape, value)})
     with pytest.raises(UserError) as raised:
         load_weights(tmp_path / "weights.npz")
@@ -95,7 +97,7 @@ def test_numbers_that_would_make_features_void_are_refused(tmp_path: Path, name:
 
 def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    np.savez(tmp_path / "weights.npz", **to_torchvision(*trunk_trees("resnet18", "small", 0.0625)))
+    np.savez(tmp_path / "weights.npz", **to_torchvision(*backbone_trees("resnet18", "small", 0.0625)))
     assert load_weights("~/weights.npz")[2]["arch"] == "resnet18"
 
 
@@ -107,7 +109,7 @@ def test_a_file_of_pytorch(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="needs PyTorch to be read"):
             load_weights(tmp_path / "weights.pth")
         return
-    params, stats = trunk_trees("resnet18", "small", 0.0625)
+    params, stats = backbone_trees("resnet18", "small", 0.0625)
     state = {name: torch.from_numpy(np.array(value)) for name, value in to_torchvision(params, stats).items()}
     torch.save({"state_dict": state}, tmp_path / "weights.pth")
     assert load_weights(tmp_path / "weights.pth")[2]["arch"] == "resnet18"

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from jigclu_jax.__main__ import main
-from jigclu_jax.data.cell_stream import CellStream
+from jigclu_jax.data.input.cell_stream import CellStream
 from jigclu_jax.errors import ImageError
 
 FAULTS: dict[str, Exception] = {

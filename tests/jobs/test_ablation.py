@@ -18,10 +18,10 @@ from scipy import stats
 from jigclu_jax.cli import load_config
 from jigclu_jax.config_check import check_fields, check_run
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
-from jigclu_jax.evals.seeds import summarise, verdict
-from jigclu_jax.jobs import ablation
-from jigclu_jax.jobs.ablation_tables import TABLES, row_config, table_rows
-from jigclu_jax.jobs.claims import claimed
+from jigclu_jax.studies import ablation
+from jigclu_jax.studies.ablation_tables import TABLES, row_config, table_rows
+from jigclu_jax.studies.claims import claimed
+from jigclu_jax.studies.seeds import summarise, verdict
 from jigclu_jax.train.workdir import open_workdir, write_result
 from jigclu_jax.train.writers import JsonlWriter
 
@@ -36,7 +36,7 @@ def config_of(table: str = "branches", seeds: tuple[int, ...] = (0, 1), **argume
 
 
 def stand_in(calls: list[Any], fail: Any = None) -> Any:
-    """Jobs that take no time: pretraining is as quick as its input is small, and trunks are as good as `accuracy`."""
+    """Jobs that take no time: pretraining is as quick as its input is small, and backbones are as good as `accuracy`."""
 
     def run(config: ConfigDict, workdir: Any) -> None:
         calls.append((config.job, str(workdir), config.copy_and_resolve_references()))
@@ -54,9 +54,9 @@ def stand_in(calls: list[Any], fail: Any = None) -> Any:
     return lambda name: SimpleNamespace(run=run)
 
 
-def accuracy(trunk: Path) -> float:
-    loss = json.loads((trunk / "config.json").read_text())["loss"]
-    seed = int(trunk.parent.name.removeprefix("seed"))
+def accuracy(backbone: Path) -> float:
+    loss = json.loads((backbone / "config.json").read_text())["loss"]
+    seed = int(backbone.parent.name.removeprefix("seed"))
     return 0.4 + 0.001 * seed - (0.2 if loss["cluster_weight"] == 0 else 0.0)
 
 
@@ -239,7 +239,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from jobs.test_ablation import config_of, stand_in
-from jigclu_jax.jobs import ablation
+from jigclu_jax.studies import ablation
 log = Path({log!r})
 def slow(config, workdir):
     with log.open("a") as file:
@@ -265,7 +265,7 @@ def test_two_processes_share_the_cells_and_run_none_twice(tmp_path: Path) -> Non
 
 HOLDER = """
 import sys, time
-from jigclu_jax.jobs.claims import claimed
+from jigclu_jax.studies.claims import claimed
 with claimed(sys.argv[1]) as mine:
     print(mine, flush=True)
     time.sleep(60)
@@ -302,7 +302,7 @@ def test_summary_of_seeds_is_scipys() -> None:
 
 
 def test_seeds_that_give_one_figure_have_the_interval_over_the_images() -> None:
-    """A collapsed trunk has the same accuracy with every seed; two seeds may by chance. Neither makes an interval without width."""
+    """A collapsed backbone has the same accuracy with every seed; two seeds may by chance. Neither makes an interval without width."""
     same = summarise([0.4, 0.4], (0.37, 0.43))
     assert (same.mean, same.deviation, same.low, same.high, same.over) == (0.4, 0.0, 0.37, 0.43, "images")
     assert verdict(same, summarise([0.41], (0.38, 0.44))) == "not resolved"

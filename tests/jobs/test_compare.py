@@ -9,8 +9,8 @@ import pytest
 from jigclu_jax.config import pretrain_config, probe_config
 from jigclu_jax.config_studies import compare_config
 from jigclu_jax.errors import UserError
-from jigclu_jax.jobs import compare
-from jigclu_jax.report.compared_runs import differences, read_runs
+from jigclu_jax.studies import compare
+from jigclu_jax.studies.compared_runs import differences, read_runs
 from jigclu_jax.train.workdir import config_as_dict, read_result
 
 
@@ -64,22 +64,22 @@ def test_seeds_stand_together_and_the_rest_is_told_apart(tmp_path: Path) -> None
 
 
 def test_probes_of_different_pretrainings_do_not_stand_together(tmp_path: Path) -> None:
-    trunks = [make(tmp_path / f"trunk{seed}", seed) for seed in (0, 1)]
+    backbones = [make(tmp_path / f"backbone{seed}", seed) for seed in (0, 1)]
     other = make(tmp_path / "other", 0, rate=0.1)
-    for number, trunk in enumerate((*trunks, other)):
-        make(tmp_path / f"probe{number}", 0 if trunk == other else number, job="probe", checkpoint=str(trunk))
+    for number, backbone in enumerate((*backbones, other)):
+        make(tmp_path / f"probe{number}", 0 if backbone == other else number, job="probe", checkpoint=str(backbone))
     result = run(f"{tmp_path}/probe*", tmp_path / "out")
     assert [group["runs"] for group in result["groups"]] == [["probe0", "probe1"], ["probe2"]]
 
 
 def test_only_other_seeds_are_seeds(tmp_path: Path) -> None:
     """Two checkpoints of one run, a run made twice, and one workdir under two names."""
-    trunks = [make(tmp_path / f"trunk{seed}", seed) for seed in (0, 1)]
-    for name, trunk, step in (("a", 0, 5), ("b", 0, 10), ("c", 0, 10), ("d", 1, 10)):
-        probe = make(tmp_path / name, 0, job="probe", checkpoint=str(trunks[trunk]), top1=0.4 + trunk / 10)
+    backbones = [make(tmp_path / f"backbone{seed}", seed) for seed in (0, 1)]
+    for name, backbone, step in (("a", 0, 5), ("b", 0, 10), ("c", 0, 10), ("d", 1, 10)):
+        probe = make(tmp_path / name, 0, job="probe", checkpoint=str(backbones[backbone]), top1=0.4 + backbone / 10)
         result = json.loads((probe / "result.json").read_text())
         (probe / "result.json").write_text(json.dumps(result | {"checkpoint_step": step}))
-    result = run(f"{tmp_path}/a,{tmp_path}/b,{tmp_path}/c,{tmp_path}/d,{tmp_path}/trunk0/../b", tmp_path / "out")
+    result = run(f"{tmp_path}/a,{tmp_path}/b,{tmp_path}/c,{tmp_path}/d,{tmp_path}/backbone0/../b", tmp_path / "out")
     assert [group["runs"] for group in result["groups"]] == [["a"], ["b", "d"], ["c"]]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "is the same workdir as" in page

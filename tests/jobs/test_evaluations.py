@@ -1,4 +1,4 @@
-"""The jobs on features end to end, on a trunk that was never trained: figures against oracles, files, refusals."""
+"""The jobs on features end to end, on a backbone that was never trained: figures against oracles, files, refusals."""
 
 import json
 from pathlib import Path
@@ -11,20 +11,20 @@ from jobs import tiny
 from PIL import Image
 from tiny_checkpoint import make_workdir
 
-from jigclu_jax.data.embedded import load_embedded
-from jigclu_jax.data.sources import open_source
+from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.data.sources.toy import load_embedded
 from jigclu_jax.encoder import Encoder
 from jigclu_jax.errors import Preempted, UserError
 from jigclu_jax.interop import to_torchvision
 from jigclu_jax.jobs import evaluate, fast_probe, knn
-from jigclu_jax.jobs.trunks import open_trunk, random_trunk
+from jigclu_jax.jobs.backbones import open_backbone, random_backbone
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.stop import STOP
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workdir(tmp_path_factory.mktemp("trunk") / "run", tiny.pretrain_config())
+    return make_workdir(tmp_path_factory.mktemp("backbone") / "run", tiny.pretrain_config())
 
 
 def config(job: str, pretrained: Path) -> Any:
@@ -43,7 +43,7 @@ def result(workdir: Path) -> dict[str, Any]:
 def test_knn_is_that_of_the_encoders_features(pretrained: Path, tmp_path: Path) -> None:
     """An oracle that shares neither the pass nor the neighbours: encoder, float64, sorting; the weights are drawn as a network's are."""
     settings = config("knn", pretrained)
-    drawn = random_trunk(open_trunk(settings).model, 1)
+    drawn = random_backbone(open_backbone(settings).model, 1)
     np.savez(tmp_path / "drawn.npz", **to_torchvision(drawn.params, drawn.stats))
     settings.checkpoint, settings.weights = "", str(tmp_path / "drawn.npz")
     knn.run(settings, tmp_path / "knn")
@@ -74,7 +74,7 @@ def test_a_fast_probe_and_its_files(pretrained: Path, tmp_path: Path, capsys: py
     settings.random_init = True
     fast_probe.run(settings, tmp_path / "probe")
     found = result(tmp_path / "probe")
-    assert found["job"] == "fast_probe" and len(found["heads"]) == 24 and found["trunk_unchanged"] is True
+    assert found["job"] == "fast_probe" and len(found["heads"]) == 24 and found["backbone_unchanged"] is True
     best = max(head["held_out_top1"] for head in found["heads"])
     assert found["head"]["held_out_top1"] == best and found["head"] in found["heads"]
     low, high = found["head"]["held_out_top1_interval"]
@@ -87,7 +87,7 @@ def test_a_fast_probe_and_its_files(pretrained: Path, tmp_path: Path, capsys: py
     assert "linear heads, best of the grid, top-5" in (tmp_path / "probe" / "report.html").read_text()
     assert "seed 0)" in capsys.readouterr().out
     kept = sorted((tmp_path / "features").iterdir())
-    assert len(kept) == 4, "two trunks, two sets"
+    assert len(kept) == 4, "two backbones, two sets"
     stamps = [path.stat().st_mtime_ns for path in kept]
     capsys.readouterr()
     fast_probe.run(settings, tmp_path / "again")
@@ -117,13 +117,13 @@ def test_evaluate_leaves_one_page_with_everything(pretrained: Path, tmp_path: Pa
 @pytest.mark.parametrize("job", ["fast_probe", "knn"])
 def test_weights_from_a_file_are_those_of_the_checkpoint(pretrained: Path, tmp_path: Path, job: str) -> None:
     _, _, tree = read_checkpoint(pretrained)
-    np.savez(tmp_path / "weights.npz", **to_torchvision(tree["params"]["trunk"], tree["stats"]["trunk"]))
+    np.savez(tmp_path / "weights.npz", **to_torchvision(tree["params"]["backbone"], tree["stats"]["backbone"]))
     settings = config(job, pretrained)
     settings.checkpoint, settings.weights = "", str(tmp_path / "weights.npz")
-    trunk = open_trunk(settings)
-    assert (trunk.model["arch"], trunk.model["stem"]) == ("resnet18", "small")
-    jax.tree.map(np.testing.assert_array_equal, trunk.params, tree["params"]["trunk"])
-    jax.tree.map(np.testing.assert_array_equal, trunk.stats, tree["stats"]["trunk"])
+    backbone = open_backbone(settings)
+    assert (backbone.model["arch"], backbone.model["stem"]) == ("resnet18", "small")
+    jax.tree.map(np.testing.assert_array_equal, backbone.params, tree["params"]["backbone"])
+    jax.tree.map(np.testing.assert_array_equal, backbone.stats, tree["stats"]["backbone"])
 
 
 def set_of(folder: Path, train: np.ndarray, test: np.ndarray, classes: tuple[str, ...] | None = None) -> Path:
@@ -197,7 +197,7 @@ def test_labels_with_gaps_and_a_class_that_training_lacks(pretrained: Path, tmp_
         ("fast_probe", {"probe.held_out": 1.0}, r"^config\.probe\.held_out=1\.0 must be between 0 and 1"),
         ("fast_probe", {"probe.checks": ("svm",)}, r"^config\.probe\.checks: 'svm' is unknown: use 'ridge' and 'lbfgs'"),
         ("fast_probe", {"probe.epochs": 0}, r"^config\.probe\.epochs=0 must be at least 1"),
-        ("fast_probe", {"model.arch": "resnet34"}, r"belongs to another trunk: its model\.arch is 'resnet18'"),
+        ("fast_probe", {"model.arch": "resnet34"}, r"belongs to another backbone: its model\.arch is 'resnet18'"),
         ("knn", {"knn.neighbours": (0,)}, r"^config\.knn\.neighbours=\(0,\) must be one whole number or more, each at least 1"),
         ("knn", {"knn.neighbours": (20, 200)}, r"^config\.knn\.neighbours: 200 of .* which has 96 images"),
         ("knn", {"knn.temperature": 0.0}, r"^config\.knn\.temperature=0\.0 must be greater than 0"),

@@ -1,4 +1,4 @@
-"""Fine-tuning on a tiny trunk: starts, rates, the search on a held-out part, and going on after a stop."""
+"""Fine-tuning on a tiny backbone: starts, rates, the search on a held-out part, and going on after a stop."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from jobs import tiny
 from tiny_checkpoint import make_workdir, tiny_config
 
 from jigclu_jax.cli import load_config
-from jigclu_jax.data.eval_stream import EvalStream
+from jigclu_jax.data.input.evaluation import EvalStream
 from jigclu_jax.encoder import load_encoder
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.interop import to_torchvision
@@ -58,7 +58,7 @@ class Slope(Method):
 
     def init(self, key: jax.Array) -> Any:
         del key
-        return {"trunk": {"kernel": jnp.zeros(())}, "classifier": {"kernel": jnp.zeros(()), "bias": jnp.zeros(())}}, {}, {}
+        return {"backbone": {"kernel": jnp.zeros(())}, "classifier": {"kernel": jnp.zeros(()), "bias": jnp.zeros(())}}, {}, {}
 
     def forward(self, params: Any, stats: Any, extra: Any, batch: Any) -> Any:
         return sum(jax.tree.leaves(params)), stats
@@ -67,7 +67,7 @@ class Slope(Method):
         return outputs, (extra, {"loss": outputs})
 
 
-# epochs up to and with, rate of the trunk, rate of the classifier: the authors' command lines and what their code makes of them
+# epochs up to and with, rate of the backbone, rate of the classifier: the authors' command lines and what their code makes of them
 RATES = {
     ("imagenet_1pct", "meant"): ((29, 0.02, 5.0), (59, 0.002, 0.5), (89, 0.0002, 0.05), (99, 0.00002, 0.005)),
     ("imagenet_1pct", "coded"): ((29, 0.02, 0.02), (59, 0.002, 0.002), (89, 0.0002, 0.0002), (99, 0.00002, 0.00002)),
@@ -91,36 +91,37 @@ def test_the_semi_supervised_rates_of_every_epoch(preset: str, schedule_as: str)
     for _ in range(200):
         start = dataclasses.replace(state, params=jax.tree.map(jnp.zeros_like, state.params))
         state = step(start)
-        found.append([-float(state.params["trunk"]["kernel"]), *(-float(leaf) for leaf in state.params["classifier"].values())])
+        found.append([-float(state.params["backbone"]["kernel"]), *(-float(leaf) for leaf in state.params["classifier"].values())])
     expected = [
-        next([trunk, head, head] for last, trunk, head in RATES[preset, schedule_as] if number // 2 <= last) for number in range(200)
+        next([backbone, head, head] for last, backbone, head in RATES[preset, schedule_as] if number // 2 <= last) for number in range(200)
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_heads_rate_is_set_once_however_often_and_leaves_other_multipliers() -> None:
     config = tiny.finetune_config(head_multiplier=10.0)
-    config.optimizer.multipliers = (("trunk/*", 0.1),)
+    config.optimizer.multipliers = (("backbone/*", 0.1),)
     once = finetune.with_head_rate(config)
-    assert once.optimizer.multipliers == (("trunk/*", 0.1), ("classifier/*", 10.0))
+    assert once.optimizer.multipliers == (("backbone/*", 0.1), ("classifier/*", 10.0))
     assert finetune.with_head_rate(once).optimizer.multipliers == once.optimizer.multipliers
     once.schedule_as = "coded"
-    assert finetune.with_head_rate(once).optimizer.multipliers == (("trunk/*", 0.1),)
+    assert finetune.with_head_rate(once).optimizer.multipliers == (("backbone/*", 0.1),)
 
 
 # --- starts
 
 
 @pytest.mark.slow
-def test_the_trunk_starts_from_the_checkpoint_and_only_its_statistics_move_at_rate_0(pretrained: Path, tmp_path: Path) -> None:
+def test_the_backbone_starts_from_the_checkpoint_and_only_its_statistics_move_at_rate_0(pretrained: Path, tmp_path: Path) -> None:
     config = tiny.finetune_config(str(pretrained), epochs=1)
     config.optimizer.learning_rate = 0.0
     finetune.run(config, tmp_path / "run")
     before, after = read_checkpoint(pretrained)[2], read_checkpoint(tmp_path / "run")[2]
-    assert_same_tree(after["params"]["trunk"], before["params"]["trunk"])
-    assert after["stats"].keys() == {"trunk"}
+    assert_same_tree(after["params"]["backbone"], before["params"]["backbone"])
+    assert after["stats"].keys() == {"backbone"}
     moved = [
-        not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (after["stats"]["trunk"], before["stats"]["trunk"])), strict=True)
+        not np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (after["stats"]["backbone"], before["stats"]["backbone"])), strict=True)
     ]
     assert all(moved), "BatchNorm runs in training mode"
     assert result_of(tmp_path / "run")["checkpoint_step"] == 5
@@ -129,23 +130,23 @@ def test_the_trunk_starts_from_the_checkpoint_and_only_its_statistics_move_at_ra
 @pytest.mark.slow
 def test_imported_weights_start_the_same_run_as_their_checkpoint(pretrained: Path, tmp_path: Path) -> None:
     tree = read_checkpoint(pretrained)[2]
-    np.savez(tmp_path / "trunk.npz", **to_torchvision(tree["params"]["trunk"], tree["stats"]["trunk"]))
+    np.savez(tmp_path / "backbone.npz", **to_torchvision(tree["params"]["backbone"], tree["stats"]["backbone"]))
     finetune.run(tiny.finetune_config(str(pretrained), epochs=1), tmp_path / "ours")
-    config = tiny.finetune_config(epochs=1, init="weights", weights=str(tmp_path / "trunk.npz"))
+    config = tiny.finetune_config(epochs=1, init="weights", weights=str(tmp_path / "backbone.npz"))
     config.model.stem = ""
     finetune.run(config, tmp_path / "imported")
     ours, imported = (read_checkpoint(tmp_path / name)[2] for name in ("ours", "imported"))
     assert_same_tree(imported["params"], ours["params"])
     config.model.width = 0.1
-    with pytest.raises(UserError, match=r"trunk.npz belongs to another trunk: its model.width is .*, config.model.width is 0.1"):
+    with pytest.raises(UserError, match=r"backbone.npz belongs to another backbone: its model.width is .*, config.model.width is 0.1"):
         finetune.run(config, tmp_path / "wider")
     assert not (tmp_path / "wider").exists()
 
 
-def test_figures_are_those_of_the_saved_trunk_and_classifier(pretrained: Path, tmp_path: Path) -> None:
+def test_figures_are_those_of_the_saved_backbone_and_classifier(pretrained: Path, tmp_path: Path) -> None:
     """An oracle that shares nothing with the evaluation loop: features by the encoder, accuracy by numpy."""
-    from jigclu_jax.data.crops import resize_and_centre_crop
-    from jigclu_jax.data.embedded import load_embedded
+    from jigclu_jax.data.augment.crops import resize_and_centre_crop
+    from jigclu_jax.data.sources.toy import load_embedded
 
     config = tiny.finetune_config(str(pretrained))
     config.eval_data.limit = 0
@@ -226,7 +227,7 @@ def test_the_best_trial_gives_the_final_runs_values(searched: tuple[Path, list[t
     assert control["finetune_top1_last"] == result_of(workdir / "controls" / "random")["finetune_top1_last"]
     assert not list(workdir.glob("trials/*/checkpoints")) and (workdir / "final" / "checkpoints").exists()
     page = (workdir / "report.html").read_text()
-    assert all(text in page for text in ("pretrained trunk", "from scratch", "held-out part of train", "Search"))
+    assert all(text in page for text in ("pretrained backbone", "from scratch", "held-out part of train", "Search"))
 
 
 @pytest.mark.slow

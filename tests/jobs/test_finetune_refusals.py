@@ -36,7 +36,7 @@ def line(images: Path, checkpoint: Path | str, source: str = "labelled.npz") -> 
         (["--config.data.fraction=0.01"], "less than one image a class: set fraction to at least 0.1"),
         (["--config.data.limit=8"], "fewer than one batch of config.batch_size=8: lower it, or give more images"),
         (["--config.saving.best_metric=probe_top1"], "config.saving.best_metric='probe_top1' is not measured by this run"),
-        (["--config.model.arch=resnet50"], "belongs to another trunk: its model.arch is 'resnet18', config.model.arch is 'resnet50'"),
+        (["--config.model.arch=resnet50"], "belongs to another backbone: its model.arch is 'resnet18', config.model.arch is 'resnet50'"),
     ],
 )
 def test_a_fine_tuning_that_cannot_work(refused: Refused, images: Path, pretrained: Path, arguments: list[str], expected: str) -> None:
@@ -47,8 +47,10 @@ def test_starts_and_labels_that_are_not_there(refused: Refused, images: Path, pr
     assert refused(CONFIG).startswith("config.checkpoint is empty: give the workdir of a pretraining run")
     assert "has no labels, and fine-tuning needs them" in refused(*line(images, pretrained, "unlabelled.npz"))
     assert "all training images are of one class ('0')" in refused(*line(images, pretrained, "one_class.npz"))
-    (tmp_path / "trunk.npz").write_bytes(b"no weights")
-    assert "trunk.npz: cannot be read" in refused(*line(images, ""), "--config.init=weights", f"--config.weights={tmp_path}/trunk.npz")
+    (tmp_path / "backbone.npz").write_bytes(b"no weights")
+    assert "backbone.npz: cannot be read" in refused(
+        *line(images, ""), "--config.init=weights", f"--config.weights={tmp_path}/backbone.npz"
+    )
     more = np.load(images / "labelled.npz")["image"]
     np.savez(tmp_path / "more.npz", image=more, label=np.arange(len(more)) % 6)
     said = refused(*line(images, pretrained), "--config.eval_data.source=arrays", f"--config.eval_data.path={tmp_path}/more.npz")

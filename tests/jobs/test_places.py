@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jobs import tiny
 
-from jigclu_jax.data.embedded import load_embedded
+from jigclu_jax.data.sources.toy import load_embedded
 from jigclu_jax.errors import Preempted
 from jigclu_jax.jobs import pretrain, probe
 from jigclu_jax.train.stop import STOP

@@ -138,7 +138,7 @@ def test_a_full_disk_is_the_shards(tmp_path: Path, capsys: pytest.CaptureFixture
         raise OSError(errno.ENOSPC, "No space left on device")
 
     images(tmp_path / "images", 2)
-    monkeypatch.setattr("jigclu_jax.data.shards._write_shard", full)
+    monkeypatch.setattr("jigclu_jax.data.prepare.shards._write_shard", full)
     assert main(arguments(tmp_path, "write")) == 2
     expected = f"error: {tmp_path}/shards cannot be written any more: no space left on device; complete shards stay: make room"
     assert capsys.readouterr().err.splitlines()[-1].startswith(expected)

@@ -1,4 +1,4 @@
-"""End to end on a tiny trunk: pretrain, stop, go on, probe."""
+"""End to end on a tiny backbone: pretrain, stop, go on, probe."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ from PIL import Image
 from scipy import stats
 
 import jigclu_jax
-from jigclu_jax.data.crops import resize_and_centre_crop
-from jigclu_jax.data.embedded import load_embedded
+from jigclu_jax.data.augment.crops import resize_and_centre_crop
+from jigclu_jax.data.sources.toy import load_embedded
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.jobs import pretrain, probe
 from jigclu_jax.train.checkpoint import read_checkpoint
@@ -60,7 +60,7 @@ def test_files_of_a_run(straight: Path) -> None:
         assert row["loss"] == pytest.approx(row["loss_cluster"] + row["loss_location"], rel=1e-5)
     step, meta, tree = read_checkpoint(straight)
     assert step == 12 and meta["config"]["job"] == "pretrain" and "striped star" in " ".join(meta["classes"])
-    assert tree["params"].keys() == {"trunk", "projection", "location"}
+    assert tree["params"].keys() == {"backbone", "projection", "location"}
     assert read_config(straight).to_dict() == tiny.pretrain_config().to_dict()
     assert (straight / "report.html").exists()
 
@@ -178,10 +178,10 @@ def test_probe_of_a_run(straight: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert f"{name} {100 * result[name]:.2f} %  (95 % interval {100 * low:.2f} to {100 * high:.2f}, seed 0)" in said
         if name in ("probe_top1_last", "probe_top1_best", "probe_top5_last", "probe_top1_random_init"):
             assert f"{100 * low:.1f} to {100 * high:.1f} %" in page
-    assert result["trunk_unchanged"] is True and result["checkpoint_step"] == 12
-    trunk = read_checkpoint(straight)[2]
-    probed = read_checkpoint(tmp_path / "probe")[2]["extra"]["trunk"]
-    assert_same_tree(probed, {"params": trunk["params"]["trunk"], "stats": trunk["stats"]["trunk"]})
+    assert result["backbone_unchanged"] is True and result["checkpoint_step"] == 12
+    backbone = read_checkpoint(straight)[2]
+    probed = read_checkpoint(tmp_path / "probe")[2]["extra"]["backbone"]
+    assert_same_tree(probed, {"params": backbone["params"]["backbone"], "stats": backbone["stats"]["backbone"]})
 
 
 def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, tmp_path: Path) -> None:
@@ -249,15 +249,15 @@ def test_probe_of_a_stopped_probe_goes_on(straight: Path, tmp_path: Path) -> Non
     assert_same_tree(read_checkpoint(tmp_path / "cut")[2], read_checkpoint(tmp_path / "whole")[2])
 
 
-def test_probe_refuses_a_trunk_that_is_another(straight: Path, tmp_path: Path) -> None:
+def test_probe_refuses_a_backbone_that_is_another(straight: Path, tmp_path: Path) -> None:
     config = tiny.probe_config(str(straight))
     config.model.arch = "resnet34"
-    with pytest.raises(UserError, match=r"another trunk: its model\.arch is 'resnet18'"):
+    with pytest.raises(UserError, match=r"another backbone: its model\.arch is 'resnet18'"):
         probe.run(config, tmp_path / "probe")
     assert not (tmp_path / "probe").exists()
 
 
-def test_supervised_training_gives_a_trunk_that_can_be_probed(tmp_path: Path) -> None:
+def test_supervised_training_gives_a_backbone_that_can_be_probed(tmp_path: Path) -> None:
     config = tiny.pretrain_config(epochs=1)
     config.method, config.checkpoint.best_metric = "supervised", ""
     pretrain.run(config, tmp_path / "labels")
@@ -267,7 +267,7 @@ def test_supervised_training_gives_a_trunk_that_can_be_probed(tmp_path: Path) ->
 
 
 def test_padding_of_an_incomplete_batch_never_reaches_batch_norms_statistics(tmp_path: Path) -> None:
-    """100 images in batches of 16: a trunk in training sees the 6 whole ones, a probe, whose trunk stands still, the rest as well."""
+    """100 images in batches of 16: a backbone in training sees the 6 whole ones, a probe, whose backbone stands still, the rest as well."""
     config = tiny.pretrain_config(epochs=1)
     config.method, config.checkpoint.best_metric, config.data.limit = "supervised", "", 100
     pretrain.run(config, tmp_path / "labels")

@@ -106,8 +106,8 @@ def test_sigterm_to_one_process_saves_at_one_step_and_stops_both(tmp_path: Path)
 
 def test_a_probe_of_two_processes_has_the_figures_and_intervals_of_one(tmp_path: Path) -> None:
     """37 evaluation images in batches of 16: the rows of padding lie with the second process."""
-    trunk = make_workdir(tmp_path / "trunk", tiny.pretrain_config())
-    fields = {"checkpoint": trunk, "data.source": "embedded", "data.limit": 32, "eval_data.split": "validation", "eval_data.limit": 37}
+    backbone = make_workdir(tmp_path / "backbone", tiny.pretrain_config())
+    fields = {"checkpoint": backbone, "data.source": "embedded", "data.limit": 32, "eval_data.split": "validation", "eval_data.limit": 37}
     fields |= {"eval_batch_size": 16, "log.tensorboard": False, "log.pictures": False, "data.name": "", "random_init": True}
 
     def command(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Pretraining that is watched: same trunk, labels in all three places of augmentation, metrics, collapse told, resume."""
+"""Pretraining that is watched: same backbone, labels in all three places of augmentation, metrics, collapse told, resume."""
 
 import logging
 from pathlib import Path
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from jobs import tiny
 
-from jigclu_jax.data.sources import open_source
+from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.device.feed import prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device
 from jigclu_jax.errors import UserError
 from jigclu_jax.jobs import pretrain
-from jigclu_jax.jobs.feeding import open_supply
 from jigclu_jax.report.curves import draw_curves, pretrain_panels
 from jigclu_jax.report.workdir_files import read_run
 from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.supply import open_supply
 from jigclu_jax.train.writers import read_metrics
 
 
@@ -31,7 +31,7 @@ def config(epochs: int = 2, **online: Any) -> Any:
 @pytest.mark.parametrize("place", ["host", "device", "resident"])
 def test_a_montage_batch_carries_the_label_of_the_image_with_each_cluster_id(place: str) -> None:
     """The images of a class are of one colour: each cell must show the colour of its cluster's label."""
-    from jigclu_jax.data.arrays import ArraySource
+    from jigclu_jax.data.sources.arrays import ArraySource
 
     label = np.random.default_rng(0).integers(0, 3, 24)
     image = np.broadcast_to((np.eye(3)[label] * 255).astype(np.uint8)[:, None, None], (24, 32, 32, 3))
@@ -68,7 +68,7 @@ def test_watching_changes_nothing_and_adds_its_metrics(tmp_path: Path) -> None:
         for name in ("loss", "loss_cluster", "loss_location", "accuracy_retrieval"):
             assert row[name] == other[name], f"{name} of step {row['step']}"
     trees = [read_checkpoint(tmp_path / name)[2] for name in ("plain", "watched")]
-    jax.tree.map(np.testing.assert_array_equal, trees[0]["params"]["trunk"], trees[1]["params"]["trunk"])
+    jax.tree.map(np.testing.assert_array_equal, trees[0]["params"]["backbone"], trees[1]["params"]["backbone"])
     assert "online" in trees[1]["params"] and "online" not in trees[0]["params"]
     names = {"rank_features", "uniformity_features", "rank_embeddings", "uniformity_embeddings", "alignment_embeddings", "knn_top1"}
     assert names.isdisjoint(watched[5]) and names <= watched[-1].keys(), "every second epoch"

@@ -1,4 +1,4 @@
-"""A pretraining run and a probe small enough for a test: 96 embedded pictures, a trunk of a few channels."""
+"""A pretraining run and a probe small enough for a test: 96 embedded pictures, a backbone of a few channels."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The online head: it learns, sees each cell's own label, and leaves the trunk's gradient as it is to the bit."""
+"""The online head: it learns, sees each cell's own label, and leaves the backbone's gradient as it is to the bit."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from jobs import tiny
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.montage import group_layout
+from jigclu_jax.data.input.montage import group_layout
 from jigclu_jax.errors import UserError
 from jigclu_jax.methods import create_method
 from jigclu_jax.methods.online import with_online_head
@@ -42,7 +42,7 @@ def gradients() -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def test_the_trunk_and_every_other_parameter_get_the_same_gradient_to_the_bit(gradients: tuple[Any, Any]) -> None:
+def test_the_backbone_and_every_other_parameter_get_the_same_gradient_to_the_bit(gradients: tuple[Any, Any]) -> None:
     (_, alone), (_, beside) = gradients
     head = beside.pop("online")
     assert jax.tree.structure(alone) == jax.tree.structure(beside)

@@ -1,4 +1,4 @@
-"""The trunks: sizes, names, dtypes, and that the functional boundary holds under JAX's transformations."""
+"""The backbones: sizes, names, dtypes, and that the functional boundary holds under JAX's transformations."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ COUNTS = {
 
 @pytest.fixture(scope="module")
 def tiny() -> Functional:
-    return models.create_trunk("resnet18", stem="small", width=0.0625)
+    return models.create_backbone("resnet18", stem="small", width=0.0625)
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +45,28 @@ def test_every_architecture_is_counted() -> None:
 @pytest.mark.parametrize("arch", COUNTS)
 def test_parameter_counts(arch: str) -> None:
     total, dim = COUNTS[arch]
-    trunk = models.create_trunk(arch)
-    params, _ = jax.eval_shape(trunk.init, KEY)
+    backbone = models.create_backbone(arch)
+    params, _ = jax.eval_shape(backbone.init, KEY)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == total - (dim + 1) * 1000
-    assert trunk.dim == dim
+    assert backbone.dim == dim
 
 
 @pytest.mark.parametrize(("arch", "dim"), [("resnet34", 512), ("resnet50", 2048), ("resnext50_32x4d", 2048), ("wide_resnet50_2", 2048)])
 def test_map_of_an_imagenet_crop(arch: str, dim: int) -> None:
-    trunk = models.create_trunk(arch)
-    params, stats = jax.eval_shape(trunk.init, KEY)
-    y, new = jax.eval_shape(lambda p, s, x: trunk.apply(p, s, x, True), params, stats, jax.ShapeDtypeStruct((2, 224, 224, 3), "float32"))
+    backbone = models.create_backbone(arch)
+    params, stats = jax.eval_shape(backbone.init, KEY)
+    y, new = jax.eval_shape(lambda p, s, x: backbone.apply(p, s, x, True), params, stats, jax.ShapeDtypeStruct((2, 224, 224, 3), "float32"))
     assert (y.shape, y.dtype) == ((2, 7, 7, dim), jnp.float32)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), new) == jax.tree.map(lambda a: (a.shape, a.dtype), stats)
 
 
 @pytest.mark.parametrize(("stem", "sides"), [("imagenet", {64: 2, 96: 3, 112: 4, 225: 8}), ("small", {32: 4, 33: 5, 64: 8, 96: 12})])
 def test_sides_of_the_map(stem: str, sides: dict[int, int]) -> None:
-    trunk = models.create_trunk("resnet18", stem=stem, width=0.0625)
-    trees = jax.eval_shape(trunk.init, KEY)
+    backbone = models.create_backbone("resnet18", stem=stem, width=0.0625)
+    trees = jax.eval_shape(backbone.init, KEY)
     for side, expected in sides.items():
-        y, _ = jax.eval_shape(lambda p, s, x: trunk.apply(p, s, x, False), *trees, jax.ShapeDtypeStruct((1, side, side, 3), "float32"))
-        assert y.shape == (1, expected, expected, trunk.dim)
+        y, _ = jax.eval_shape(lambda p, s, x: backbone.apply(p, s, x, False), *trees, jax.ShapeDtypeStruct((1, side, side, 3), "float32"))
+        assert y.shape == (1, expected, expected, backbone.dim)
 
 
 def test_trees_are_dicts_with_string_keys(trees: tuple[Any, Any]) -> None:
@@ -92,10 +92,10 @@ def test_trees_are_dicts_with_string_keys(trees: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize("width", [0.01, 0.3])
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_any_width_has_valid_channels(arch: str, width: float) -> None:
-    trunk = models.create_trunk(arch, width=width)
-    params, stats = jax.eval_shape(trunk.init, KEY)
-    y, _ = jax.eval_shape(lambda p, s, x: trunk.apply(p, s, x, True), params, stats, jax.ShapeDtypeStruct((2, 64, 64, 3), "float32"))
-    assert y.shape == (2, 2, 2, trunk.dim)
+    backbone = models.create_backbone(arch, width=width)
+    params, stats = jax.eval_shape(backbone.init, KEY)
+    y, _ = jax.eval_shape(lambda p, s, x: backbone.apply(p, s, x, True), params, stats, jax.ShapeDtypeStruct((2, 64, 64, 3), "float32"))
+    assert y.shape == (2, 2, 2, backbone.dim)
     assert params["conv1"]["kernel"].shape[-1] == max(1, round(64 * width))
     if arch == "resnext50_32x4d":
         per_group, inner = params["layer1"]["block0"]["conv2"]["kernel"].shape[2:]
@@ -103,9 +103,9 @@ def test_any_width_has_valid_channels(arch: str, width: float) -> None:
 
 
 def test_the_stride_of_a_bottleneck_is_on_its_3x3() -> None:
-    trunk = models.create_trunk("resnet50", width=0.0625)
-    trees = jax.eval_shape(trunk.init, KEY)
-    jaxpr = jax.make_jaxpr(lambda p, s, x: trunk.apply(p, s, x, False))(*trees, jax.ShapeDtypeStruct((1, 64, 64, 3), "float32"))
+    backbone = models.create_backbone("resnet50", width=0.0625)
+    trees = jax.eval_shape(backbone.init, KEY)
+    jaxpr = jax.make_jaxpr(lambda p, s, x: backbone.apply(p, s, x, False))(*trees, jax.ShapeDtypeStruct((1, 64, 64, 3), "float32"))
     strided = [
         eqn.invars[1].aval.shape[:2]
         for eqn in jaxpr.jaxpr.eqns
@@ -146,9 +146,9 @@ def test_apply_changes_no_numpy_array_of_its_caller(tiny: Functional, trees: tup
 
 @pytest.mark.parametrize("stem", models.STEMS)
 def test_training_gradient_lowers_for_accelerators(stem: str) -> None:
-    trunk = models.create_trunk("resnet50", stem=stem, width=0.0625, dtype="bfloat16")
-    params, stats = jax.eval_shape(trunk.init, KEY)
-    gradient = jax.jit(jax.grad(lambda p, s, x: trunk.apply(p, s, x, True)[0].astype(jnp.float32).sum()))
+    backbone = models.create_backbone("resnet50", stem=stem, width=0.0625, dtype="bfloat16")
+    params, stats = jax.eval_shape(backbone.init, KEY)
+    gradient = jax.jit(jax.grad(lambda p, s, x: backbone.apply(p, s, x, True)[0].astype(jnp.float32).sum()))
     exported = jax.export.export(gradient, platforms=["tpu", "cuda"])(params, stats, jax.ShapeDtypeStruct((8, 64, 64, 3), "float32"))
     assert exported.platforms == ("tpu", "cuda")
     # one for each strided 1x1 convolution, and its derivative: without, the compiler for GPUs dies (models/layers.py)
@@ -156,7 +156,7 @@ def test_training_gradient_lowers_for_accelerators(stem: str) -> None:
 
 
 def test_bfloat16_computes_close_to_float32_with_float32_parameters(tiny: Functional, trees: tuple[Any, Any]) -> None:
-    half = models.create_trunk("resnet18", stem="small", width=0.0625, dtype="bfloat16")
+    half = models.create_backbone("resnet18", stem="small", width=0.0625, dtype="bfloat16")
     params, stats = trees
     assert jax.eval_shape(half.init, KEY) == jax.eval_shape(tiny.init, KEY)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(trees)} == {"float32"}
@@ -170,7 +170,7 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters(tiny: Functi
     np.testing.assert_allclose(rough_new["bn1"]["var"], new["bn1"]["var"], rtol=2e-3)
 
 
-def test_seeds_give_different_trunks(tiny: Functional, trees: tuple[Any, Any]) -> None:
+def test_seeds_give_different_backbones(tiny: Functional, trees: tuple[Any, Any]) -> None:
     one, again, other = trees[0], jax.jit(tiny.init)(KEY)[0], jax.jit(tiny.init)(jax.random.key(1))[0]
     jax.tree.map(np.testing.assert_array_equal, one, again)
     assert not np.array_equal(one["conv1"]["kernel"], other["conv1"]["kernel"])
@@ -190,6 +190,6 @@ def test_seeds_give_different_trunks(tiny: Functional, trees: tuple[Any, Any]) -
 )
 def test_mistakes_are_told_in_one_line(kwargs: dict[str, str | float], text: str) -> None:
     with pytest.raises(UserError) as caught:
-        models.create_trunk(**kwargs)  # type: ignore[arg-type]
+        models.create_backbone(**kwargs)  # type: ignore[arg-type]
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -10,8 +10,8 @@ from data.pictures import natural
 from PIL import Image, ImageEnhance, ImageFilter
 
 from jigclu_jax.config import crop_augment_config, montage_augment_config
-from jigclu_jax.data import tf_ops
-from jigclu_jax.data.draws import Steps, draw
+from jigclu_jax.data.augment import host_pictures as tf_ops
+from jigclu_jax.data.augment.parameters import Steps, draw
 from jigclu_jax.ops import colour
 from jigclu_jax.ops.blur import blur
 from jigclu_jax.ops.montage import from_planes, join_cells, split_cells, to_planes

@@ -6,7 +6,7 @@ import pytest
 from data.pictures import natural
 from PIL import Image
 
-from jigclu_jax.data.geometry import patch_boxes
+from jigclu_jax.data.augment.boxes import patch_boxes
 from jigclu_jax.ops.crop import cell_boxes, crop_and_resize, resize_matrix
 from jigclu_jax.ops.montage import from_planes, to_planes
 

@@ -87,12 +87,12 @@ def test_probe_page_shows_every_figure(tmp_path: Path, parse: Parse) -> None:
         "top-1, last epoch 70.0 % 65.0 to 74.2 %",
         "top-1, best epoch 80.0 %",
         "top-5, last epoch 90.0 %",
-        "top-1, trunk with random weights 35.0 %",
+        "top-1, backbone with random weights 35.0 %",
         "top-1, guessing 10.0 %",
     ):
         assert figure in text
     drawings = " ".join(data.decode() for kind, data in parsed.images)
-    assert "random trunk, 35 %" in drawings and "chance, 10 %" in drawings and "top-5, validation" in drawings
+    assert "random backbone, 35 %" in drawings and "chance, 10 %" in drawings and "top-5, validation" in drawings
 
 
 RESULTS = {
@@ -116,7 +116,7 @@ def test_demo_page_stands_on_both_runs(tmp_path: Path, parse: Parse) -> None:
     demo_page(tmp_path, RESULTS)
     parsed = parse(tmp_path / "report.html")
     text = " ".join(parsed.text)
-    assert "71.8 % top-1 in a linear probe, 30.5 points above the same trunk with random weights" in text
+    assert "71.8 % top-1 in a linear probe, 30.5 points above the same backbone with random weights" in text
     start = parsed.text.index("JigClu pretraining")
     assert parsed.text[start : start + 3] == ["JigClu pretraining", "71.8 %", "70.0 to 73.4 %"]
     for row in ("trained with labels 91.3 %", "raw pixels 34.2 %", "colour histogram –", "chance 10.0 %", "pretraining 3:07", "all 4:50"):  # noqa: RUF001
@@ -176,7 +176,7 @@ def test_every_start_of_a_fine_tuning_has_its_figures_and_intervals() -> None:
     result = own | {"controls": {"random": figures | {"chosen": {"learning_rate": 0.1}}}}
     table = start_table(Run({}, result, [], {}), 10)
     assert [row[0] for row in table.rows[:4]] == [
-        *(f"pretrained trunk, {what}" for what in ("top-1, last epoch", "top-1, best epoch", "top-5, last epoch")),
+        *(f"pretrained backbone, {what}" for what in ("top-1, last epoch", "top-1, best epoch", "top-5, last epoch")),
         "from scratch, top-1, last epoch",
     ]
     assert [row[1] for row in table.rows] == [Share(value) for value in (0.3, 0.4, 0.9, 0.3, 0.4, 0.9, 0.1, 0.5)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from tiny_trunk import step_memory, tiny_batch, tiny_step
+from tiny_backbone import step_memory, tiny_batch, tiny_step
 
 from jigclu_jax.device.feed import Feed
 from jigclu_jax.device.mesh import check_batch, create_mesh, stacked_to_device, to_device

@@ -19,8 +19,8 @@ def test_an_encoder_of_the_averages(tmp_path: Path) -> None:
     _, meta, tree = read_checkpoint(folder)
     trained, averaged = load_encoder(folder), load_encoder(folder, ema=True)
     for encoder, source in ((trained, tree), (averaged, tree["ema"])):
-        jax.tree.map(np.testing.assert_array_equal, encoder.params, source["params"]["trunk"])
-        jax.tree.map(np.testing.assert_array_equal, encoder.stats, source["stats"]["trunk"])
+        jax.tree.map(np.testing.assert_array_equal, encoder.params, source["params"]["backbone"])
+        jax.tree.map(np.testing.assert_array_equal, encoder.stats, source["stats"]["backbone"])
     image = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
     assert np.abs(trained(image) - averaged(image)).max() > 1e-3
     with pytest.raises(UserError, match=r"^here: weights 'emma' are unknown: use 'params' or 'ema'$"):

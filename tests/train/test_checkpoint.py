@@ -21,7 +21,7 @@ META = {"config": {"job": "pretrain", "checkpoint": {"best_metric": "score", "be
 
 
 def state(step: int, width: int = 3) -> TrainState:
-    params = {"trunk": {"conv1": {"kernel": jnp.full((width, 2), float(step))}}}
+    params = {"backbone": {"conv1": {"kernel": jnp.full((width, 2), float(step))}}}
     return TrainState(jnp.int32(step), params, {}, (jax.tree.map(lambda leaf: 2 * leaf, params),), {}, zero_sums(("loss",)))
 
 
@@ -42,7 +42,7 @@ def newest(workdir: Path, width: int = 3) -> int | None:
     checkpoints.close()
     if found is None:
         return None
-    np.testing.assert_array_equal(found[0].params["trunk"]["conv1"]["kernel"], float(found[0].step))
+    np.testing.assert_array_equal(found[0].params["backbone"]["conv1"]["kernel"], float(found[0].step))
     return int(found[0].step)
 
 
@@ -69,7 +69,7 @@ def test_another_model_is_named_by_what_differs(tmp_path: Path) -> None:
         newest(tmp_path, width=4)
     text = str(raised.value)
     assert "is of another model: " in text and "\n" not in text
-    assert "trunk/conv1/kernel is of shape (3, 2) there and of shape (4, 2) in this run: use another workdir" in text
+    assert "backbone/conv1/kernel is of shape (3, 2) there and of shape (4, 2) in this run: use another workdir" in text
 
 
 def test_what_the_caller_refuses_is_no_damage(tmp_path: Path) -> None:

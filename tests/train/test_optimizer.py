@@ -17,7 +17,7 @@ from jigclu_jax.train.optimizer import create_optimizer
 Arrays = dict[str, np.ndarray]
 # (arrays changed in place, gradient, rate, memory of the rule, number of the step from 1)
 Rule = Callable[[Arrays, Arrays, float, dict[str, Any], int], None]
-SHAPES = {"trunk/conv/kernel": (3, 4), "trunk/bn/scale": (4,), "head/kernel": (4, 2), "head/bias": (2,)}
+SHAPES = {"backbone/conv/kernel": (3, 4), "backbone/bn/scale": (4,), "head/kernel": (4, 2), "head/bias": (2,)}
 
 
 def nested(flat: Arrays) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def adamw(beta1: float, beta2: float, epsilon: float, decay: float, plain: set[s
     return rule
 
 
-ONE_AXIS = {"trunk/bn/scale", "head/bias"}
+ONE_AXIS = {"backbone/bn/scale", "head/bias"}
 
 
 @pytest.mark.parametrize(("momentum", "decay"), [(0.9, 1e-2), (0.9, 0.0), (0.0, 1e-2), (0.0, 0.0)])
@@ -141,21 +141,21 @@ def test_decay_by_pattern() -> None:
 
 
 def test_of_several_multipliers_that_match_the_last_counts() -> None:
-    config = settings(weight_decay=0.1, multipliers=(("trunk/*", 0.25), ("*/scale", 3.0)))
-    compare(config, sgd(0.9, 0.1), {"trunk/conv/kernel": 0.25, "trunk/bn/scale": 3.0})
+    config = settings(weight_decay=0.1, multipliers=(("backbone/*", 0.25), ("*/scale", 3.0)))
+    compare(config, sgd(0.9, 0.1), {"backbone/conv/kernel": 0.25, "backbone/bn/scale": 3.0})
 
 
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
 def test_a_frozen_parameter_keeps_its_bits_and_has_no_state(name: str) -> None:
-    config = settings(name=name, weight_decay=0.1, multipliers=(("trunk/*", 0), ("head/kernel", 2.0)))
+    config = settings(name=name, weight_decay=0.1, multipliers=(("backbone/*", 0), ("head/kernel", 2.0)))
     optimizer, params = create_optimizer(config), nested({path: np.ones(shape) for path, shape in SHAPES.items()})
     state = optimizer.init(params)
     sizes = [leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim]
     assert sizes and set(sizes) == {SHAPES["head/kernel"], SHAPES["head/bias"]}
     change, _ = optimizer.update(jax.tree.map(lambda p: 3 * p, params), state, params, rate=1.0)
-    assert optax.tree.norm(change["trunk"]) == 0 and all(bool((d != 0).all()) for d in jax.tree.leaves(change["head"]))
+    assert optax.tree.norm(change["backbone"]) == 0 and all(bool((d != 0).all()) for d in jax.tree.leaves(change["head"]))
     assert optimizer.trainable(params) == {
-        "trunk": {"conv": {"kernel": False}, "bn": {"scale": False}},
+        "backbone": {"conv": {"kernel": False}, "bn": {"scale": False}},
         "head": {"kernel": True, "bias": True},
     }
 
@@ -165,9 +165,12 @@ def test_a_frozen_parameter_keeps_its_bits_and_has_no_state(name: str) -> None:
     [
         ({"name": "adam"}, r"config\.optimizer\.name='adam' is unknown: use one of sgd, lars, adamw"),
         ({"exclude_1d": "yes"}, r"exclude_1d='yes' is unknown"),
-        ({"multipliers": (("trunc/*", 0.1),)}, r"optimizer\.multipliers: 'trunc/\*' matches no parameter's path: did you mean 'trunk/\*'"),
+        (
+            {"multipliers": (("trunc/*", 0.1),)},
+            r"optimizer\.multipliers: 'trunc/\*' matches no parameter's path: did you mean 'backbone/\*'",
+        ),
         ({"no_decay": ("head/kernal",)}, r"no_decay: 'head/kernal' matches no parameter's path: did you mean 'head/kernel'"),
-        ({"no_decay": ("qqq",)}, r"'qqq' matches no parameter's path: there are head, trunk$"),
+        ({"no_decay": ("qqq",)}, r"'qqq' matches no parameter's path: there are head, backbone$"),
     ],
 )
 def test_mistakes_are_named(fields: dict[str, Any], message: str) -> None:

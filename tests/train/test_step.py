@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_trunk import tiny_batch, tiny_method, tiny_step, tiny_trunk
+from tiny_backbone import tiny_backbone, tiny_batch, tiny_method, tiny_step
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, to_device
@@ -94,9 +94,9 @@ def test_with_remat_less_is_kept_for_the_gradient() -> None:
     image = jax.ShapeDtypeStruct((8, 32, 32, 3), jnp.float32)
 
     def kept(blocks: int, remat: bool) -> int:
-        trunk = tiny_trunk(blocks=blocks, remat=remat)
-        params, stats = jax.eval_shape(trunk.init, jax.random.key(0))
-        pulled = jax.eval_shape(lambda p, s, x: jax.vjp(lambda p: trunk.apply(p, s, x, True)[0], p)[1], params, stats, image)
+        backbone = tiny_backbone(blocks=blocks, remat=remat)
+        params, stats = jax.eval_shape(backbone.init, jax.random.key(0))
+        pulled = jax.eval_shape(lambda p, s, x: jax.vjp(lambda p: backbone.apply(p, s, x, True)[0], p)[1], params, stats, image)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pulled))
 
     activation = 8 * 16 * 16 * 8 * 4

@@ -1,0 +1,1 @@
+"""Boxes, crops and the augmentation: its parameters, and the host's pictures."""

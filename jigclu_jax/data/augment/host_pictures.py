@@ -1,0 +1,203 @@
+"""Colour and blur on batches of patches in TensorFlow, with Pillow's arithmetic: 8-bit values after every operation.
+
+Inside, patches are float32 planes [n, 3, p, p] that hold whole numbers 0..255: luma and blur then work on contiguous planes.
+The parameters are `Draws.pack()` rows. Formulas follow Pillow (ImageEnhance, Convert.c, BoxBlur.c) as torchvision calls it.
+"""
+
+import functools
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from jigclu_jax.data.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
+from jigclu_jax.data.lazy_tf import Tensor, tensorflow
+
+BLUR_PASSES = 3
+
+
+def to_planes(patches: Tensor) -> Tensor:
+    """uint8 [n, p, p, 3] -> float32 [n, 3, p, p]."""
+    tf = tensorflow()
+    return tf.cast(tf.transpose(patches, [0, 3, 1, 2]), tf.float32)
+
+
+def from_planes(planes: Tensor) -> Tensor:
+    """float32 [n, 3, p, p] -> uint8 [n, p, p, 3]."""
+    tf = tensorflow()
+    return tf.transpose(tf.cast(planes, tf.uint8), [0, 2, 3, 1])
+
+
+def luma(planes: Tensor) -> Tensor:
+    """Pillow's "L": [n, 3, p, p] -> [n, 1, p, p]; exact, as every sum stays under 2 ** 24."""
+    tf = tensorflow()
+    red, green, blue = tf.split(planes, 3, axis=1)
+    return tf.floor((19595.0 * red + 38470.0 * green + 7471.0 * blue + 32768.0) * (1 / 65536))
+
+
+def blend(planes: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """Pillow's Image.blend(other, planes, factor): a truncated interpolation, or extrapolation clipped to 0..255. factor: [n]."""
+    tf = tensorflow()
+    mixed = other + factor[:, None, None, None] * (planes - other)
+    return tf.floor(tf.clip_by_value(mixed, 0.0, 255.0))
+
+
+def rounded_mean(gray: Tensor) -> Tensor:
+    """The whole-number mean that ImageEnhance.Contrast fades to: [n, 1, p, p] -> [n, 1, 1, 1]; exact, whatever the order of adding."""
+    tf = tensorflow()
+    rows = tf.reduce_sum(gray, axis=3, keepdims=True)
+    total = tf.reduce_sum(tf.cast(rows, tf.int64), axis=2, keepdims=True)
+    count = gray.shape[2] * gray.shape[3]
+    return tf.cast((2 * total + count) // (2 * count), tf.float32)
+
+
+def shift_hue(planes: Tensor, shift: Tensor) -> Tensor:
+    """Add `shift` [n] (0..255) to Pillow's 8-bit hue, modulo 256; both conversions truncate and round as Pillow does."""
+    tf = tensorflow()
+    red, green, blue = tf.split(planes, 3, axis=1)
+    high = tf.maximum(tf.maximum(red, green), blue)
+    spread = high - tf.minimum(tf.minimum(red, green), blue)
+    divisor = tf.maximum(spread, 1.0)
+    red_first = tf.equal(red, high)
+    green_first = tf.equal(green, high)
+    sixths = tf.where(
+        red_first, (green - blue) / divisor, tf.where(green_first, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor)
+    )
+    turn = sixths / 6.0
+    turn = tf.where(turn < 0, turn + 1.0, turn)
+    hue = tf.floor(turn * 255.0)
+    saturation = tf.floor(spread * 255.0 / tf.maximum(high, 1.0))
+    hue = hue + shift[:, None, None, None]
+    hue = tf.where(hue >= 256.0, hue - 256.0, hue)  # both are at most 255; a float modulo is a call a pixel
+    sector = hue * 6.0 / 255.0
+    # a channel falls from `high` by saturation times how far the hue lies from it: a trapezoid over the six sectors
+    depth = high * saturation / 255.0
+
+    def channel(offset: float) -> Tensor:
+        along = sector + offset
+        along = tf.where(along >= 6.0, along - 6.0, along)
+        away = tf.clip_by_value(tf.minimum(along, 4.0 - along), 0.0, 1.0)
+        return tf.floor(high - depth * away + 0.5)
+
+    return tf.concat([channel(5.0), channel(3.0), channel(1.0)], axis=1)
+
+
+def grayscale(planes: Tensor) -> Tensor:
+    """The luma in all three planes."""
+    tf = tensorflow()
+    return tf.repeat(luma(planes), 3, axis=1)
+
+
+def box_radius(sigma: Tensor) -> Tensor:
+    """Radius of the extended box filter that, applied `BLUR_PASSES` times, Pillow takes for a Gaussian (Gwosdek et al. 2011)."""
+    tf = tensorflow()
+    variance = sigma * sigma / BLUR_PASSES
+    whole = tf.floor((tf.sqrt(12.0 * variance + 1.0) - 1.0) / 2.0)
+    fraction = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
+    return whole + fraction
+
+
+def box_weights(sigma: Tensor, reach: int) -> list[Tensor]:
+    """Weights of one pass of the box filter for a pixel and its neighbours at distance 1 to `reach`; `sigma` [] in pixels."""
+    tf = tensorflow()
+    radius = box_radius(sigma)
+    whole = tf.floor(radius)
+    # multiples of 2 ** -16 with sum 1 (Pillow's are of 2 ** -24): float32 sums are exact then, on every machine, in every order of adding
+    exact = 2.0**16 / (2.0 * radius + 1.0)
+    outer = tf.floor((2.0**16 - (2.0 * whole + 1.0) * exact) / 2.0)
+    inner = tf.round((2.0**16 - 2.0 * outer) / (2.0 * whole + 1.0))
+    centre = 2.0**16 - 2.0 * outer - 2.0 * whole * inner
+    beside = [tf.where(distance <= whole, inner, tf.where(distance <= whole + 1, outer, 0.0)) for distance in range(1, reach + 1)]
+    return [weight / 2.0**16 for weight in (centre, *beside)]
+
+
+def _reach(most: float) -> int:
+    variance = most * most / BLUR_PASSES
+    return int((np.sqrt(12 * variance + 1) - 1) / 2 + 1e-6) + 1
+
+
+def blur(planes: Tensor, sigma: Tensor, most: float) -> Tensor:
+    """Pillow's GaussianBlur of one patch [3, p, p], `sigma` [] in pixels (its radius), at most `most`: three box passes along each axis."""
+    tf = tensorflow()
+    side, reach = planes.shape[-1], _reach(most)
+    centre, *beside = box_weights(sigma, reach)
+    repeated = np.clip(np.arange(-reach, side + reach), 0, side - 1)  # the first and the last line go on beyond the edge
+    # Pillow rounds to 8 bits after every pass; composing the passes into one kernel errs by up to 0.8 of 255. Halves go down: they
+    # are frequent at a sigma like 1 (weights in sixths), and Pillow's weights fall short of 1 in the last bit.
+    half = 0.5 - 2.0**-13
+
+    def box(passes: Tensor, lines: Tensor) -> tuple[Tensor, Tensor]:
+        more = tf.gather(lines, repeated)
+        total = centre * more[reach : reach + side]
+        for distance, weight in enumerate(beside, 1):
+            before, after = reach - distance, reach + distance
+            total += weight * (more[before : before + side] + more[after : after + side])
+        return passes + 1, tf.floor(total + half)
+
+    def along_lines(lines: Tensor) -> Tensor:
+        # a loop keeps XLA from fusing the passes, which would compute the early ones again for each of their uses (30 times slower)
+        return tf.while_loop(lambda passes, _: passes < BLUR_PASSES, box, (tf.constant(0), lines), maximum_iterations=BLUR_PASSES)[1]
+
+    # the axis that is blurred comes first: neighbours are whole lines then, whose sums are vector operations
+    columns = along_lines(tf.reshape(tf.transpose(planes, [2, 0, 1]), [side, 3 * side]))
+    rows = along_lines(tf.reshape(tf.transpose(tf.reshape(columns, [side, 3, side]), [2, 1, 0]), [side, 3 * side]))
+    return tf.transpose(tf.reshape(rows, [side, 3, side]), [1, 0, 2])
+
+
+def augment(patches: Tensor, packed: Tensor, steps: Steps) -> Tensor:
+    """Jitter in the drawn order, grayscale, blur: uint8 [n, p, p, 3] and float32 [n, 12] (`Draws.pack()`) -> uint8 [n, p, p, 3].
+
+    Patch by patch, so that each runs its own operations only and stays in a core's cache; compiled by XLA where TensorFlow has
+    it (three times faster than op by op).
+    """
+    if not (steps.jitter or steps.grayscale or steps.blur > 0):
+        return patches
+    return _compiled(steps, patches.shape[1])(patches, packed)
+
+
+@functools.cache  # one function for all pipelines of a process, or XLA would compile it for each
+def _compiled(steps: Steps, side: int) -> Callable[[Tensor, Tensor], Tensor]:
+    tf = tensorflow()
+
+    def one(arguments: tuple[Tensor, Tensor]) -> Tensor:
+        patch, row = arguments
+        planes, row = to_planes(patch[None]), row[None]
+        if steps.jitter:
+            planes = tf.cond(row[0, 0] > 0, partial(_jitter, planes, row, steps.hue), lambda: planes)
+        if steps.grayscale:
+            planes = tf.cond(row[0, 9] > 0, partial(grayscale, planes), lambda: planes)
+        if steps.blur > 0:
+            planes = tf.cond(row[0, 10] > 0, lambda: blur(planes[0], row[0, 10], steps.blur)[None], lambda: planes)
+        return from_planes(planes)[0]
+
+    def every(patches: Tensor, packed: Tensor) -> Tensor:
+        return tf.map_fn(one, (patches, packed), fn_output_signature=tf.TensorSpec([side, side, 3], tf.uint8))
+
+    return tf.function(every, autograph=False, jit_compile=xla_works() or None)
+
+
+def _jitter(planes: Tensor, row: Tensor, with_hue: bool) -> Tensor:
+    tf = tensorflow()
+
+    def slot(number: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+        operations = {
+            BRIGHTNESS: lambda: blend(planes, 0.0, row[:, 5]),
+            CONTRAST: lambda: blend(planes, rounded_mean(luma(planes)), row[:, 6]),
+            SATURATION: lambda: blend(planes, luma(planes), row[:, 7]),
+            HUE: lambda: shift_hue(planes, row[:, 8]) if with_hue else planes,
+        }
+        return number + 1, tf.switch_case(tf.cast(row[0, 1 + number], tf.int32), operations)
+
+    # a loop over the four slots, not four copies: XLA compiles each operation once
+    return tf.while_loop(lambda number, _: number < 4, slot, (tf.constant(0), planes), maximum_iterations=4)[1]
+
+
+@functools.cache
+def xla_works() -> bool:
+    """Whether this TensorFlow can compile for the CPU (not every platform's build can)."""
+    tf = tensorflow()
+    try:
+        with tf.init_scope():
+            return bool(tf.function(lambda x: x + 1.0, autograph=False, jit_compile=True)(tf.constant(1.0)) == 2.0)
+    except (tf.errors.OpError, ValueError):
+        return False

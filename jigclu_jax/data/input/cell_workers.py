@@ -1,0 +1,177 @@
+"""Processes that make cells (`data/input/cells.py`) in memory that they share with the run: threads of one interpreter wait for each other.
+
+A process is this module, started anew (a fork would copy JAX's threads in mid-work). It gets a pickled `CellMaker` and then tasks over a
+socket, writes pixels into the shared memory, and ends when the socket does, so that none outlives a run that was killed.
+"""
+
+import mmap
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+import weakref
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe
+from typing import IO, Any, cast
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+
+from jigclu_jax.data.augment.parameters import PACKED
+from jigclu_jax.data.input.cells import CellMaker
+from jigclu_jax.data.input.plan import Plan
+from jigclu_jax.data.reason import one_line
+from jigclu_jax.errors import UserError
+
+_START = "from jigclu_jax.data.input.cell_workers import serve; serve({socket}, {memory})"
+_PATIENCE = 10.0  # seconds that a process gets to end by itself
+
+
+class CellWorkers:
+    """Some processes and a few slots of shared memory, each as large as a batch.
+
+    Raises UserError where the source cannot be handed to another process.
+    """
+
+    def __init__(self, maker: CellMaker, processes: int, slots: int) -> None:
+        self._reader, self._plan, self._slots = maker.reader, maker.plan, slots
+        try:
+            hello = pickle.dumps((maker, slots), protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:  # whatever the source's own parts raise
+            raise UserError(
+                f"{maker.reader.source.name}: cannot be opened in other processes ({one_line(error)}): set data.workers=0"
+            ) from error
+        memory = _anonymous_file(slots * _slot_bytes(maker.plan))
+        self._memory = mmap.mmap(memory.fileno(), 0)
+        self._idle: queue.SimpleQueue[tuple[subprocess.Popen[bytes], Connection]] = queue.SimpleQueue()
+        started = [_start(memory) for _ in range(processes)]
+        self._finalizer = weakref.finalize(self, _end, started)  # also for workers that nobody closes
+        memory.close()
+        for worker in started:
+            self._idle.put(worker)
+            try:
+                worker[1].send_bytes(hello)
+            except OSError as error:
+                raise _lost(worker[0]) from error
+
+    def slot(self, number: int) -> tuple[UInt8[np.ndarray, "b S S 3"], Float32[np.ndarray, "b m m 12"]]:
+        """Montages and packed parameters in a slot of the shared memory."""
+        return _views(self._memory, self._plan, number)
+
+    def make(self, slot: int, epoch: int, examples: Sequence[int], cells: Int[np.ndarray, "c k"]) -> list[int]:
+        """`CellMaker.__call__` into a slot, by whichever process is idle; may be called from as many threads as there are processes.
+
+        Raises what the maker raises, and UserError where the process was lost.
+        """
+        worker = self._idle.get()
+        process, socket = worker
+        try:
+            socket.send((slot, epoch, examples, cells))
+            result, skipped = socket.recv()
+        except (EOFError, OSError) as error:
+            raise _lost(process) from error
+        finally:
+            self._idle.put(worker)
+        self._reader.skipped.update(skipped)
+        if isinstance(result, BaseException):
+            raise result
+        return cast(list[int], result)
+
+    def close(self) -> None:
+        """End the processes, in no task of which anybody is interested any more."""
+        self._finalizer()
+
+
+def serve(socket: int, memory: int) -> None:
+    """What a process does: tasks from one file descriptor into the memory of another, until the run closes its end."""
+    # Ctrl-C, or a scheduler's notice to all processes: the run decides, and may want a batch more for its last step
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with Connection(socket) as connection:
+        try:
+            hello = connection.recv_bytes()
+            try:
+                maker, slots = pickle.loads(hello)
+                buffer = mmap.mmap(memory, 0)
+                batches = [_views(buffer, maker.plan, slot) for slot in range(slots)]
+            except Exception as error:  # told in answer to the first task
+                text = f"the source cannot be opened in other processes ({one_line(error)}): set data.workers=0"
+                connection.recv()
+                connection.send((UserError(text), {}))
+                return
+            told: set[int] = set()
+            while True:
+                slot, epoch, examples, cells = connection.recv()
+                result: Any
+                try:
+                    result = maker(*batches[slot], epoch, examples, cells)
+                except UserError as error:
+                    result = error
+                except Exception:  # a fault of the program's: its traceback would be lost on the way
+                    result = RuntimeError(f"in an input process:\n{traceback.format_exc()}")
+                skipped = {index: text for index, text in maker.reader.skipped.items() if index not in told}
+                told |= skipped.keys()
+                connection.send((result, skipped))
+        except (EOFError, OSError):
+            return  # the run has ended, or was killed
+
+
+def _start(memory: IO[bytes]) -> tuple[subprocess.Popen[bytes], Connection]:
+    ours, theirs = Pipe()
+    with theirs:
+        descriptors = {"socket": theirs.fileno(), "memory": memory.fileno()}
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START.format(**descriptors)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=tuple(descriptors.values()),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+    return process, ours
+
+
+def _end(workers: Sequence[tuple[subprocess.Popen[bytes], Connection]]) -> None:
+    for _, socket in workers:
+        socket.close()
+    for process, _ in workers:
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _lost(process: subprocess.Popen[bytes]) -> UserError:
+    try:
+        code = process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        code = 0
+    how = f"by signal {-code} (9: often for lack of memory)" if code < 0 else f"with code {code}"
+    return UserError(f"an input process ended {how}: set data.workers to fewer, or to 0 for threads")
+
+
+def _slot_bytes(plan: Plan) -> int:
+    image, packed = _shapes(plan)
+    return -(-(int(np.prod(image)) + 4 * int(np.prod(packed))) // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+
+
+def _views(memory: mmap.mmap, plan: Plan, slot: int) -> tuple[UInt8[np.ndarray, "b S S 3"], Float32[np.ndarray, "b m m 12"]]:
+    image, packed = _shapes(plan)
+    start = slot * _slot_bytes(plan)
+    parameters = np.ndarray(packed, np.float32, memory, start)  # first: floats want their alignment
+    return np.ndarray(image, np.uint8, memory, start + parameters.nbytes), parameters
+
+
+def _shapes(plan: Plan) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    size = plan.grid * plan.side
+    return (plan.share, size, size, 3), (plan.share, plan.grid, plan.grid, PACKED)
+
+
+def _anonymous_file(size: int) -> IO[bytes]:
+    # not /dev/shm, of which containers often have no more than 64 MB
+    file = os.fdopen(os.memfd_create("jigclu-cells"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()  # noqa: SIM115
+    file.truncate(size)
+    return file

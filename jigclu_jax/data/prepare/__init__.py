@@ -1,0 +1,1 @@
+"""Shards that are quick to read: written, resumed, verified."""

@@ -1,0 +1,49 @@
+"""Reading the images of a source, with what to do about those that cannot be used."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jigclu_jax.data.sources.opening import Source
+from jigclu_jax.errors import ImageError, UserError
+
+
+class ImageReader:
+    """Reads images of a source; one that cannot be used stops the run or, with on_error "skip", gives way to the next usable one."""
+
+    def __init__(self, source: Source, min_side: int, on_error: str, section: str) -> None:
+        if on_error not in ("stop", "skip"):
+            raise UserError(f"{section}.on_error={on_error} is unknown: set it to stop or skip")
+        self._section = section
+        self.source, self.min_side, self._skip = source, min_side, on_error == "skip"
+        self.skipped: dict[int, str] = {}
+
+    def __call__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+        """(RGB image, index it was read from); ImageError, or UserError where no image of the source can be used."""
+        n = len(self.source)
+        for ahead in range(n):
+            candidate = (index + ahead) % n
+            if candidate in self.skipped:
+                continue
+            try:
+                return self._read(candidate), candidate
+            except ImageError as error:
+                if not self._skip:
+                    raise self._advised(error) from error
+                self.skipped[candidate] = str(error)
+        raise UserError(f"none of the {n} images of {self.source.name} can be used; the first: {self.skipped[0]}")
+
+    def _advised(self, error: ImageError) -> ImageError:
+        """The error with what to do about it; sources know nothing of fields."""
+        if "on_error" in str(error):
+            return error
+        return ImageError(f"{error}: {error.remedy}, or set {self._section}.on_error=skip to leave such images out")
+
+    def _read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        image = self.source.read(index)
+        height, width = image.shape[:2]
+        if min(height, width) < self.min_side:
+            raise ImageError(
+                f"{self.source.describe(index)}: {width} x {height} pixels, but the smaller side must have {self.min_side}:"
+                f" set {self._section}.min_side=1 to enlarge small images, or {self._section}.on_error=skip to leave them out"
+            )
+        return image

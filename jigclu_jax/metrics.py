@@ -1,0 +1,36 @@
+"""What a metric is: its title, unit, chance level, and which direction is better. Progress lines, curves, reports and the choice of the
+best checkpoint read these, and know no metric by name."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricSpec:
+    """One number that a run measures, by the name under which it stands in `metrics.jsonl`.
+
+    Attributes:
+      name: as in `metrics.jsonl`.
+      title: for a person, as "location accuracy".
+      unit: "%" for a share 0..1 that is shown in per cent; else what stands behind the number, "" for none.
+      chance: the value that guessing gives, in the metric's own numbers; None where there is none.
+      better: the direction of progress; "" where neither is.
+      short: for the progress line, as "top-1"; "" keeps the metric out of it.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    chance: float | None = None
+    better: Literal["max", "min", ""] = ""
+    short: str = ""
+
+
+def accuracy_spec(name: str, title: str, chance: float | None = None, short: str = "") -> MetricSpec:
+    """A share of right answers, 0..1."""
+    return MetricSpec(name, title, "%", chance, "max", short)
+
+
+def loss_spec(name: str, title: str) -> MetricSpec:
+    """A loss: less is better."""
+    return MetricSpec(name, title, better="min")

@@ -1,0 +1,245 @@
+"""Job `ablation`: one table of the paper's ablations, row by row and seed by seed; any number of processes may work on one workdir.
+
+A cell of the table is a pretraining in WORKDIR/cells/ROW/seedN/pretrain and its judge in .../judge. What is finished is not run again,
+what was killed goes on. Each process takes the next cell that nobody holds (`studies/claims.py`); whoever ends last writes the table.
+"""
+
+import json
+import re
+import statistics
+import time
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax.atomic_file import write_text
+from jigclu_jax.config_check import check_ablation, check_fields
+from jigclu_jax.data.reason import one_line
+from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.jobs import find_job
+from jigclu_jax.report.ablation_report import ablation_page, markdown_table
+from jigclu_jax.studies.ablation_tables import Row, row_config, table_rows
+from jigclu_jax.studies.claims import claimed
+from jigclu_jax.studies.seeds import summarise, verdict
+from jigclu_jax.train.progress import duration
+from jigclu_jax.train.stop import STOP
+from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_config, read_result, write_result
+from jigclu_jax.train.writers import read_metrics
+
+CELLS = "cells"
+_POLL = 2.0  # seconds between two looks at what other processes do
+Cell = dict[str, Any]
+
+
+def run(config: ConfigDict, workdir: epath.PathLike) -> None:
+    """Work on the cells until all are done; then result.json, rows.jsonl, table.md and report.html stand in the workdir.
+
+    Raises:
+      UserError: a configuration that cannot work, or several processes that JAX joins into one job.
+      Preempted: SIGTERM has come; finished cells stay, the one under way has saved.
+    """
+    check_ablation(config)
+    check_fields(config.pretrain, "config.pretrain")
+    rows = table_rows(config)
+    if jax.process_count() > 1:
+        raise UserError("an ablation is spread by starting processes that know nothing of each other: start them without a coordinator")
+    check_workdir(workdir, config)
+    begun = has_run(workdir)
+    root = open_workdir(workdir, config)
+    try:
+        _work(config, root, rows)
+    except UserError:
+        if not begun:
+            _discard(root)
+        raise
+    cells = {row.key: [_read(_folder(root, row, seed)) for seed in config.seeds] for row in rows}
+    found = table(rows, {key: [cell for cell in row if cell] for key, row in cells.items()})
+    seconds = sum(cell["seconds"] for row in cells.values() for cell in row if cell)
+    write_text(root / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in found))
+    write_text(root / "table.md", markdown_table(found))
+    write_result(
+        root,
+        {"job": config.job, "table": config.table, "figure": config.figure, "seeds": list(config.seeds), "rows": found, "seconds": seconds},
+    )
+    ablation_page(root)
+    print(markdown_table(found) + f"report: {root / 'report.html'}", flush=True)
+
+
+def table(rows: list[Row], cells: dict[str, list[Cell]]) -> list[dict[str, Any]]:
+    """The rows of the table from its finished cells; the first row is what the others' verdicts are about."""
+    found: list[dict[str, Any]] = []
+    reference = None
+    for row in rows:
+        own = cells[row.key]
+        ended = [cell for cell in own if cell["figure"] is not None]
+        values = [cell["figure"] for cell in ended]
+        entry: dict[str, Any] = {"row": row.key, "label": row.label, "values": values, "seeds": [cell["seed"] for cell in ended]}
+        entry |= {"diverged": len(own) - len(ended), "epochs": own[0]["epochs"] if own else None}
+        for name in ("seconds_pretrain", "images_per_second"):
+            known = [cell[name] for cell in own if cell[name] is not None]
+            entry[name] = statistics.median(known) if known else None
+        # one seed that is left of several says little of them
+        single = ended[0]["interval"] if len(ended) > 1 or len(ended) == len(own) == 1 else None
+        summary = summarise(values, single, share=True) if values else None
+        for name in ("mean", "deviation", "low", "high", "over"):
+            entry[name] = getattr(summary, name) if summary else None
+        if reference is None and not found:
+            reference, entry["verdict"] = summary, "reference"
+        else:
+            entry["verdict"] = verdict(summary, reference) if summary and reference else "not resolved"
+        found.append(entry)
+    return found
+
+
+def _work(config: ConfigDict, root: epath.Path, rows: list[Row]) -> None:
+    """Take cells until all are done."""
+    cells = [(row, seed) for seed in config.seeds for row in rows]  # seed by seed: a table that was cut short has whole columns
+    took: list[float] = []
+    announced = False
+    while True:
+        left = [(row, seed) for row, seed in cells if _read(_folder(root, row, seed)) is None]
+        if not left:
+            return
+        worked = False
+        for row, seed in left:
+            epochs = _epochs(config, root, rows, row)
+            if epochs is None:
+                continue  # the cells that say how long it takes are not done
+            folder = _folder(root, row, seed)
+            with claimed(folder / "claim") as mine:
+                if not mine or _read(folder) is not None:
+                    continue
+                begun = time.monotonic()
+                rest = f"  about {duration(statistics.mean(took) * len(left))} left" if took else ""
+                print(f"== {row.label}, seed {seed}: cell {len(cells) - len(left) + 1} of {len(cells)}{rest}", flush=True)
+                _run_cell(config, row, seed, epochs, folder)
+                took.append(time.monotonic() - begun)
+            worked = True
+            break  # what is left is looked up anew: other processes have gone on as well
+        if not worked:
+            if not announced:
+                print(f"{len(left)} cells are held by other processes: waiting for them", flush=True)
+            announced = True
+            if STOP.requested:
+                raise Preempted("while other processes work on the last cells")
+            time.sleep(_POLL)
+
+
+def _run_cell(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epath.Path) -> None:
+    """Pretrain and judge; leaves cell.json, by which the cell counts as done."""
+    begun = time.monotonic()
+    pretrain = row_config(config.pretrain, row, seed, epochs)
+    found: dict[str, Any] = {"row": row.key, "seed": seed, "epochs": epochs, "figure": None, "interval": None}
+    found |= {"seconds_pretrain": None, "images_per_second": None}
+    seconds = 0.0  # of what earlier processes did for this cell and this one has not repeated
+    try:
+        _run_job(pretrain, "pretrain", folder / "pretrain")
+        trained = read_result(folder / "pretrain") or {}
+        found |= {"seconds_pretrain": trained.get("seconds"), "images_per_second": trained.get("images_per_second")}
+        seconds = max((found["seconds_pretrain"] or 0.0) - (time.monotonic() - begun), 0.0)
+        judge = _judge_config(config, folder / "pretrain", seed)
+        _run_job(judge, "judge", folder / "judge")
+        judged = read_result(folder / "judge") or {}
+        found |= {"figure": _figure(config.figure, judged, folder), "interval": judged.get(f"{config.figure}_interval")}
+    except NonFiniteError as error:
+        print(f"{folder}: {error}", flush=True)
+        found["images_per_second"] = found["images_per_second"] or _logged_rate(folder / "pretrain")
+    found["seconds"] = seconds + time.monotonic() - begun
+    write_text(folder / "cell.json", json.dumps(found, indent=2) + "\n")
+
+
+def _figure(name: str, judged: dict[str, Any], folder: epath.Path) -> float:
+    """The figure that the table is made of; UserError where the judge has none of that name, or one that is no fraction."""
+    where, value = folder / "judge" / "result.json", judged.get(name)
+    if value is None:
+        raise UserError(f"config.figure={name!r} is no figure of {where}: it has {', '.join(judged)}")
+    if not isinstance(value, float) or not 0 <= value <= 1:
+        raise UserError(f"config.figure={name!r} is no accuracy in {where}, and the table shows accuracies: use another figure")
+    return value
+
+
+def _logged_rate(workdir: epath.Path) -> float | None:
+    """Images/s of a pretraining that diverged, by what it logged: as quick as one that does not."""
+    rates = [row["images_per_second"] for row in read_metrics(workdir) if row.get("images_per_second")]
+    return statistics.median(rates) if rates else None
+
+
+def _run_job(config: ConfigDict, field: str, workdir: epath.Path) -> None:
+    """Run one half of a cell; a mistake is told by the ablation's own name of the field."""
+    try:
+        find_job(config.job).run(config, workdir)
+    except UserError as error:
+        raise type(error)(re.sub(r"(?<![\w/.])config\.(?!json\b)", f"config.{field}.", str(error))) from error
+
+
+def _discard(root: epath.Path) -> None:
+    """Remove what a refused first call has left, where no cell holds more than its claim."""
+    left = [path for path in (root / CELLS).glob("*/*/*") if path.name != "claim"]
+    if not left:
+        if (root / CELLS).exists():
+            (root / CELLS).rmtree()
+        discard_run(root)
+
+
+def _judge_config(config: ConfigDict, backbone: epath.Path, seed: int) -> ConfigDict:
+    judge = config.judge.copy_and_resolve_references()
+    judge.checkpoint, judge.seed = str(backbone), seed
+    if not judge.data.path and not judge.data.name:
+        for name in ("source", "path", "name", "data_dir"):
+            judge.data[name] = config.pretrain.data[name]
+    return judge
+
+
+def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row) -> int | None:
+    """Epochs of a row: the pretraining's, or as many as take the reference row's time; None while that is not measured.
+
+    Rates are the medians over the seeds of the cells with equal epochs, without compilation. A row that has begun keeps its epochs: seeds
+    that are added later move the medians, and the cells of a row must not differ by more than their seed.
+    """
+    epochs = int(config.pretrain.epochs)
+    if not row.time_of:
+        return epochs
+    if (begun := _begun_epochs(root, row)) is not None:
+        return begun
+    rates = []
+    for key in (rows[0].key, row.time_of):
+        found = [_read(_folder(root, other, seed)) for other in rows if other.key == key for seed in config.seeds]
+        known = [cell for cell in found if cell is not None]
+        if len(known) < len(found):
+            return None
+        measured = [cell["images_per_second"] for cell in known if cell["images_per_second"]]
+        if not measured:
+            raise UserError(
+                f"no cell of row {key!r} has run long enough for its rate to be known: give config.pretrain more epochs, or a lower"
+                " learning rate where it diverged"
+            )
+        rates.append(statistics.median(measured))
+    return max(round(epochs * rates[1] / rates[0]), 1)
+
+
+def _begun_epochs(root: epath.Path, row: Row) -> int | None:
+    """The epochs of the row's first cell that has begun, whichever seed's."""
+    parent = root / CELLS / row.key
+    for folder in sorted(parent.iterdir()) if parent.exists() else ():
+        cell = _read(folder)
+        if cell is not None:
+            return int(cell["epochs"])
+        if has_run(folder / "pretrain"):
+            return int(read_config(folder / "pretrain").epochs)
+    return None
+
+
+def _folder(root: epath.Path, row: Row, seed: int) -> epath.Path:
+    return root / CELLS / row.key / f"seed{seed}"
+
+
+def _read(folder: epath.Path) -> Cell | None:
+    path = folder / "cell.json"
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({one_line(error)}): delete it, and start the same command again: that cell runs anew") from None

@@ -1,0 +1,53 @@
+"""Job `compare`: any number of runs side by side in one page."""
+
+import sys
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax.device import distributed
+from jigclu_jax.errors import UserError
+from jigclu_jax.studies.compare_page import compare_page
+from jigclu_jax.studies.compared_runs import compared, read_runs
+from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
+
+
+def run(config: ConfigDict, workdir: epath.PathLike) -> None:
+    """Compare the workdirs in `config.runs`; leaves report.html and result.json. What cannot be read is named, and left out.
+
+    Raises:
+      UserError: no workdirs are given, or none can be read.
+    """
+    distributed.start()
+    if not distributed.is_main():
+        return
+    check_workdir(workdir, config)
+    names = expand(config.runs)
+    if not names:
+        raise UserError(
+            "config.runs is empty: give workdirs with commas between them, as in --config.runs=runs/a,runs/b or --config.runs='runs/*'"
+        )
+    runs, broken = read_runs(names)
+    for line in broken:
+        print(f"left out: {line}", file=sys.stderr, flush=True)
+    if not runs:
+        raise UserError(f"none of the {len(names)} runs can be read; the first: {broken[0]}")
+    root = open_workdir(workdir, config)
+    found = compared(runs)
+    write_result(root, {"job": config.job, "runs": [run.name for run in runs], "left_out": broken, "groups": found})
+    compare_page(root, runs, found, broken)
+    print(f"report: {root / 'report.html'}", flush=True)
+
+
+def expand(text: str) -> list[str]:
+    """The workdirs that `config.runs` names, each once; a * stands for any folder's name where it is."""
+    names: list[str] = []
+    for part in filter(None, (piece.strip().rstrip("/") for piece in text.strip().strip("()").split(","))):
+        part = part.strip("'\"")
+        if "*" not in part:
+            names.append(part)
+            continue
+        parent, _, pattern = part.rpartition("/")
+        found = sorted(path for path in epath.Path(parent or ".").glob(pattern) if path.is_dir())
+        names += [str(path) for path in found] or [part]
+    return list(dict.fromkeys(names))

@@ -1,0 +1,59 @@
+"""Figures of several seeds: mean, deviation, interval, and whether two of them can be told apart."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What several runs that differ by their seed alone came to.
+
+    Attributes:
+      values: one a seed.
+      mean: their mean.
+      deviation: their standard deviation (n - 1), None for a single seed.
+      low, high: confidence interval of the mean, None where nothing gives one.
+      over: what the interval is over: "seeds", "images" of the evaluation, or "" without one.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    deviation: float | None
+    low: float | None
+    high: float | None
+    over: str
+
+
+def summarise(values: Sequence[float], single: Sequence[float] | None = None, level: float = LEVEL, *, share: bool = False) -> Summary:
+    """Mean and Student's t interval of two seeds or more; of one seed its own interval over the evaluation images, `single`.
+
+    Seeds with the very same figure (a collapsed backbone at chance, or coincidence) say nothing of their deviation: an interval without
+    width would resolve whatever it is held against, so that they have the interval of one of them. That of a `share` ends at 0 and 1.
+    """
+    mean = float(np.mean(values))
+    if len(set(values)) < 2:
+        low, high = single or (None, None)
+        return Summary(tuple(values), mean, 0.0 if len(values) > 1 else None, low, high, "images" if single else "")
+    deviation = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
+    low, high = mean - half, mean + half
+    if share:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Summary(tuple(values), mean, deviation, low, high, "seeds")
+
+
+def verdict(figure: Summary, reference: Summary) -> str:
+    """ "above", "below", or "not resolved" where the intervals overlap or one is missing."""
+    if figure.low is None or figure.high is None or reference.low is None or reference.high is None:
+        return "not resolved"
+    if figure.low > reference.high:
+        return "above"
+    return "below" if figure.high < reference.low else "not resolved"
+
+
+__all__ = ["LEVEL", "Summary", "summarise", "verdict"]

@@ -1,0 +1,297 @@
+"""What every training job does around the loop: workdir, state or checkpoint, step, writers."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import jigclu_jax
+from jigclu_jax.atomic_file import write_text
+from jigclu_jax.config import saving_field
+from jigclu_jax.config_check import profile_window
+from jigclu_jax.data.input.order import step_examples, steps_per_epoch
+from jigclu_jax.data.sources.opening import Source, open_source
+from jigclu_jax.device import distributed, peers
+from jigclu_jax.device.mesh import check_batch, create_mesh
+from jigclu_jax.errors import NonFiniteError, UserError
+from jigclu_jax.methods import Method
+from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.disk import disk_error
+from jigclu_jax.train.loop import EpochHook, Plan, Trained, fit
+from jigclu_jax.train.optimizer import Optimizer, create_optimizer
+from jigclu_jax.train.progress import Progress
+from jigclu_jax.train.schedule import create_schedule
+from jigclu_jax.train.skipped import note_skipped, read_skipped
+from jigclu_jax.train.state import TrainState, abstract_state, create_state
+from jigclu_jax.train.step import Step, Update, compile_step
+from jigclu_jax.train.stop import STOP
+from jigclu_jax.train.supply import Batches, Supply, open_supply
+from jigclu_jax.train.trace import Trace
+from jigclu_jax.train.workdir import check_shared, check_workdir, config_as_dict, discard_run, flatten, has_run, open_workdir, read_result
+from jigclu_jax.train.writers import create_writer
+
+NONFINITE_FILE = "nonfinite.json"
+_NAMED = 8  # images of a batch in a message
+
+
+@dataclasses.dataclass
+class Training:
+    """A training run made ready: everything checked, nothing written yet.
+
+    Attributes:
+      config: resolved config.
+      method: from `methods/`.
+      source: training images.
+      mesh: all devices.
+      plan: lengths and intervals in steps.
+      optimizer: from `config.optimizer`.
+      target: shapes and places of its state.
+      step_fn: the compiled step.
+      supply: where its batches come from.
+      skipped: damaged images met so far, index -> message.
+    """
+
+    config: ConfigDict
+    method: Method
+    source: Source
+    mesh: Mesh
+    plan: Plan
+    optimizer: Optimizer
+    target: TrainState
+    step_fn: Step
+    supply: Supply
+    skipped: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def initial_state(self) -> TrainState:
+        """The state at step 0, from `config.seed`."""
+        return create_state(self.method, self.optimizer, self.config.seed, self.target)
+
+    def batches(self, start_step: int, stop_step: int) -> Batches:
+        """Host batches of this process."""
+        return self.supply.batches(start_step, stop_step)
+
+
+def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = None) -> Source:
+    """The images that `config.data` or `config.eval_data` describes; `group` says which of the two.
+
+    Raises:
+      UserError: anything wrong with the source, told with the name of the group.
+    """
+    try:
+        return open_source(config[group], seed=config.seed, classes=classes)
+    except UserError as error:
+        raise UserError(f"config.{group}: {error}") from error
+
+
+def prepare_training(config: ConfigDict, method: Method, source: Source) -> Training:
+    """Check that a run whose numbers are in range (`check_run`) can work, and build its step.
+
+    Raises:
+      UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
+    """
+    peers.agree(_facts(config, source))
+    mesh = create_mesh()
+    peers.agree({"number of devices": jax.local_device_count()})  # each process reads the same share of a batch
+    check_batch(config.batch_size, mesh, accumulate=config.accumulate)
+    optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
+    target = abstract_state(method, optimizer, mesh, ema=ema_decay > 0, shard=config.optimizer.shard_state)
+    if method.whole_batches and len(source) < config.batch_size:
+        raise UserError(
+            f"{source.name} holds {len(source)} images, fewer than one batch of config.batch_size={config.batch_size}: "
+            "lower it, or give more images"
+        )
+    per_epoch = steps_per_epoch(len(source), config.batch_size, method.whole_batches)
+    saving = config[saving_field(config)]
+    schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
+    supply = open_supply(config, source, method.view, per_epoch, mesh)
+    plan = Plan(
+        total_steps=max(round(config.epochs * per_epoch), 1),
+        steps_per_epoch=per_epoch,
+        log_every=config.log_every_steps,
+        save_every=max(round(saving.every_epochs * per_epoch), 1),
+        dispatch=supply.feed.dispatch,
+    )
+    update = Update(optimizer, schedule, per_epoch, ema_decay, config.accumulate)
+    step_fn = compile_step(method, update, mesh, supply.feed, target)
+    return Training(config, method, source, mesh, plan, optimizer, target, step_fn, supply, dict(supply.skipped))
+
+
+def _facts(config: ConfigDict, source: Source) -> dict[str, Any]:
+    """What must be the same on every process, as strings and numbers."""
+    fields = {f"config.{name}": value for name, value in flatten(config_as_dict(config)).items()}
+    classes = hashlib.sha256("\0".join(source.classes or ()).encode()).hexdigest()[:12]
+    versions = {"version of jigclu_jax": jigclu_jax.__version__, "version of jax": jax.__version__}
+    return {**fields, **versions, "number of images": len(source), "digest of the class list": classes}
+
+
+def training_result(training: Training, workdir: epath.PathLike, trained: Trained) -> dict[str, Any]:
+    """The fields of result.json that every training job has."""
+    fields = {
+        "job": training.config.job,
+        "seed": training.config.seed,
+        "seconds": trained.seconds,
+        "images_per_second": trained.images_per_second,
+        "images_skipped": len(read_skipped(workdir)),
+    }
+    before = read_result(workdir)
+    if not trained.steps and before:  # the run was complete already: what trained it then stays named
+        fields |= {name: before.get(name) for name in ("images_skipped", "commit", "version")}
+        fields["images_per_second"] = before.get("images_per_second") or trained.images_per_second
+    return fields
+
+
+def run_training(
+    training: Training,
+    workdir: epath.PathLike,
+    *,
+    start: TrainState | None = None,
+    identity: Mapping[str, str] | None = None,
+    begin: Callable[[epath.Path], None] | None = None,
+    epoch_hooks: tuple[EpochHook, ...] = (),
+) -> Trained:
+    """Train to the end, from the newest checkpoint of the workdir where there is one.
+
+    Resume policy: a checkpoint counts once it is complete; the run goes on from the newest that can be read, with rows of
+    `metrics.jsonl` after it dropped. Batches are a function of the step, so that the position is all that is needed. A config
+    that differs, another number of images, or another class list is refused.
+
+    Args:
+      training: from `prepare_training`.
+      workdir: where config.json, metrics.jsonl, tensorboard/ and checkpoints/ go.
+      start: state at step 0; default is random weights.
+      identity: what else must be the same when the run goes on, name -> fingerprint.
+      begin: called with the opened workdir on the process that writes files: pictures of the input, say.
+      epoch_hooks: evaluations after each epoch.
+
+    Raises:
+      UserError: the workdir belongs to another run, its disk is full or read-only, or an image cannot be used. A workdir that this
+        call began, and that holds no checkpoint yet, is emptied again.
+      NonFiniteError, Preempted: see `train/loop.py`.
+    """
+    begun = has_run(workdir)
+    try:
+        return _run(training, workdir, start, identity or {}, begin, epoch_hooks)
+    except Exception as error:
+        mistake = error if isinstance(error, UserError) else disk_error(error, workdir)
+        if mistake is None:
+            raise
+        if not begun and distributed.is_main():
+            discard_run(workdir)
+        raise mistake from error.__cause__
+
+
+def _run(
+    training: Training,
+    workdir: epath.PathLike,
+    start: TrainState | None,
+    identity: Mapping[str, str],
+    begin: Callable[[epath.Path], None] | None,
+    epoch_hooks: tuple[EpochHook, ...],
+) -> Trained:
+    config, plan = training.config, training.plan
+    main = distributed.is_main()
+    check_workdir(workdir, config)
+    peers.agree({"--workdir": os.fspath(workdir)})  # nothing is written before every process has found everything in order
+    root = open_workdir(workdir, config, write=main)
+    if begin is not None and main:
+        begin(root)
+    peers.agree({})  # process 0 has written
+    check_shared(root)
+    saving = config[saving_field(config)]
+    checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode)
+    peers.agree({f"list of checkpoints in {root}": checkpoints.steps()})
+    source = training.source
+    classes = list(source.classes) if source.classes else None
+    meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **identity}
+    earlier: tuple[int, float] = (0, 0.0)
+    restored = checkpoints.restore_newest(training.target, lambda old: _check_identity(old, meta, root, tuple(identity)))
+    if restored:
+        state, old = restored
+        meta["seconds"] = old["seconds"]
+        earlier = tuple(old.get("timed", earlier))  # a checkpoint of an earlier version does not say
+    else:
+        state = training.initial_state() if start is None else start
+    first = int(state.step)
+    peers.agree({"step of the newest checkpoint that can be read": first})
+    if distributed.several():
+        STOP.pass_on()
+    writer = create_writer(root, tensorboard=config.log.tensorboard, resume_step=first, enabled=main)
+    stderr = sys.stderr if main else None
+    progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=stderr, timed=earlier)
+    if first >= plan.total_steps:
+        progress.say(f"{root} is complete: {first} steps, nothing left to train")
+    elif first:
+        progress.say(f"{root}: going on from step {first} of {plan.total_steps}")
+    stream: Batches | None = None
+
+    def batches_from(step: int) -> Batches:
+        nonlocal stream
+        stream = training.batches(step, plan.total_steps)
+        return stream
+
+    try:
+        with jax.debug_nans(config.debug.nans):
+            return fit(
+                state=state,
+                step_fn=training.step_fn,
+                batches_from=batches_from,
+                mesh=training.mesh,
+                plan=plan,
+                checkpoints=checkpoints,
+                meta=meta,
+                writer=writer,
+                progress=progress,
+                stop=STOP,
+                trace=Trace(root, profile_window(config.profile, first)) if main else None,
+                epoch_hooks=epoch_hooks,
+            )
+    except NonFiniteError as error:
+        raise _with_examples(error, training, root, write=main) from error.__cause__
+    finally:
+        progress.close()
+        writer.close()
+        if stream is not None:
+            training.skipped.update(stream.skipped)
+            stream.close()
+        checkpoints.close()
+        if main:
+            note_skipped(root, training.skipped.values())
+
+
+def _check_identity(old: Mapping[str, Any], new: Mapping[str, Any], root: epath.Path, identity: Sequence[str]) -> None:
+    """Refuse a checkpoint of a run on other images, classes, or whatever else is named."""
+    what = {"images": "number of images", "classes": "list of classes", **{name: name for name in identity}}
+    for name, text in what.items():
+        then, now = old.get(name), new[name]
+        if then != now:
+            shown = ""
+            if name == "images":
+                shown = f" ({then} then, {now} now)"
+            elif name == "classes" and len(then or ()) != len(now or ()):
+                shown = f" ({len(then or ())} classes then, {len(now or ())} now)"
+            raise UserError(f"the {text} has changed since {root} was begun{shown}: use another workdir, or what it was begun with")
+
+
+def _with_examples(error: NonFiniteError, training: Training, root: epath.Path, *, write: bool) -> NonFiniteError:
+    """The error with the images of its batch, which are a function of the step; all of them go into nonfinite.json."""
+    config, source, plan = training.config, training.source, training.plan
+    numbers = step_examples(config.seed, error.step - 1, len(source), plan.steps_per_epoch, config.batch_size).tolist()
+    names = [source.describe(number) for number in numbers]
+    path = root / NONFINITE_FILE
+    if write:
+        metrics = {name: value if math.isfinite(value) else None for name, value in error.metrics.items()}
+        examples = [{"index": number, "name": name} for number, name in zip(numbers, names, strict=True)]
+        fields = {"step": error.step, "epoch": (error.step - 1) // plan.steps_per_epoch, "metrics": metrics, "examples": examples}
+        write_text(path, json.dumps(fields, indent=2) + "\n")
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    text = f"{error}; the batch of step {error.step}: {', '.join(names[:_NAMED])}{more}, all in {path}"
+    return NonFiniteError(text, step=error.step, metrics=error.metrics)

@@ -1,0 +1,92 @@
+"""A backbone of three residual blocks for tests that compile a step many times: a ResNet takes XLA the better part of a minute."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.device.feed import Feed
+from jigclu_jax.device.mesh import create_mesh
+from jigclu_jax.methods import create_method
+from jigclu_jax.models import Functional, create_classifier, create_linear, create_projection
+from jigclu_jax.models.architectures import Architecture
+from jigclu_jax.models.functional import Draw, compute_dtype, functional
+from jigclu_jax.models.layers import BatchNorm, Conv
+from jigclu_jax.models.resnet import Stage
+from jigclu_jax.train.optimizer import create_optimizer
+from jigclu_jax.train.schedule import create_schedule
+from jigclu_jax.train.state import TrainState, abstract_state, create_state, init_state
+from jigclu_jax.train.step import Update, compile_step, train_step
+
+CHANNELS = 8
+
+
+class TinyBackbone(nnx.Module):
+    """A 3x3 convolution and one stage of basic blocks, which halves the map."""
+
+    def __init__(self, blocks: int, remat: bool, dtype: jnp.dtype, draw: Draw) -> None:
+        arch = Architecture(bottleneck=False, blocks=(0, blocks, 0, 0))
+        self.conv1 = Conv(3, CHANNELS, 3, dtype=dtype, draw=draw)
+        self.bn1 = BatchNorm(CHANNELS, dtype=dtype)
+        self.layer1 = Stage(arch, 1, CHANNELS, CHANNELS / 128, remat=remat, dtype=dtype, draw=draw)
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return self.layer1(jax.nn.relu(self.bn1(self.conv1(x), train)), train)
+
+
+def tiny_backbone(dtype: str = "float32", *, blocks: int = 2, remat: bool = False) -> Functional:
+    """Images [b, h, w, 3] -> [b, h / 2, w / 2, 8]."""
+    compute = compute_dtype(dtype)
+    return functional(lambda draw: TinyBackbone(blocks, remat, compute, draw), dim=CHANNELS, dtype=compute)
+
+
+def tiny_method(config: ConfigDict, classes: int = 5, *, blocks: int = 2) -> Any:
+    """`create_method` with the tiny backbone."""
+    config = config.copy_and_resolve_references()
+    config.model.update({"arch": "resnet18", "width": 0.05})
+    method = create_method(config, classes)
+    backbone = tiny_backbone(config.model.dtype, blocks=blocks, remat=config.model.remat)
+    dtype = "float64" if config.model.dtype == "float64" else "float32"
+    if config.method == "jigclu":
+        heads = {"projection": create_projection(backbone.dim, 16, dtype=dtype), "location": create_linear(backbone.dim, 4, dtype=dtype)}
+    else:
+        heads = {"classifier": create_classifier(backbone.dim, classes, dtype=dtype)}
+    return dataclasses.replace(method, backbone=backbone, **heads)
+
+
+def tiny_batch(size: int, seed: int = 0, side: int = 16) -> dict[str, np.ndarray]:
+    """Montages of random pixels."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(4 * size)
+    return {
+        "image": rng.integers(0, 255, (size, side, side, 3)).astype(np.uint8),
+        "cluster": (order // 4).reshape(size, 2, 2).astype(np.int32),
+        "location": (order % 4).reshape(size, 2, 2).astype(np.int32),
+    }
+
+
+def tiny_step(
+    config: ConfigDict | None = None, *, blocks: int = 1, accumulate: int = 1, feed: Feed | None = None
+) -> tuple[TrainState, Any]:
+    """State at step 0 and compiled step of a pretraining config, on one device, as `train/run.py` makes them."""
+    config = pretrain_config() if config is None else config
+    method, optimizer = tiny_method(config, blocks=blocks), create_optimizer(config.optimizer)
+    mesh = create_mesh(jax.devices()[:1])
+    target = abstract_state(method, optimizer, mesh, ema=config.ema_decay > 0)
+    update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, config.ema_decay, accumulate)
+    return create_state(method, optimizer, 0, target), compile_step(method, update, mesh, feed, target)
+
+
+def step_memory(*, batch: int, accumulate: int) -> int:
+    """Bytes of temporaries of a compiled step whose micro-batches run in a loop."""
+    config = pretrain_config()
+    method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
+    update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=accumulate)
+    state = jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0)))
+    step = jax.jit(lambda state, batch: train_step(method, update, state, batch, unroll=False))
+    return step.lower(state, tiny_batch(batch, side=32)).compile().memory_analysis().temp_size_in_bytes
