@@ -11,11 +11,13 @@ class MetricSpec:
 
     Attributes:
       name: as in `metrics.jsonl`.
-      title: for a person, as "location accuracy".
+      title: for a person, as "location accuracy". Metrics whose titles agree up to the first comma, as "top-1, training batches" and
+        "top-1, validation", stand in one drawing.
       unit: "%" for a share 0..1 that is shown in per cent; else what stands behind the number, "" for none.
-      chance: the value that guessing gives, in the metric's own numbers; None where there is none.
+      chance: the value that guessing, or a network that has learned nothing, gives, in the metric's own numbers; None where there is none.
       better: the direction of progress; "" where neither is.
       short: for the progress line, as "top-1"; "" keeps the metric out of it.
+      about: a sentence for whoever does not know the metric; "" where the title says it all.
     """
 
     name: str
@@ -24,6 +26,7 @@ class MetricSpec:
     chance: float | None = None
     better: Literal["max", "min", ""] = ""
     short: str = ""
+    about: str = ""
 
 
 def accuracy_spec(name: str, title: str, chance: float | None = None, short: str = "") -> MetricSpec:
@@ -31,6 +34,6 @@ def accuracy_spec(name: str, title: str, chance: float | None = None, short: str
     return MetricSpec(name, title, "%", chance, "max", short)
 
 
-def loss_spec(name: str, title: str) -> MetricSpec:
+def loss_spec(name: str, title: str, chance: float | None = None) -> MetricSpec:
     """A loss: less is better."""
-    return MetricSpec(name, title, better="min")
+    return MetricSpec(name, title, chance=chance, better="min")
