@@ -4,7 +4,7 @@
 
 Every row reads all images once a round in one shuffled order, on one thread, from a warm page cache; the rows take turns, and the
 value is the median of the rounds in ms an image. ArrayRecord checks each record in C++, and `decode` of prepared images the CRC-32
-of their index besides. TFRecord is read as `source=tfds` does, with a CRC-32C in numpy; the row without check is the format alone.
+of their index besides. TFRecord is read as `source=tfds` does, with google-crc32c; the row without check is the format alone.
 `opening_s` is the time to open the set, for TFRecord to find its records.
 """
 
@@ -20,11 +20,10 @@ from pathlib import Path
 
 from rows import print_row
 
-from jigclu_jax.data.sources.crc32c import masked_crc32c
 from jigclu_jax.data.sources.decode import decode_rgb
 from jigclu_jax.data.sources.folder import FolderSource
 from jigclu_jax.data.sources.prepared import PreparedSource, array_records, reader_class
-from jigclu_jax.data.sources.tfrecord_index import index_shards
+from jigclu_jax.data.sources.tfrecord_index import index_shards, masked_crc32c
 
 
 def as_tfrecord(records: list[bytes], path: Path) -> None:

@@ -4,21 +4,22 @@ import hashlib
 import os
 import platform
 import warnings
-import zlib
 
+import filelock
 import jax
 import jaxlib
 from etils import epath
 
-MOST_BYTES = 4 * 2**30
+_MOST_BYTES = 4 * 2**30
 
 
 def start_cache() -> str | None:
     """Keep compiled programs in the user's cache folder, unless JAX has another one; returns the folder, None for no cache.
 
     JAX_COMPILATION_CACHE_DIR names another folder, or none where it is empty; else it is `jigclu_jax/xla` in XDG_CACHE_HOME or
-    ~/.cache. The oldest programs go when they take more than 4 GiB. Where nothing can be written, there is no cache, silently.
-    Several processes may share it: process 0 of a run writes, and all read. To be called once the distributed runtime has started.
+    ~/.cache. JAX keeps it below 4 GiB, or JAX_COMPILATION_CACHE_MAX_SIZE bytes: what was used longest ago goes. Where nothing can be
+    written, there is no cache, silently. Several processes may share it: process 0 of a run writes, and all read. To be called once
+    the distributed runtime has started.
     """
     configured = jax.config.values["jax_compilation_cache_dir"]
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or configured:
@@ -28,12 +29,14 @@ def start_cache() -> str | None:
         folder /= _this_cpu()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _tidy(folder)
+        _remove_torn(folder)
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None
     # a disk that fills up later is no reason to speak either: what is not read is compiled
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    if jax.config.values["jax_compilation_cache_max_size"] == -1:
+        jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES)
     return str(folder)
 
 
@@ -48,33 +51,12 @@ def _this_cpu() -> str:
     return f"cpu-{jaxlib.__version__}-{digest[:12]}"
 
 
-def _tidy(folder: epath.Path) -> None:
-    """Remove what a killed process left half-written since the last time, which JAX would keep for ever, and the oldest above the limit."""
-    marker = folder / ".checked"
-    since = marker.stat().mtime if marker.exists() else 0
-    entries = []
-    for path in folder.glob("*-cache"):
-        try:
-            if path.stat().mtime >= since and not _whole(path.read_bytes()):
-                path.unlink()
-                continue
-            entries.append((path.stat().mtime, path.stat().length, path))
-        except FileNotFoundError:  # another process tidies up
-            continue
-    total = sum(length for _, length, _ in entries)
-    for _, length, path in sorted(entries):
-        if total <= MOST_BYTES:
-            break
-        path.unlink(missing_ok=True)
-        total -= length
-    marker.write_text("")
+def _remove_torn(folder: epath.Path) -> None:
+    """Remove the entries of processes that were killed while they wrote: JAX would keep them, and evict nothing because of them.
 
-
-def _whole(data: bytes) -> bool:
-    if data[:1] != b"\x78":  # compressed by zstandard, which JAX prefers where it is installed
-        return len(data) > 0
-    try:
-        zlib.decompress(data)
-    except zlib.error:
-        return False
-    return True
+    JAX writes an entry, then its time of access beside it; what has none is torn (or was written without a limit on the size).
+    """
+    with filelock.FileLock(folder / ".lockfile", timeout=10):  # JAX's own
+        for entry in folder.glob("*-cache"):
+            if not (folder / f"{entry.name.removesuffix('-cache')}-atime").exists():
+                entry.unlink(missing_ok=True)

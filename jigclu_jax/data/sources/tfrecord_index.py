@@ -11,17 +11,18 @@ import struct
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
+import google_crc32c
 import numpy as np
 from etils import epath
 from jaxtyping import Int64
 
 from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources.cache import cached, file_stamp
-from jigclu_jax.data.sources.crc32c import masked_crc32c
 from jigclu_jax.errors import ImageError, UserError
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8  # TFRecord stores CRCs rotated and shifted by this
 # A local disk is asked for each header; a remote one gives large pieces, as every request costs milliseconds.
 _REMOTE_WINDOW = 8 * 2**20
 _SHARD_THREADS = 16
@@ -106,9 +107,15 @@ def _find_records(path: str, size: int) -> dict[str, np.ndarray]:
     return {"offsets": np.array(offsets, np.int64), "lengths": np.array(lengths, np.int64)}
 
 
+def masked_crc32c(data: bytes) -> int:
+    """CRC-32C of `data` as TFRecord files store it."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
 def _open(path: str) -> BinaryIO:
     # unbuffered on a local disk: a buffer would read 8 KiB for a header of 12 bytes
     return cast(BinaryIO, epath.Path(path).open("rb") if "://" in path else open(path, "rb", buffering=0))
 
 
-__all__ = ["Shard", "index_shards"]
+__all__ = ["Shard", "index_shards", "masked_crc32c"]
