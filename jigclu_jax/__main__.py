@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jigclu_jax import cli
-from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError
+from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError, one_line
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.stop import STOP
 
@@ -40,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = (_peers() and _peers().lost_contact(error)) or disk_error(error, workdir)
         if told:
             return _say(f"error: {told}", USER_ERROR) if isinstance(told, UserError) else _say(f"failed: {told}", FAILED)
-        text = " ".join(str(error).split())[:200]
         traceback.print_exc()
-        return _leave(f"{type(error).__name__}: {text}", FAILED)
+        return _leave(f"{type(error).__name__}: {one_line(str(error))}", FAILED)
     return DONE
 
 

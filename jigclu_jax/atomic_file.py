@@ -12,26 +12,29 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
-def write_bytes(path: epath.PathLike, data: bytes) -> None:
-    """Replaces the content of `path` (missing parent folders are made) in one step; `OSError` where that is impossible."""
-    write_file(path, lambda file: file.write(data))
+def write_bytes(path: epath.PathLike, data: bytes, *, partial: str = "") -> None:
+    """Replaces the content of `path` (missing parent folders are made) in one step; `OSError` where that is impossible.
+
+    It is first written as `partial` beside `path`. That name carries the number of the process where none is given: two writers
+    of one file then cannot mix, the later one wins whole. A given name is overwritten by the next try, so that a kill leaves nothing.
+    """
+    write_file(path, lambda file: file.write(data), partial=partial)
 
 
-def write_file(path: epath.PathLike, write: Callable[[BinaryIO], object]) -> None:
+def write_file(path: epath.PathLike, write: Callable[[BinaryIO], object], *, partial: str = "") -> None:
     """The same with whatever `write` puts into the opened file, for what is too large to be held twice."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The name carries the process: two writers of one file then cannot mix, the later one wins whole
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    begun = path.parent / (partial or f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with begun.open("wb") as file:
             write(file)
         if not is_remote(path):
-            with open(os.fspath(partial), "rb") as written:
+            with open(os.fspath(begun), "rb") as written:
                 os.fsync(written.fileno())  # else a power cut may leave the new name on an empty file
-        partial.replace(path)
+        begun.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        begun.unlink(missing_ok=True)
         raise
 
 

@@ -1,6 +1,8 @@
-"""The errors that a person caused and can mend: one clear line each, no traceback (`__main__` prints them)."""
+"""The errors that a person caused and can mend, and the text of their lines (`__main__` prints them without a traceback)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+_LONGEST = 300
 
 
 class UserError(Exception):
@@ -39,3 +41,15 @@ class PeerError(Exception):
 
 class Preempted(Exception):
     """The run was asked to stop (SIGTERM or a preemption notice) and has completed its save. Exit code 75."""
+
+
+def one_line(error: BaseException | str) -> str:
+    """The text of `error` without line breaks and cut to 300 characters; of an OSError what the system says, without the path."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    line = " ".join(str(text).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+
+
+def first_few(names: Sequence[object], most: int = 5) -> str:
+    """`a, b, c, d, e and 4 more`."""
+    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jigclu_jax.device import peers
-from jigclu_jax.errors import PeerError, UserError
+from jigclu_jax.errors import PeerError, UserError, one_line
 
 HEARTBEAT, START = "JIGCLU_HEARTBEAT_SECONDS", "JIGCLU_START_SECONDS"
 _DEFAULTS = {HEARTBEAT: 60, START: 300}
@@ -128,7 +128,7 @@ def start() -> bool:
     try:
         jax.distributed.initialize(**call, initialization_timeout=limit + _LATER, heartbeat_timeout_seconds=heartbeat + _LATER)
     except (RuntimeError, ValueError) as error:
-        raise PeerError(f"the processes of this run cannot come together{where}: {' '.join(str(error).split())[:300]}") from error
+        raise PeerError(f"the processes of this run cannot come together{where}: {one_line(error)}") from error
     finally:
         for timer in timers:
             timer.cancel()

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
-from jigclu_jax.errors import PeerError, UserError
+from jigclu_jax.errors import PeerError, UserError, first_few, one_line
 
 FAILED, USER_ERROR = 1, 2
 _BEAT_SECONDS = 1.0
@@ -208,8 +208,7 @@ def differences(facts: Sequence[tuple[Mapping[str, Any], Sequence[int]]]) -> str
 
 
 def _processes(members: Sequence[int]) -> str:
-    listed = ", ".join(map(str, sorted(members)[:_SHOWN])) + (f" and {len(members) - _SHOWN} more" if len(members) > _SHOWN else "")
-    return f"process{'es' if len(members) > 1 else ''} {listed}"
+    return f"process{'es' if len(members) > 1 else ''} {first_few(sorted(members), _SHOWN)}"
 
 
 def _line(failure: Failure) -> str:
@@ -260,10 +259,10 @@ def leave(code: int, text: str) -> None:
 
 def lost_contact(error: Exception) -> Exception | None:
     """What an error of the runtime means where another process was lost: a UserError or PeerError; None for a fault here."""
-    text = " ".join(str(error).split())
+    text = str(error)
     if _PEERS is None or not isinstance(error, ValueError | jax.errors.JaxRuntimeError) or not _mentions_transport(text):
         return None
-    return _PEERS.broken(text[:200])
+    return _PEERS.broken(one_line(text))
 
 
 def _mentions_transport(text: str) -> bool:

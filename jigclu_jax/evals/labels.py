@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, first_few
 
 _SHOWN = 5
 
@@ -64,8 +64,7 @@ def held_out_mask(labels: Int[np.ndarray, " n"], share: float, seed: int) -> Boo
 
 
 def _names(classes: Sequence[str], numbers: np.ndarray) -> str:
-    more = f", ... ({len(numbers)} classes)" if len(numbers) > _SHOWN else ""
-    return ", ".join(classes[number] for number in numbers[:_SHOWN]) + more
+    return first_few([classes[number] for number in numbers], _SHOWN)
 
 
 __all__ = ["check_labels", "held_out_mask"]

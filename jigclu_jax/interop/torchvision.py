@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, first_few
 
 NumpyTree: TypeAlias = dict[str, Any]  # nested; the leaves are np.ndarray
 TreeLike: TypeAlias = Mapping[str, Any]
@@ -113,11 +113,7 @@ def from_torchvision(state_dict: Mapping[str, ArrayLike]) -> tuple[NumpyTree, Nu
 
 
 def _listing(what: str, keys: set[str]) -> str:
-    if not keys:
-        return ""
-    shown = sorted(keys)[:6]
-    more = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
-    return f"; {what}: {', '.join(shown)}{more}"
+    return f"; {what}: {first_few(sorted(keys), 6)}" if keys else ""
 
 
 def _leaf(tree: TreeLike, path: tuple[str, ...]) -> np.ndarray:

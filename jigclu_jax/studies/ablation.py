@@ -16,8 +16,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config_check import check_ablation, check_fields
-from jigclu_jax.data.reason import one_line
-from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.errors import NonFiniteError, Preempted, UserError, one_line
 from jigclu_jax.jobs import find_job
 from jigclu_jax.report.ablation_report import ablation_page, markdown_table
 from jigclu_jax.studies.ablation_tables import Row, row_config, table_rows

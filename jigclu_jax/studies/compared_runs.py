@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from jigclu_jax.atomic_file import is_remote
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.report.workdir_files import Run, read_run
 from jigclu_jax.studies.seeds import Summary, summarise, verdict
 from jigclu_jax.train.workdir import config_as_dict, flatten, read_config
@@ -57,7 +57,7 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
             broken.append(str(error).removeprefix("--workdir="))
             continue
         except (ValueError, OSError) as error:  # a damaged result.json or picture
-            broken.append(f"{name}: cannot be read: {' '.join(str(error).split())[:200]}")
+            broken.append(f"{name}: cannot be read: {one_line(error)}")
             continue
         if not isinstance(run.result, dict):
             broken.append(f"{name}: its result.json holds no result")

@@ -17,7 +17,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jigclu_jax.config import saving_field
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.train.chatter import quiet_orbax
 from jigclu_jax.train.state import TrainState, Tree
 
@@ -91,8 +91,8 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # whatever a damaged file makes a reader raise
-                logging.warning("checkpoint %d of %s cannot be read (%s): trying the one before it", step, self.folder, _first_line(error))
-                reason = reason or _first_line(error)
+                logging.warning("checkpoint %d of %s cannot be read (%s): trying the one before it", step, self.folder, one_line(error))
+                reason = reason or one_line(error)
                 self._damaged.add(step)  # written anew when the run gets there again
                 continue
             return TrainState(**restored["state"]), meta
@@ -188,7 +188,7 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
             raise
         except Exception as error:
             others = f"; it also holds steps {sorted(set(steps) - {step})}" if len(steps) > 1 else ""
-            raise UserError(f"checkpoint {step} in {root / FOLDER} cannot be read: {_first_line(error)}{others}") from error
+            raise UserError(f"checkpoint {step} in {root / FOLDER} cannot be read: {one_line(error)}{others}") from error
     return step, meta, tree
 
 
@@ -239,8 +239,3 @@ def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
     """Path -> shape; a step of a path is a name or a number, whatever sort of node it belongs to."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: hasattr(node, "shape"))
     return {re.sub(r"[^\w]+", "/", jax.tree_util.keystr(path)).strip("/"): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:200]}" if text else type(error).__name__

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jigclu_jax.device.mesh import device_batches, stacked_to_device
-from jigclu_jax.errors import NonFiniteError, Preempted
+from jigclu_jax.errors import NonFiniteError, Preempted, one_line
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.idle import IdleMeter
 from jigclu_jax.train.progress import Progress
@@ -134,7 +134,7 @@ def fit(
             try:
                 state, metrics = step_fn(state, *batch)
             except FloatingPointError as error:  # raised where config.debug.nans is on
-                raise NonFiniteError(f"step {step + count}: {' '.join(str(error).split())[:300]}", step=step + count) from error
+                raise NonFiniteError(f"step {step + count}: {one_line(error)}", step=step + count) from error
             meter.started(metrics)
             step += count
             recorder.started(step, metrics)

@@ -22,7 +22,7 @@ from jigclu_jax.data.input.order import step_examples, steps_per_epoch
 from jigclu_jax.data.sources.opening import Source, open_source
 from jigclu_jax.device import distributed, peers
 from jigclu_jax.device.mesh import check_batch, create_mesh
-from jigclu_jax.errors import NonFiniteError, UserError
+from jigclu_jax.errors import NonFiniteError, UserError, first_few
 from jigclu_jax.methods import Method
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.disk import disk_error
@@ -292,6 +292,5 @@ def _with_examples(error: NonFiniteError, training: Training, root: epath.Path, 
         examples = [{"index": number, "name": name} for number, name in zip(numbers, names, strict=True)]
         fields = {"step": error.step, "epoch": (error.step - 1) // plan.steps_per_epoch, "metrics": metrics, "examples": examples}
         write_text(path, json.dumps(fields, indent=2) + "\n")
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    text = f"{error}; the batch of step {error.step}: {', '.join(names[:_NAMED])}{more}, all in {path}"
+    text = f"{error}; the batch of step {error.step}: {first_few(names, _NAMED)}, all in {path}"
     return NonFiniteError(text, step=error.step, metrics=error.metrics)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 import jigclu_jax
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config_check import with_new_fields
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, first_few
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
 _HARMLESS = (
@@ -120,11 +120,10 @@ def check_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
         return
     changed = changed_fields(config_as_dict(read_config(root)), config_as_dict(config))
     if changed and not config.get("force_config", False):
-        names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         verb = "differs" if len(changed) == 1 else "differ"
         # a demo has no such field of its own
         way_out = ", or --config.force_config=True" if "force_config" in config else ""
-        raise UserError(f"{root} holds a run with another config ({names} {verb}): use another workdir{way_out}")
+        raise UserError(f"{root} holds a run with another config ({first_few(changed)} {verb}): use another workdir{way_out}")
 
 
 def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, write: bool = True) -> epath.Path:

@@ -24,8 +24,7 @@ from jaxtyping import Float32, Int, UInt8
 from jigclu_jax.data.augment.parameters import PACKED
 from jigclu_jax.data.input.cells import CellMaker
 from jigclu_jax.data.input.plan import Plan
-from jigclu_jax.data.reason import one_line
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, one_line
 
 _START = "from jigclu_jax.data.input.cell_workers import serve; serve({socket}, {memory})"
 _PATIENCE = 10.0  # seconds that a process gets to end by itself

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jigclu_jax.atomic_file import is_remote
-from jigclu_jax.data.reason import one_line
+from jigclu_jax.atomic_file import is_remote, write_bytes
 from jigclu_jax.data.sources.opening import Source, encoded_image
 from jigclu_jax.data.sources.prepared import (
     COLUMNS,
@@ -30,7 +29,7 @@ from jigclu_jax.data.sources.prepared import (
     shard_path,
     whole_index,
 )
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import ImageError, UserError, one_line
 
 Record = tuple[bytes, int, int]  # contents, height, width
 _JPEG_SIDE = 65_500  # of libjpeg
@@ -109,7 +108,8 @@ def write_shards(
         raise UserError(f"none of the {count} images of {source.name} can be used; the first: {next(iter(skipped.values()), '')}")
     classes = list(source.classes) if source.classes is not None else None
     summary = {"version": FORMAT_VERSION, "classes": classes, "shards": shards, **facts}
-    _replace(root / f"{settings.split}.json", (json.dumps(summary, indent=2) + "\n").encode())
+    path = root / f"{settings.split}.json"
+    write_bytes(path, (json.dumps(summary, indent=2) + "\n").encode(), partial=f"{path.name}.part")
     (root / f".{settings.split}.preparing").unlink(missing_ok=True)
     return Written(sum(shard["images"] for shard in shards), skipped, sum(shard["bytes"] for shard in shards), kept)
 
@@ -151,7 +151,7 @@ def _write_shard(
     held = io.BytesIO()
     arrays: dict[str, Any] = {name: np.array(values, types.get(name, np.str_)) for name, values in columns.items()}
     np.savez_compressed(held, **arrays, skipped=np.array(json.dumps(skipped)), bytes=np.int64(part.stat().st_size))
-    _replace(shard.with_suffix(".npz"), held.getvalue())
+    write_bytes(shard.with_suffix(".npz"), held.getvalue(), partial=f"{shard.stem}.npz.part")
     with open(part, "rb+") as file:
         os.fsync(file.fileno())
     part.replace(shard)
@@ -284,7 +284,7 @@ def _claim(root: Path, split: str, facts: dict[str, Any]) -> None:
                 return
         if any(root.glob(f"{split}-*")):
             raise UserError(f"{root} holds files of a split {split!r} without its index: use another config.output, or delete them")
-        _replace(claim, (json.dumps(facts, indent=2) + "\n").encode())
+        write_bytes(claim, (json.dumps(facts, indent=2) + "\n").encode(), partial=f"{claim.name}.part")
     except (OSError, ValueError) as error:
         raise UserError(f"{root}: cannot be written: {one_line(error)}") from error
 
@@ -295,17 +295,3 @@ def _facts_in(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: damaged ({one_line(error)}): put back a copy of it, or use another config.output") from error
     return before if isinstance(before, dict) else {}
-
-
-def _replace(path: Path, contents: bytes) -> None:
-    """Write a file as a whole or not at all.
-
-    Unlike `atomic_file.write_bytes` under a name that is the same for every process: what a kill leaves is overwritten by the next
-    try, so that the folder ends as if there had been none.
-    """
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -6,9 +6,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int32, UInt8
 
-from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources.decode import gray_to_rgb
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, one_line
 
 _CLASSES = 100_000  # labels up to there need no reason
 _KEYS = "an array file holds image (uint8[n, h, w, 3]) and, optionally, label (int[n]) and classes (strings)"

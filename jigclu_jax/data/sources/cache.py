@@ -1,15 +1,16 @@
 """What is worked out once about data that lies elsewhere (record offsets, labels), kept in the user's cache folder."""
 
+import contextlib
 import hashlib
-import io
 import os
 import pathlib
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from etils import epath
+
+from jigclu_jax import atomic_file
 
 
 def cache_folder() -> pathlib.Path:
@@ -43,26 +44,9 @@ def cached(kind: str, key: str, stamp: str, make: Callable[[], Mapping[str, np.n
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
     arrays = dict(make())
-    _write(path, {**arrays, "stamp": np.array(stamp)})
+    with contextlib.suppress(OSError):
+        atomic_file.write_file(path, lambda file: np.savez(file, allow_pickle=False, **arrays, stamp=np.array(stamp)))
     return arrays
-
-
-def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # written beside and renamed: several processes may make the same entry, and none sees half of it
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(buffer.getbuffer())
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
-    except OSError:
-        return
 
 
 __all__ = ["cache_folder", "cached", "file_stamp"]

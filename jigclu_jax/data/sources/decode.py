@@ -24,8 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from jigclu_jax.data.reason import one_line
-from jigclu_jax.errors import ImageError
+from jigclu_jax.errors import ImageError, one_line
 
 # Only these are tried: other plugins of Pillow start programs (EPS) or read what is no photograph. Naming them by their
 # plugins also registers them, which Pillow does for some only after others have failed. MPO (several JPEGs in one) is JPEG.

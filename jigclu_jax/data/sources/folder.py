@@ -15,9 +15,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int32, UInt8
 
-from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources.decode import decode_rgb
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import ImageError, UserError, first_few, one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 _TRAINING_SPLITS = ("train", "training")
@@ -172,8 +171,8 @@ def _unknown_split(root: epath.Path, split: str) -> str:
     if not folders:
         return f"{root}: no folder {split!r} in it, and no other folder: {_NO_LABELS}"
     near = difflib.get_close_matches(split, folders, n=1)
-    shown = ", ".join(folders[:8]) + (f", ... ({len(folders)} folders)" if len(folders) > 8 else "")
     guess = f"{near[0]!r}" if near else "one of them"
+    shown = first_few(folders, 8)
     return f"{root}: no folder {split!r} in it, it has {shown}: set split to {guess} if its folders are the classes, or {_NO_LABELS}"
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int32, Int64, UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.data.sources.subsets import balanced_indices, listed_indices, subset_indices
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, first_few
 
 SOURCES = ("folder", "tfds", "arrays", "prepared", "embedded")
 
@@ -114,9 +114,7 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
         number = {str(label): label for label in range(len(wanted))}
     unknown = [own[label] for label in np.unique(labels) if own[label] not in number]
     if unknown:
-        shown = ", ".join(unknown[:5]) + (f", ... ({len(unknown)} in all)" if len(unknown) > 5 else "")
-        listed = ", ".join(wanted[:5]) + (f", ... ({len(wanted)} in all)" if len(wanted) > 5 else "")
-        raise UserError(f"{source.name}: classes that the training does not know: {shown}; it knows {listed}")
+        raise UserError(f"{source.name}: classes that the training does not know: {first_few(unknown)}; it knows {first_few(wanted)}")
     table = np.array([number.get(name, -1) for name in own], np.int32)
     return Relabelled(source, table[labels], wanted)
 

@@ -20,9 +20,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jigclu_jax.atomic_file import is_remote
-from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources.decode import decode_rgb
-from jigclu_jax.errors import ImageError, RecordError, UserError
+from jigclu_jax.errors import ImageError, RecordError, UserError, one_line
 
 Say = Callable[[int, int], None]  # images done, images in all
 FORMAT_VERSION = 1

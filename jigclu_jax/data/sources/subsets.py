@@ -10,8 +10,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int32, Int64
 
-from jigclu_jax.data.reason import one_line
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, one_line
 
 # Second word of the Philox key, out of reach of the epoch numbers that the order of examples uses there.
 _LIMIT_STREAM = 0x6C696D6974

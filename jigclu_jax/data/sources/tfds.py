@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources.cache import cached
 from jigclu_jax.data.sources.decode import decode_rgb, gray_to_rgb
 from jigclu_jax.data.sources.tfds_lookup import find_builder, find_features, find_split, is_encoded_image, is_text, prepare_command
 from jigclu_jax.data.sources.tfds_records import ArrayRecordRecords, Records, TfrecordRecords
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import ImageError, UserError, one_line
 
 T = TypeVar("T")
 _CHUNK = 1024  # records that a thread takes at a time

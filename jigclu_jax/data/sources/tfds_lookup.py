@@ -6,9 +6,8 @@ from typing import Any
 
 from etils import epath
 
-from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources.tfds_records import INSTALL, FileInstruction
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, one_line
 
 
 def find_builder(name: str, data_dir: str) -> Any:

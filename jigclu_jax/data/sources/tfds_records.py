@@ -8,10 +8,9 @@ from typing import Protocol, runtime_checkable
 
 from etils import epath
 
-from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources.cache import file_stamp
 from jigclu_jax.data.sources.tfrecord_index import Shard, index_shards
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import ImageError, UserError, one_line
 
 INSTALL = "pip install tensorflow-datasets array-record importlib-resources"
 

@@ -16,9 +16,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int64
 
-from jigclu_jax.data.reason import one_line
 from jigclu_jax.data.sources.cache import cached, file_stamp
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import ImageError, UserError, one_line
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
