@@ -12,14 +12,16 @@ PYTHON ?=
 demo: env
 	$(BIN)/python -m jigclu_jax --config=configs/demo.py --workdir=runs/demo
 
+# The tests that need eight devices run in a process of their own, since JAX fixes their number when it starts.
 test: env
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not devices8"
+	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "not slow and devices8"
 
 test-slow: env
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not devices8"
+	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "slow and devices8"
 
-test-all: env
-	$(BIN)/python -m pytest
+test-all: test test-slow
 
 lint: env
 	$(BIN)/ruff check .

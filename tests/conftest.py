@@ -1,12 +1,14 @@
-"""What every test runs under: CPU, quiet TensorFlow, a compilation cache that outlives the run, checked shape annotations."""
+"""What every test runs under: the CPU unless JAX_PLATFORMS says otherwise, quiet TensorFlow, compiled programs kept, checked shapes."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
 
 # before anything imports JAX or TensorFlow; subprocesses of the tests inherit it
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU is shared with the processes that tests start
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
@@ -20,3 +22,27 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 # the shape and dtype annotations of the package become assertions
 install_import_hook("jigclu_jax", "annotation_checker.check")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """JAX's float64, in every thread, for as long as the test takes."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need eight devices are skipped where there are fewer.
+
+    How many devices a CPU has is fixed when JAX starts, and with eight every job of the other tests would compile and run for
+    eight: these tests have one process of their own, in which nothing else runs.
+    """
+    marked = [item for item in items if "devices8" in item.keywords]
+    if marked and jax.device_count() < 8:
+        reason = f"needs 8 devices, there are {jax.device_count()}: JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=8 python -m pytest -m devices8"
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))

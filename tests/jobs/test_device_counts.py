@@ -1,28 +1,47 @@
 """A run that goes on with other numbers of devices ends as one that kept its own, but for rounding."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-import processes
 import pytest
+from jobs import tiny
 
+from jigclu_jax.errors import Preempted
+from jigclu_jax.jobs import pretrain
 from jigclu_jax.train.checkpoint import read_checkpoint
-from jigclu_jax.train.writers import read_metrics
-
-SCRIPT = str(Path(__file__).with_name("device_counts.py"))
+from jigclu_jax.train.stop import STOP
+from jigclu_jax.train.writers import JsonlWriter, read_metrics
 
 
 @pytest.mark.slow
-def test_one_then_four_then_two_devices(tmp_path: Path) -> None:
-    def run(workdir: str, devices: int, stop_after: int) -> None:
-        environment = {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_ENABLE_X64": "1"}
-        [(code, text)] = processes.finish([processes.start([SCRIPT, str(tmp_path / workdir), str(stop_after)], **environment)], timeout=500)
-        assert code == 0, text
+@pytest.mark.devices8
+def test_one_then_four_then_two_devices(float64: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, devices = JsonlWriter.write, jax.devices()
 
-    run("straight", 1, 99)
-    for devices, stop_after in ((1, 3), (4, 8), (2, 99)):
-        run("changing", devices, stop_after)
+    def run(workdir: str, count: int, stop_after: int | None) -> None:
+        def stop_at(self: JsonlWriter, step: int, metrics: Mapping[str, Any]) -> None:
+            write(self, step, metrics)
+            if step == stop_after:
+                STOP.request()
+
+        monkeypatch.setattr(JsonlWriter, "write", stop_at)
+        monkeypatch.setattr(jax, "devices", lambda *_: devices[:count])
+        config = tiny.pretrain_config()
+        config.model.dtype = "float64"
+        config.optimizer.learning_rate = 0.002
+        if stop_after is None:
+            pretrain.run(config, tmp_path / workdir)
+        else:
+            with pytest.raises(Preempted):
+                pretrain.run(config, tmp_path / workdir)
+            STOP.clear()
+
+    run("straight", 1, None)
+    for count, stop_after in ((1, 3), (4, 8), (2, None)):
+        run("changing", count, stop_after)
     rows = [read_metrics(tmp_path / name) for name in ("straight", "changing")]
     assert [row["step"] for row in rows[1]] == list(range(1, 13))
     for name in ("loss", "loss_cluster", "loss_location", "gradient_norm"):

@@ -1,30 +1,28 @@
-"""Run by test_processes.py in each process of a group: the three steps of device_equivalence.py on 4 devices.
+"""Run by test_processes.py in each process of a group: three steps on 4 devices, of which this process has some.
 
-Writes every array that `train` found into an .npz file, from process 0.
+python process_equivalence.py DTYPE FILE: writes every array that `train` found into the .npz FILE, from process 0.
 """
 
 import sys
 
 import jax
 import numpy as np
-from train import device_equivalence
+from train.three_steps import BATCH, make_batch, train
 
 from jigclu_jax.device import distributed
+
+
+def own_rows(step: int) -> dict[str, np.ndarray]:
+    """This process's part of a batch."""
+    rows = BATCH // jax.process_count()
+    return {name: array[jax.process_index() * rows :][:rows] for name, array in make_batch(step).items()}
 
 
 def main() -> None:
     dtype, path = sys.argv[1:]
     distributed.start()
     assert jax.device_count() == 4
-    whole = device_equivalence.batch
-
-    def share(step: int) -> dict[str, np.ndarray]:
-        """This process's part of a batch."""
-        rows = device_equivalence.BATCH // jax.process_count()
-        return {name: array[jax.process_index() * rows :][:rows] for name, array in whole(step).items()}
-
-    device_equivalence.batch = share
-    found = device_equivalence.train(4, dtype)
+    found = train(4, dtype, own_rows)
     if distributed.is_main():
         np.savez(path, **{jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)})
 

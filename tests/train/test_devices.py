@@ -1,21 +1,25 @@
 """One device against eight: the loss, BatchNorm and the update are those of the global batch."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import jax
+import numpy as np
 import pytest
+from train.three_steps import train
 
-SCRIPT = Path(__file__).with_name("device_equivalence.py")
 
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-6), ("float32", 1e-4)])
-def test_eight_devices_compute_what_one_does(dtype: str, tolerance: float) -> None:
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_ENABLE_X64": str(int(dtype == "float64"))}
-    run = subprocess.run([sys.executable, str(SCRIPT), dtype], capture_output=True, text=True, env=environment, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr[-2000:]
-    errors = json.loads(run.stdout.splitlines()[-1])
-    assert errors.keys() == {"loss", "norm", "gradient", "params", "stats"}
-    assert all(error <= tolerance for error in errors.values()), errors
+@pytest.mark.devices8
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "resnet"),
+    [("float64", 1e-9, False), ("float32", 1e-4, False), pytest.param("float64", 1e-6, True, marks=pytest.mark.slow)],
+)
+def test_eight_devices_compute_what_one_does(dtype: str, tolerance: float, resnet: bool) -> None:
+    with jax.enable_x64(dtype == "float64"):
+        one, eight = (train(devices, dtype, resnet=resnet) for devices in (1, 8))
+    assert one.keys() == eight.keys() == {"loss", "norm", "gradient", "params", "stats"}
+    for name in one:
+        pairs = list(zip(jax.tree.leaves(one[name]), jax.tree.leaves(eight[name]), strict=True))
+        assert pairs
+        # beside the largest entry of all in float32: later steps of a BatchNorm network drift there, whoever computes them
+        largest = max(np.abs(a).max() for a, _ in pairs)
+        for a, b in pairs:
+            scale = max(np.abs(a).max(), 1e-30) if dtype == "float64" else largest
+            assert np.abs(a - b).max() <= tolerance * scale, name

@@ -1,34 +1,70 @@
 """Optimizer's state and moving averages shared among devices: the same numbers, a share of the memory, any number of devices after."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
+from tiny_backbone import tiny_batch, tiny_method
 
-from jigclu_jax.device.mesh import create_mesh, share
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.device.mesh import create_mesh, share, to_device
+from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.optimizer import create_optimizer
+from jigclu_jax.train.schedule import create_schedule
+from jigclu_jax.train.state import TrainState, abstract_state, create_state
+from jigclu_jax.train.step import Update, compile_step
 
-SCRIPT = Path(__file__).with_name("shard_equivalence.py")
+
+def bytes_on_a_device(tree: Any) -> int:
+    first = jax.devices()[0]
+    return sum(shard.data.nbytes for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards if shard.device == first)
+
+
+def difference(found: Any, expected: Any) -> float:
+    """The largest of an array's differences over its largest entry."""
+    pairs = zip(jax.tree.leaves(jax.device_get(found)), jax.tree.leaves(jax.device_get(expected)), strict=True)
+    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-12)) for a, b in pairs)
 
 
 @pytest.mark.slow
+@pytest.mark.devices8
 @pytest.mark.parametrize("name", ["adamw", "lars"])
-def test_shared_state_gives_the_same_numbers(tmp_path: Path, name: str) -> None:
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_ENABLE_X64": "1", "PYTHONPATH": f"{Path.cwd()}:{SCRIPT.parents[1]}"}
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "run"), name]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
-    assert run.returncode == 0, run.stderr[-2000:]
-    found = json.loads(run.stdout.splitlines()[-1])
-    assert found["difference"] < 1e-9
-    # of the leaves only some scalars and the location head's bias do not divide by 8
-    assert found["shared"] < found["whole"] / 7
-    assert found["bytes on 1"] == found["whole"]
-    assert found["shared"] < found["bytes on 4"] < found["whole"] / 3
-    assert found["restored on 4"] == found["restored on 1"] == 0
+def test_shared_state_gives_the_same_numbers(float64: None, tmp_path: Path, name: str) -> None:
+    config = pretrain_config()
+    config.model.dtype, config.optimizer.name, config.ema_decay = "float64", name, 0.9
+    method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
+    update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, config.ema_decay)
+
+    def target(devices: int, shard: bool) -> TrainState:
+        return abstract_state(method, optimizer, create_mesh(jax.devices()[:devices]), ema=True, shard=shard)
+
+    mesh = create_mesh(jax.devices()[:8])
+    states = []
+    for shard in (False, True):
+        state = create_state(method, optimizer, 0, target(8, shard))
+        step: Any = compile_step(method, update, mesh, target=target(8, shard))
+        for seed in range(2):
+            state, _ = step(state, to_device(tiny_batch(16, seed), mesh))
+        states.append(state)
+    whole, shared = states
+    assert difference(shared, whole) < 1e-9
+    size, part = (bytes_on_a_device((state.opt, state.ema)) for state in states)
+    assert part < size / 7, "of the leaves only some scalars and the location head's bias do not divide by 8"
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save(2, shared, {"config": {}})
+    checkpoints.wait()
+    on: dict[int, int] = {}
+    for devices, shard in ((4, True), (1, False)):
+        restored = checkpoints.restore_newest(target(devices, shard))
+        assert restored is not None
+        assert difference(restored[0], shared) == 0
+        on[devices] = bytes_on_a_device((restored[0].opt, restored[0].ema))
+    checkpoints.close()
+    assert on[1] == size
+    assert part < on[4] < size / 3
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,17 @@
-"""Run by test_accumulate.py in a process of its own with 4 fake CPU devices and float64: one step in 4 micro-batches against its oracle.
+"""Micro-batches against BatchNorm in groups, on one device and on four, in float64.
 
 The oracle is the step in one piece with BatchNorm in groups: row r of the batch is normalised with the rows r % 4 alone, and the
-running averages move by the mean of the groups' statistics. Prints one JSON line: for each way to compute it the largest
-difference of each quantity over its largest entry, array by array.
+running averages move by the mean of the groups' statistics.
 """
 
-import json
+import math
 import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from tiny_backbone import tiny_method
 
 from jigclu_jax.config import pretrain_config
@@ -22,6 +22,7 @@ from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import abstract_state, create_state
 from jigclu_jax.train.step import Update, compile_step, train_step
 
+EMBEDDINGS = 4 * 16 * 16  # cells of 16 montages, 16 numbers each
 PARTS, BATCH = 4, 16
 
 
@@ -61,6 +62,7 @@ def grouped(self: BatchNorm, x: Any, train: bool) -> Any:
 
 
 def difference(found: Any, expected: Any) -> float:
+    """The largest of an array's differences over its largest entry."""
     pairs = zip(jax.tree.leaves(jax.device_get(found)), jax.tree.leaves(jax.device_get(expected)), strict=True)
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-12)) for a, b in pairs)
 
@@ -71,44 +73,45 @@ def collectives(text: str) -> list[str]:
     return sorted({f"{operation} {shape}" for shape, operation in re.findall(pattern, text)})
 
 
-def compare(name: str) -> dict[str, Any]:
+def step_once(name: str, devices: int, parts: int, unroll: bool) -> tuple[dict[str, Any], str]:
+    """What one step leaves, and its compiled program."""
     config = pretrain_config()
     config.method, config.model.dtype = name, "float64"
     method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
-    schedule = create_schedule(config.optimizer, 10, 1)
+    mesh = create_mesh(jax.devices()[:devices])
+    update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=parts)
+    state = create_state(method, optimizer, 0, abstract_state(method, optimizer, mesh))
+    step: Any = compile_step(method, update, mesh)
+    if not unroll:  # what `compile_step` does on an accelerator
+        step = jax.jit(lambda state, batch: train_step(method, update, state, batch, unroll=False))
+    batch = to_device(make_batch(name), mesh)
+    compiled = step.lower(state, batch).compile()
+    after, metrics = compiled(state, batch)
+    # after one step the momentum is the gradient plus the decay
+    found = {"gradient": after.opt, "params": after.params, "stats": after.stats, "metrics": metrics}
+    return jax.device_get(found), compiled.as_text()
 
-    def run(devices: int, parts: int, unroll: bool) -> tuple[dict[str, Any], str]:
-        mesh, update = create_mesh(jax.devices()[:devices]), Update(optimizer, schedule, 10, accumulate=parts)
-        state = create_state(method, optimizer, 0, abstract_state(method, optimizer, mesh))
-        step: Any = compile_step(method, update, mesh)
-        if not unroll:  # what `compile_step` does on an accelerator
-            step = jax.jit(lambda state, batch: train_step(method, update, state, batch, unroll=False))
-        batch = to_device(make_batch(name), mesh)
-        compiled = step.lower(state, batch).compile()
-        after, metrics = compiled(state, batch)
-        # after one step the momentum is the gradient plus the decay
-        return {"gradient": after.opt, "params": after.params, "stats": after.stats, "metrics": metrics}, compiled.as_text()
 
-    original = BatchNorm.__call__
-    BatchNorm.__call__ = grouped  # type: ignore[method-assign, assignment]
-    expected, _ = run(1, 1, True)
-    BatchNorm.__call__ = original  # type: ignore[method-assign]
-    found: dict[str, Any] = {}
+@pytest.mark.slow
+@pytest.mark.devices8
+@pytest.mark.parametrize(
+    ("name", "ways"),
     # each method one way round: four compilations are enough
-    for way, devices, unroll in {"jigclu": (("loop", 1, False), ("devices", 4, True)), "supervised": (("loop on devices", 4, False),)}[
-        name
-    ]:
-        got, text = run(devices, PARTS, unroll)
-        found[way] = {part: difference(got[part], expected[part]) for part in expected}
-        found[way]["loops"] = " while(" in text
-        found[way]["sent"] = collectives(text)
-    return found
-
-
-def main() -> None:
-    assert jax.device_count() == 4
-    print(json.dumps({name: compare(name) for name in ("jigclu", "supervised")}))
-
-
-if __name__ == "__main__":
-    main()
+    [("jigclu", {"loop": (1, False), "devices": (4, True)}), ("supervised", {"loop on devices": (4, False)})],
+)
+def test_micro_batches_compute_what_batch_norm_in_groups_does(
+    float64: None, monkeypatch: pytest.MonkeyPatch, name: str, ways: dict[str, tuple[int, bool]]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchNorm, "__call__", grouped)
+        expected, _ = step_once(name, 1, 1, True)
+    for way, (devices, unroll) in ways.items():
+        found, text = step_once(name, devices, PARTS, unroll)
+        for part in expected:
+            assert difference(found[part], expected[part]) < 1e-12, (way, part)
+        assert (" while(" in text) == way.startswith("loop"), "on a CPU convolutions in loops are ten times slower"
+        # the loss gathers embeddings and less; images and activations stay where they are
+        sent = collectives(text)
+        sizes = [math.prod(map(int, re.findall(r"\d+(?=[,\]])", what))) for what in sent]
+        assert all(what.startswith("all-gather ") for what in sent) and max(sizes, default=0) <= EMBEDDINGS, sent
+        assert way != "devices" or EMBEDDINGS in sizes, sent
