@@ -24,6 +24,10 @@ class RecordError(ImageError):
     remedy = "delete the shard and start the prepare job again"
 
 
+class UnknownWhite(ImageError):
+    """An image whose file leaves open which sample is white; never skipped, since all it needs is a number, `data.white`."""
+
+
 class NonFiniteError(Exception):
     """The loss or a gradient is no longer a finite number: the run stops, the last good checkpoint stays. Exit code 1.
 

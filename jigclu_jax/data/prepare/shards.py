@@ -29,7 +29,7 @@ from jigclu_jax.data.sources.prepared import (
     shard_path,
     whole_index,
 )
-from jigclu_jax.errors import ImageError, UserError, one_line
+from jigclu_jax.errors import ImageError, UnknownWhite, UserError, one_line
 
 Record = tuple[bytes, int, int]  # contents, height, width
 _JPEG_SIDE = 65_500  # of libjpeg
@@ -161,6 +161,8 @@ def _records(source: Source, numbers: range, settings: Settings, pool: ThreadPoo
     def one(number: int) -> Record | ImageError:
         try:
             return _encode(source, number, settings)
+        except UnknownWhite:  # a sound image is not left out
+            raise
         except ImageError as error:
             return error
 

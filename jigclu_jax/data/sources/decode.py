@@ -6,17 +6,21 @@ same bits. Whatever it would refuse or warn about is left to Pillow, which knows
 
 import functools
 import io
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
+    MpoImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
     TiffImagePlugin,
@@ -24,6 +28,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from jigclu_jax.data.sources.file_kinds import kind_of
+from jigclu_jax.data.sources.samples import LOW, Scale, scale_of, to_bytes
 from jigclu_jax.errors import ImageError, one_line
 
 # Only these are tried: other plugins of Pillow start programs (EPS) or read what is no photograph. Naming them by their
@@ -36,7 +42,10 @@ FORMATS = (
     GifImagePlugin.GifImageFile.format,
     TiffImagePlugin.TiffImageFile.format,
     PpmImagePlugin.PpmImageFile.format,
+    Jpeg2KImagePlugin.Jpeg2KImageFile.format,
 )
+# Names of files that hold one of them, in lower case: Pillow's own table.
+EXTENSIONS = tuple(sorted(end for end, name in Image.EXTENSION.items() if name in (*FORMATS, MpoImagePlugin.MpoImageFile.format)))
 # Where Pillow itself refuses (twice the size at which it warns); checked here too, as its limit is a process-wide variable.
 MAX_PIXELS = 178_956_970
 
@@ -46,13 +55,15 @@ _QUIET_LOCK = threading.Lock()
 _QUIET_MODULE = r"PIL\."
 
 
-def decode_rgb(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
+def decode_rgb(data: bytes, where: str, white: float = 0.0, full_range: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes one encoded image (`data`) into RGB, uint8[h, w, 3], contiguous.
 
-    `where` names the image in errors. Raises ImageError (one line) for bytes that are no image or damaged, and for images
-    over `MAX_PIXELS`. As torchvision's `convert("RGB")` does, alpha is dropped, not blended; the first frame of an
-    animation is taken; EXIF orientation is not applied. 16-bit gray is scaled by 1/257 and rounded (Pillow alone would
-    clip). May be called from several threads at once.
+    `where` names the image in errors; `white` is the sample that is white in files of more than 8 bits a sample, 0: as the file
+    says (`samples.py`); `full_range`: 16-bit files that do not say use their 16 bits. Raises ImageError (one line) for bytes that are
+    no image or damaged, for images over `MAX_PIXELS`, and for samples of an unknown range, UnknownWhite for those that may be dark or
+    of fewer bits. As torchvision's `convert("RGB")` does, alpha is dropped, not blended; the first frame of an animation is taken; EXIF
+    orientation is not applied. 16-bit gray is scaled by 1/257 and rounded (Pillow alone would clip). May be called from several threads
+    at once.
     """
     if not data:
         raise ImageError(f"{where}: the file is empty (0 bytes)")
@@ -60,11 +71,16 @@ def decode_rgb(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
         return pixels
     _silence_pillow()
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _open(data) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(_too_large(where, f"{image.width} x {image.height} pixels"))
+            scale = scale_of(image, data)
             image.load()
-            return np.asarray(_to_rgb(image, where))
+            values = _wide_samples(image, data, scale, every=white > 0)
+            if values is None:
+                return _convert(image)
+            pixels = to_bytes(values, scale, where, white, full_range)
+            return gray_to_rgb(pixels) if pixels.ndim == 2 else pixels
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -74,7 +90,10 @@ def decode_rgb(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
     except MemoryError:
         raise ImageError(f"{where}: not enough memory to decode the image") from None
     except Exception as error:  # damaged bytes make Pillow's plugins raise almost anything: OSError, SyntaxError, struct.error, ...
-        raise ImageError(f"{where}: damaged image: {one_line(error)}") from error
+        reason = one_line(error)
+        if any(word in reason.lower() for word in ("unsupported", "not supported", "not available")):
+            raise ImageError(f"{where}: an image of a sort that is not read ({reason}): convert it to JPEG or PNG") from error
+        raise ImageError(f"{where}: damaged image: {reason}") from error
 
 
 def gray_to_rgb(gray: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -103,45 +122,77 @@ def _turbo() -> Callable[[bytes], UInt8[np.ndarray, "h w 3"] | None] | None:
     return decode
 
 
-def _to_rgb(image: Image.Image, where: str) -> Image.Image:
-    mode = image.mode
-    if mode == "RGB":
-        return image  # convert() would copy it; its pixels outlive the file
-    if mode.startswith("I;16"):
-        return _gray(_from_16_bits(np.asarray(image)))
-    if mode == "I":
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(
-                f"{where}: 32-bit gray values from {values.min()} to {values.max()} have no known white: save the image with 8 or 16 bits"
-            )
-        return _gray(_from_16_bits(values))
-    if mode == "F":
-        return _gray(_from_float(np.asarray(image), where))
+def _open(data: bytes) -> ImageFile.ImageFile:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def largest_sample(data: bytes) -> int:
+    """The largest sample of a 16-bit gray or colour file that does not say which one is white, 0 for any other file.
+
+    Raises ImageError, without a name, for what cannot be decoded.
+    """
+    _silence_pillow()
+    try:
+        with _open(data) as image:
+            scale = scale_of(image, data)
+            if scale.bits != 16 or scale.white or scale.significant or image.width * image.height > MAX_PIXELS:
+                return 0
+            image.load()
+            values = _wide_samples(image, data, scale, every=True)
+            return 0 if values is None else int(values.max())
+    except Exception as error:  # as above
+        raise ImageError(one_line(error)) from error
+
+
+def _convert(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if image.mode == "RGB":
+        return np.asarray(image)  # convert() would copy it; its pixels outlive the file
     # convert() warns about, and searches a colour for, transparency that is dropped anyway
     image.info.pop("transparency", None)
-    if mode == "RGBa":
-        image = image.convert("RGBA")
-    elif mode == "La":
-        image = image.convert("LA")
-    return image.convert("RGB")
+    if image.mode in ("RGBa", "La"):
+        image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
+    return np.asarray(image.convert("RGB"))
 
 
-def _gray(values: UInt8[np.ndarray, "h w"]) -> Image.Image:
-    return Image.fromarray(values).convert("RGB")
+def _wide_samples(image: Image.Image, data: bytes, scale: Scale, every: bool) -> np.ndarray | None:
+    """Samples of more than 8 bits, [h, w] or [h, w, 3], where Pillow's conversion would lose what they say; else None.
+
+    every: also for 16-bit colour whose upper bytes, all that Pillow gives, show that its 16 bits are used.
+    """
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image)
+        # Pillow knows signed ones only
+        return values.view(np.uint32) if image.mode == "I" and (scale.bits, scale.form) == (32, "unsigned") else values
+    if scale.bits != 16 or image.mode not in ("RGB", "RGBA"):
+        return None
+    high = np.asarray(image)[:, :, :3]
+    told = 0 < scale.white < 65535 or 0 < scale.significant < 16
+    return _wide_colour(high, data) if every or told or high.max() <= LOW >> 8 else None
 
 
-def _from_16_bits(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
-    # 65535 = 255 * 257; adding 128 rounds to the nearest
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _wide_colour(high: UInt8[np.ndarray, "h w 3"], data: bytes) -> UInt16[np.ndarray, "h w 3"]:
+    """16-bit colour samples, of which `high` are the upper bytes."""
+    with _open(data) as image:
+        # the same pixels read as of the other byte order
+        tiles = []
+        for tile in image.tile:
+            args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+            raw, *others = args
+            tiles.append(tile._replace(args=(_other_bytes(str(raw)), *others)))
+        pairs = any("LA;" in str(tile.args) for tile in image.tile)
+        image.tile = tiles
+        image.load()
+        low = np.asarray(image)
+    if pairs:  # gray with alpha, read as four bytes a pixel
+        return (low[:, :, :1].astype(np.uint16) << 8 | low[:, :, 1:2]).repeat(3, axis=2)
+    return high.astype(np.uint16) << 8 | low[:, :, :3]
 
 
-def _from_float(values: np.ndarray, where: str) -> UInt8[np.ndarray, "h w"]:
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0.0 and high <= 255.0):  # written so that NaN is refused too
-        raise ImageError(f"{where}: float gray values from {low:g} to {high:g}: only 0 to 1 and 0 to 255 are understood")
-    scale = 255.0 if high <= 1.0 else 1.0
-    return np.rint(values * scale).astype(np.uint8)
+def _other_bytes(raw: str) -> str:
+    if raw == "LA;16B":
+        return "RGBA"
+    native = "L" if sys.byteorder == "little" else "B"
+    return raw[:-1] + ("B" if raw[-1].replace("N", native) == "L" else "L")
 
 
 def _too_large(where: str, what: str) -> str:
@@ -149,14 +200,10 @@ def _too_large(where: str, what: str) -> str:
 
 
 def _what_it_is_instead(data: bytes) -> str:
-    start = data[:512].lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "not an image but a Git LFS pointer: fetch the files with `git lfs pull`"
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
-        return "not an image: the file holds an HTML page"
-    if start.startswith((b"<?xml", b"<svg", b"<")):
-        return "not an image: the file holds XML or SVG text"
-    return "not an image in a format that is read (JPEG, PNG, BMP, WebP, GIF, TIFF, PPM)"
+    kind = kind_of(data)
+    if kind is None:
+        return "not an image in a format that is read (JPEG, PNG, BMP, WebP, GIF, TIFF, PPM, JPEG 2000)"
+    return f"{kind.name}, which is not read as an image: {kind.advice}"
 
 
 def _silence_pillow() -> None:

@@ -9,16 +9,18 @@ classes gets the same numbers as the training split:
 
 import difflib
 import os
-from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
 from jaxtyping import Int32, UInt8
 
-from jigclu_jax.data.sources.decode import decode_rgb
-from jigclu_jax.errors import ImageError, UserError, first_few, one_line
+from jigclu_jax.data.sources.containers import what_is_inside, what_is_there
+from jigclu_jax.data.sources.decode import EXTENSIONS, decode_rgb, largest_sample
+from jigclu_jax.data.sources.listing import Listing, class_name, folders_in, is_remote, list_images, printable
+from jigclu_jax.data.sources.samples import LOW, unknown_white
+from jigclu_jax.errors import ImageError, UnknownWhite, UserError, first_few, one_line
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+_SAMPLE = 64  # images that say whether a set uses its 16 bits
 _TRAINING_SPLITS = ("train", "training")
 _NO_LABELS = "set split to '' to take every image below it without labels"
 
@@ -28,26 +30,28 @@ class FolderSource:
 
     path: local or remote (`gs://...`). split: a folder below path whose folders are the classes (images deeper inside a
     class folder belong to it; a split that holds images alone has no labels), or "" for every image below path, without
-    labels. Extensions count in any case (`EXTENSIONS`); hidden files and folders and everything else are passed over.
-    Raises UserError where there is no such folder or split, no image, or images beside class folders.
+    labels. Extensions count in any case (`EXTENSIONS`); hidden files and folders, what systems leave beside images, links in a circle
+    and everything else are passed over (`passed_over` says what). white: the sample that is white in files of more than 8 bits; 0: as
+    the files say, and where they do not, as 64 of them taken together say. Raises UserError where there is no such folder or split, no
+    image, or images beside class folders.
     """
 
-    def __init__(self, path: epath.PathLike, split: str = "") -> None:
+    def __init__(self, path: epath.PathLike, split: str = "", white: float = 0.0) -> None:
         if not str(path):
             raise UserError("path='': source 'folder' needs path, the folder that holds the images")
         root = epath.Path(path).expanduser()
         if not root.is_dir():
-            what = "a file, not a folder" if root.exists() else "no such folder"
-            raise UserError(f"{root}: {what}: set path to the folder that holds the images")
-        top = root / split if split else root
-        if not top.is_dir() or split in (".", ".."):
-            raise UserError(_unknown_split(root, split))
-        self.name = str(top)
-        self._top = os.fspath(top)
+            raise UserError(f"{root}: {what_is_there(root)}: set path to the folder that holds the images")
+        top = _split_folder(root, split)
+        self.name = printable(str(top))
+        self._top, self._split = os.fspath(top), split
         self._remote = is_remote(top)
-        self._files = sorted(_list_remote(top) if self._remote else _list_local(self._top))
+        self._white, self._full_range = white, False
+        listing = list_images(top)
+        self._files = sorted(listing.files)
+        self.passed_over, self.files_seen = listing.summary(), len(self._files) + listing.passed.total()
         if not self._files:
-            raise UserError(f"{top}: no images in this folder or below it (looked for {', '.join(e[1:] for e in EXTENSIONS)})")
+            raise UserError(f"{self.name}: no images in this folder or below it: {_instead(top, listing)}")
         self.classes: tuple[str, ...] | None = None
         self.labels: Int32[np.ndarray, " n"] | None = None
         if split:
@@ -56,29 +60,53 @@ class FolderSource:
     @property
     def ids(self) -> tuple[str, ...]:
         """The paths of the images below the split's folder."""
-        return tuple(self._files)
+        return tuple(map(printable, self._files))
 
     def __len__(self) -> int:
         return len(self._files)
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the file."""
-        return decode_rgb(self.encoded(index), self.describe(index))
+        """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the file, UnknownWhite where the set leaves open what is white."""
+        data, where = self.encoded(index), self.describe(index)
+        try:
+            return decode_rgb(data, where, self._white, self._full_range)
+        except UnknownWhite:
+            self._check_full_range()
+        return decode_rgb(data, where, self._white, self._full_range)
 
     def encoded(self, index: int) -> bytes:
         """The file of image `index`; raises ImageError."""
-        where = self.describe(index)
+        path = f"{self._top.rstrip('/')}/{self._files[index]}"
         try:
             if self._remote:
-                return epath.Path(where).read_bytes()
-            with open(where, "rb", buffering=0) as file:
+                return epath.Path(path).read_bytes()
+            with open(path, "rb", buffering=0) as file:
                 return file.read()
         except Exception as error:  # remote file systems raise other things than OSError, TensorFlow's its own
-            raise ImageError(f"{where}: cannot be read: {one_line(error)}") from error
+            raise ImageError(f"{printable(path)}: cannot be read: {one_line(error)}") from error
 
     def describe(self, index: int) -> str:
-        """The path of image `index`."""
-        return f"{self._top.rstrip('/')}/{self._files[index]}"
+        """The path of image `index`, printable."""
+        return printable(f"{self._top.rstrip('/')}/{self._files[index]}")
+
+    @property
+    def why_unlabelled(self) -> str:
+        """Why there are no labels, and what to do; for messages."""
+        if not self._split:
+            return "no labels here, as split is '': set split to a folder below path whose folders are the classes"
+        return "its images lie in the folder itself, without class folders: sort them into one folder a class"
+
+    def _check_full_range(self) -> None:
+        """Notes that the set's 16-bit files use their 16 bits; UnknownWhite where none of a sample does."""
+        brightest = 0
+        for index in np.unique(np.linspace(0, len(self) - 1, _SAMPLE, dtype=np.int64)):
+            try:
+                brightest = max(brightest, largest_sample(self.encoded(int(index))))
+            except ImageError:
+                continue  # told when it is read
+        if 0 < brightest <= LOW:
+            raise unknown_white(f"{self.name}: 16-bit values up to {brightest} in {min(_SAMPLE, len(self))} images", brightest)
+        self._full_range = brightest > LOW
 
     def _find_labels(self, top: epath.Path) -> None:
         loose = [file for file in self._files if "/" not in file]
@@ -91,75 +119,47 @@ class FolderSource:
             )
         self.classes = _classes_of(top)
         number = {name: label for label, name in enumerate(self.classes)}
-        self.labels = np.fromiter((number[file.split("/", 1)[0]] for file in self._files), np.int32, len(self._files))
+        folders = [file.split("/", 1)[0] for file in self._files]
+        labels = {folder: number[class_name(folder)] for folder in set(folders)}
+        self.labels = np.fromiter((labels[folder] for folder in folders), np.int32, len(folders))
 
 
-def is_remote(path: epath.Path) -> bool:
-    """Whether `path` is on a remote file system (`gs://`, `s3://`, ...), where `os` functions do not reach."""
-    return "://" in os.fspath(path)
+def _split_folder(root: epath.Path, split: str) -> epath.Path:
+    """The folder of a split, whichever Unicode form its name has; UserError where there is none."""
+    if not split:
+        return root
+    if split in (".", "..") or not (root / split).is_dir():
+        same = [name for name in folders_in(root) if class_name(name) == class_name(split)]
+        if not same:
+            raise UserError(_unknown_split(root, split))
+        return root / same[0]
+    return root / split
 
 
-def _list_local(top: str) -> Iterator[str]:
-    # os.scandir tells folders from files without a stat for each: 1.28 million files take seconds instead of minutes.
-    # Links to folders are followed, but for those that lead back to a folder they lie in: `reals` holds the real path of
-    # the folder at hand, after those of the folders from which links led here.
-    pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(top),))]
-    while pending:
-        prefix, reals = pending.pop()
-        try:
-            entries = os.scandir(os.path.join(top, prefix))
-        except OSError as error:
-            raise UserError(f"{os.path.join(top, prefix)}: this folder cannot be listed: {one_line(error)}") from error
-        with entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if not entry.is_dir():
-                    # a pipe or a device would be waited for; a link to nothing is told when it is read
-                    if _is_image(entry.name) and (entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))):
-                        yield prefix + entry.name
-                elif not entry.is_symlink():
-                    pending.append((f"{prefix}{entry.name}/", (*reals[:-1], f"{reals[-1]}/{entry.name}")))
-                else:
-                    target = os.path.realpath(entry.path)
-                    if not any(f"{real}/".startswith(f"{target}/") for real in reals):
-                        pending.append((f"{prefix}{entry.name}/", (*reals, target)))
-
-
-def _list_remote(top: epath.Path, prefix: str = "") -> Iterator[str]:
-    for entry in top.iterdir():
-        if entry.name.startswith("."):
-            continue
-        # an object store answers is_dir() with a request of its own: names that look like images are taken as files
-        if _is_image(entry.name):
-            yield prefix + entry.name
-        elif entry.is_dir():
-            yield from _list_remote(entry, f"{prefix}{entry.name}/")
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
-
-
-def _folders(path: epath.Path) -> list[str]:
-    remote = is_remote(path)  # where names that look like images are taken as files
-    entries = (entry for entry in path.iterdir() if not entry.name.startswith("."))
-    return sorted(entry.name for entry in entries if not (remote and _is_image(entry.name)) and entry.is_dir())
+def _class_names(path: epath.Path) -> list[str]:
+    return sorted(set(map(class_name, folders_in(path))))
 
 
 def _classes_of(top: epath.Path) -> tuple[str, ...]:
-    own = set(_folders(top))
-    beside = _folders(top.parent)
+    own = set(_class_names(top))
+    beside = folders_in(top.parent)
     training = [name for name in (top.name, *beside) if name.lower() in _TRAINING_SPLITS]
     if training:
-        known = _folders(top.parent / training[0])
+        known = _class_names(top.parent / training[0])
         return (*known, *sorted(own.difference(known)))
     union = set(own)
-    others = [set(_folders(top.parent / name)) for name in beside if name != top.name]
+    others = [set(_class_names(top.parent / name)) for name in beside if name != top.name]
     while related := [names for names in others if names & union]:
         others = [names for names in others if not names & union]
         union.update(*related)
     return tuple(sorted(union))
+
+
+def _instead(top: epath.Path, listing: Listing) -> str:
+    """What is there instead of images; UserError's text."""
+    there = f"there are {listing.summary()}; " if listing.passed else ""
+    inside = what_is_inside(top, listing)
+    return f"{there}{f'{inside}; ' if inside else ''}images have the extensions {', '.join(end[1:] for end in EXTENSIONS)}"
 
 
 def _unknown_split(root: epath.Path, split: str) -> str:
@@ -167,7 +167,7 @@ def _unknown_split(root: epath.Path, split: str) -> str:
         return f"{root}: no folder {split!r}: a folder has no sub-splits: set split to a folder below it and limit to a number of images"
     if root.name == split:
         return f"{root}: no folder {split!r} in it: set path to {root.parent}, or {_NO_LABELS}"
-    folders = _folders(root)
+    folders = [printable(name) for name in folders_in(root)]
     if not folders:
         return f"{root}: no folder {split!r} in it, and no other folder: {_NO_LABELS}"
     near = difflib.get_close_matches(split, folders, n=1)
@@ -176,4 +176,4 @@ def _unknown_split(root: epath.Path, split: str) -> str:
     return f"{root}: no folder {split!r} in it, it has {shown}: set split to {guess} if its folders are the classes, or {_NO_LABELS}"
 
 
-__all__ = ["EXTENSIONS", "FolderSource", "is_remote"]
+__all__ = ["FolderSource"]

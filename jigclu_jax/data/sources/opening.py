@@ -1,6 +1,7 @@
 """One interface over all places that images come from, and the one function that opens them."""
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -104,12 +105,14 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
     """
     wanted, own = tuple(classes), source.classes
     if own is None:
-        raise UserError(f"{source.name}: no labels here: use a source that has them (a folder split/class/file, an .npz file with label)")
+        raise UserError(f"{source.name}: {why_unlabelled(source)}")
     if own == wanted:
         return source
     labels = source.labels
     assert labels is not None
-    number = {name: label for label, name in enumerate(wanted)}
+    # the same name in another Unicode form is the same class
+    wanted_too, own = (tuple(unicodedata.normalize("NFC", name) for name in names) for names in (wanted, own))
+    number = {name: label for label, name in enumerate(wanted_too)}
     if own == tuple(str(label) for label in range(len(own))) and not number.keys() & set(own):
         number = {str(label): label for label in range(len(wanted))}
     unknown = [own[label] for label in np.unique(labels) if own[label] not in number]
@@ -119,23 +122,38 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
     return Relabelled(source, table[labels], wanted)
 
 
+def why_unlabelled(source: Source) -> str:
+    """Why a source has no labels, and what to do; for messages behind its name."""
+    inner = _innermost(source)
+    return getattr(
+        inner, "why_unlabelled", "no labels here: use a source that has them (a folder split/class/file, an .npz file with label)"
+    )
+
+
+def _innermost(source: Source) -> Source:
+    """The source that a subset or a relabelled one is made of."""
+    while isinstance(source, Subset | Relabelled):
+        source = source.origin
+    return source
+
+
 class Subset:
-    """Some images of a source: example `i` is example `indices[i]` of it."""
+    """Some images of a source, `origin`: example `i` is example `indices[i]` of it."""
 
     def __init__(self, source: Source, indices: Int64[np.ndarray, " k"]) -> None:
         self.name = f"{source.name} ({len(indices)} of {len(source)})"
         self.indices = indices
-        self._source = source
+        self.origin = source
 
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the labels: those of the whole source."""
-        return self._source.classes
+        return self.origin.classes
 
     @property
     def labels(self) -> Int32[np.ndarray, " k"] | None:
         """Labels of the chosen images, int32[k]."""
-        labels = self._source.labels
+        labels = self.origin.labels
         return None if labels is None else labels[self.indices]
 
     def __len__(self) -> int:
@@ -143,40 +161,40 @@ class Subset:
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError."""
-        return self._source.read(int(self.indices[index]))
+        return self.origin.read(int(self.indices[index]))
 
     def encoded(self, index: int) -> bytes | None:
         """The bytes as they are stored, where there are any."""
-        return encoded_image(self._source, int(self.indices[index]))
+        return encoded_image(self.origin, int(self.indices[index]))
 
     def describe(self, index: int) -> str:
         """The file or record of image `index`."""
-        return self._source.describe(int(self.indices[index]))
+        return self.origin.describe(int(self.indices[index]))
 
 
 class Relabelled:
-    """A source with other label numbers and class names."""
+    """A source, `origin`, with other label numbers and class names."""
 
     def __init__(self, source: Source, labels: Int32[np.ndarray, " n"], classes: tuple[str, ...]) -> None:
         self.name = source.name
         self.labels: Int32[np.ndarray, " n"] | None = labels
         self.classes: tuple[str, ...] | None = classes
-        self._source = source
+        self.origin = source
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.origin)
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError."""
-        return self._source.read(index)
+        return self.origin.read(index)
 
     def encoded(self, index: int) -> bytes | None:
         """The bytes as they are stored, where there are any."""
-        return encoded_image(self._source, index)
+        return encoded_image(self.origin, index)
 
     def describe(self, index: int) -> str:
         """The file or record of image `index`."""
-        return self._source.describe(index)
+        return self.origin.describe(index)
 
 
 def _open(config: ConfigDict) -> Source:
@@ -184,7 +202,7 @@ def _open(config: ConfigDict) -> Source:
     if config.source == "folder":
         from jigclu_jax.data.sources.folder import FolderSource
 
-        return FolderSource(config.path, config.split)
+        return FolderSource(config.path, config.split, config.get("white", 0.0))
     if config.source == "arrays":
         from jigclu_jax.data.sources.arrays import load_npz
 
@@ -196,7 +214,7 @@ def _open(config: ConfigDict) -> Source:
     if config.source == "tfds":
         from jigclu_jax.data.sources.tfds import open_tfds
 
-        return open_tfds(config.name, config.split, config.data_dir)
+        return open_tfds(config.name, config.split, config.data_dir, config.get("white", 0.0))
     if config.source == "embedded":
         return _open_embedded(config.split)
     near = difflib.get_close_matches(str(config.source), SOURCES, n=1, cutoff=0.4)
@@ -221,5 +239,6 @@ __all__ = [
     "encoded_image",
     "open_source",
     "subset_seed",
+    "why_unlabelled",
     "with_classes",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jigclu_jax.data.sources.opening import Source
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import ImageError, UnknownWhite, UserError
 
 
 class ImageReader:
@@ -18,7 +18,10 @@ class ImageReader:
         self.skipped: dict[int, str] = {}
 
     def __call__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
-        """(RGB image, index it was read from); ImageError, or UserError where no image of the source can be used."""
+        """(RGB image, index it was read from); ImageError, or UserError where no image of the source can be used.
+
+        UnknownWhite is raised whatever on_error says: the image is sound.
+        """
         n = len(self.source)
         for ahead in range(n):
             candidate = (index + ahead) % n
@@ -26,6 +29,8 @@ class ImageReader:
                 continue
             try:
                 return self._read(candidate), candidate
+            except UnknownWhite:
+                raise
             except ImageError as error:
                 if not self._skip:
                     raise self._advised(error) from error

@@ -28,11 +28,12 @@ class TfdsSource:
     """One split, or part of one, of a prepared TFDS data set; made by `open_tfds`.
 
     Labels lie in the records, so the first access to `labels` reads every record of the split once (as long as reading the
-    files takes); they are then kept in the cache folder. Pretraining does not ask for them, unless `limit` does.
+    files takes); they are then kept in the cache folder. Pretraining does not ask for them, unless `limit` does. `white` is the sample
+    that is white in encoded images of more than 8 bits, 0: as they say.
     """
 
     def __init__(self, name: str, records: Records, features: Mapping[str, Any], image: str, label: str | None) -> None:
-        self.name = name
+        self.name, self.white = name, 0.0
         self._records = records
         self._image, self._label = image, label
         self._parse_raw = None if is_encoded_image(features[image]) else _raw_parser(image, features[image])
@@ -70,7 +71,7 @@ class TfdsSource:
             values = _parse(record, where)[self._image].bytes_list.value
             if len(values) != 1:
                 raise ImageError(f"{where}: the record has no feature {self._image!r}")
-            return decode_rgb(values[0], where)
+            return decode_rgb(values[0], where, self.white)
         try:
             image = self._parse_raw(record)
         except Exception as error:  # TFDS re-raises whatever went wrong, with its own text
@@ -117,11 +118,12 @@ class TfdsSource:
             return [value for part in pool.map(several, range(0, len(self), _CHUNK)) for value in part]
 
 
-def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsSource:
+def open_tfds(name: str, split: str, data_dir: str = "", white: float = 0.0) -> TfdsSource:
     """Opens a prepared TFDS data set: `name` ("cifar10", "imagenet2012:5.1.0", "ds/config:1.0.0") and `split`.
 
     split: a name, or TFDS's arithmetic on names ("train[:10%]", "train[5%:]", "train+test"). data_dir: where it was prepared
-    ("" is TFDS's default; the folder of one version of a data set does too; gs:// works). Raises UserError for an unknown
+    ("" is TFDS's default; the folder of one version of a data set does too; gs:// works). white: the sample that is white in encoded
+    images of more than 8 bits, 0: as they say. Raises UserError for an unknown
     name, a data set that is not prepared (with the command that does it), an unknown split (with those there), and a data
     set without images.
     """
@@ -136,7 +138,9 @@ def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsSource:
         records = ArrayRecordRecords(instructions)
     else:
         raise UserError(f"{title}: prepared as {file_format}; array_record and tfrecord can be read: {prepare_command(title, data_dir)}")
-    return TfdsSource(f"{title}/{split}", records, features, image, label)
+    source = TfdsSource(f"{title}/{split}", records, features, image, label)
+    source.white = white
+    return source
 
 
 def _parse(record: bytes, where: str) -> Mapping[str, Any]:
