@@ -8,8 +8,8 @@ import unicodedata
 
 from etils import epath
 
-from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.data.sources.decode import EXTENSIONS
+from jigclu_jax.errors import UserError, one_line
 
 # What systems and programs put beside images; names that begin with a dot are passed over as well.
 _SYSTEM = re.compile(
