@@ -1,6 +1,7 @@
 """The rules that keep the house in order: who imports whom, what is imported when, where files are opened (docs/architecture.md)."""
 
 import ast
+import functools
 import os
 import statistics
 import subprocess
@@ -62,6 +63,7 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
                 yield f"{node.module}.{alias.name}", node
 
 
+@functools.cache
 def _parsed() -> dict[str, ast.Module]:
     return {_name(path): ast.parse(path.read_text()) for path in MODULES}
 
