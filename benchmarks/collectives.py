@@ -75,7 +75,7 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
     config.model.update({"arch": arch, "dtype": arguments.dtype})
     if arguments.small:
         config.model.update({"stem": "small", "width": 0.125})
-    batch, side, grid = arguments.batch_size, arguments.image_size, config.data.grid
+    batch, side, grid = arguments.batch_size, arguments.image_size, config.method.grid
     shapes = batch_of("montage", batch, side, grid)
     mesh, method, optimizer = create_mesh(), create_method(config), create_optimizer(config.optimizer)
     state = abstract_state(method, optimizer, mesh, shard=arguments.shard_state)
@@ -87,7 +87,7 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
         [leaf.shape for leaf in jax.tree.leaves(state.params)],
         [leaf.size for path, leaf in jax.tree.leaves_with_path(state.stats) if "mean" in jax.tree_util.keystr(path)],
         batch * grid**2,
-        batch * grid**2 * config.head.embedding_dim * FLOAT32,
+        batch * grid**2 * config.method.embedding_dim * FLOAT32,
         lowered.cost_analysis()["flops"] / batch,
     )
 

@@ -39,7 +39,7 @@ def compile_one(target: str, name: str) -> None:
     file, _, argument = name.partition(":")
     config = load_config(file, argument or None)
     method, optimizer = create_method(config, 10), create_optimizer(config.optimizer)
-    batch = batch_of(method.view, config.batch_size, config.data.image_size, config.data.grid)
+    batch = batch_of(method.view, config.batch_size, config.data.image_size, config.method.grid)
     step: Any = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
     begun = time.perf_counter()
     memory = step.lower(abstract_state(method, optimizer, mesh), batch).compile().memory_analysis()

@@ -18,7 +18,7 @@ import clusters
 import numpy as np
 from rows import print_row
 
-from jigclu_jax.config_evals import head_grid_config
+from jigclu_jax.config import head_grid_config
 from jigclu_jax.data.input.order import epoch_order
 from jigclu_jax.evals.fast_probe import Settings, fast_probe, lbfgs_scores, ridge_scores
 from jigclu_jax.evals.features import FeatureBank

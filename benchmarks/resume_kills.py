@@ -260,7 +260,7 @@ def work(workdir: str, log: str, steps: str) -> int:
         "log.tensorboard": False,
         "log.pictures": False,
         "log_every_steps": 1,
-        "checkpoint.every_epochs": 0.5,
+        "saving.every_epochs": 0.5,
     }
     config = f"--config={ROOT}/configs/pretrain_folder.py:stem=small,width=0.05,image_size=32,batch_size=16,epochs={epochs}"
     code = run([config, f"--workdir={workdir}", *(f"--config.{name}={value}" for name, value in fields.items())])

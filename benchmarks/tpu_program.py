@@ -66,8 +66,8 @@ def main() -> None:
     config = pretrain_config()
     config.batch_size, config.data.image_size = arguments.batch, arguments.size
     config.model.update({name: getattr(arguments, name) for name in ("arch", "stem", "dtype")})
-    b, m, size = arguments.batch, config.data.grid, arguments.size
-    plan = Plan(m, size // m, config.data.overlap, 1, b, b)
+    b, m, size = arguments.batch, config.method.grid, arguments.size
+    plan = Plan(m, size // m, config.method.overlap, 1, b, b)
 
     def on_batch(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((b, *shape), dtype, sharding=split)

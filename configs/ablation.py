@@ -21,8 +21,7 @@ Hardware: 2 CPU cores. Cost: rows x seeds cells, each a pretraining and its judg
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_args import parse_arg
-from jigclu_jax.config_studies import ablation_config
+from jigclu_jax.config import ablation_config, parse_arg
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -38,7 +37,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     pretrain.data.image_size, pretrain.data.min_side, pretrain.data.limit = args["image_size"], 1, args["images"]
     pretrain.optimizer.per_epoch, pretrain.optimizer.warmup_epochs = False, 0.5
     pretrain.augment.blur_sigma = (min(0.1, blur), blur)
-    pretrain.checkpoint.best_metric, pretrain.checkpoint.every_epochs = "", 5.0
+    pretrain.saving.best_metric, pretrain.saving.every_epochs = "", 5.0
     pretrain.log.tensorboard = pretrain.log.pictures = False
     judge.data.limit, judge.eval_data.limit = args["images"], args["images"]
     side = max(32, args["image_size"] // 2)

@@ -11,8 +11,7 @@ Hardware: anything; a few seconds. Expected: runs/compared/report.html.
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_args import parse_arg
-from jigclu_jax.config_studies import compare_config
+from jigclu_jax.config import compare_config, parse_arg
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

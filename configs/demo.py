@@ -12,8 +12,7 @@ Hardware: 2 CPU cores, about 5 minutes. Expected: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import crop_augment_config, pretrain_config, probe_config
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg, pretrain_config, probe_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -30,9 +29,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
 
 
-def _pretrain(epochs: int, limit: int, width: float, seed: int) -> ConfigDict:
+def _pretrain(epochs: int, limit: int, width: float, seed: int, method: str = "jigclu") -> ConfigDict:
     """Montages of 48 pixels, patches of 24; a short run wants a high rate that changes every step, and a warm-up."""
-    config = pretrain_config()
+    config = pretrain_config(method)
     config.seed, config.epochs, config.batch_size = seed, epochs, 64
     config.model.arch, config.model.stem, config.model.width = "resnet18", "small", width
     config.optimizer.update({"learning_rate": 0.06, "per_epoch": False, "warmup_epochs": 0.5})
@@ -44,12 +43,8 @@ def _pretrain(epochs: int, limit: int, width: float, seed: int) -> ConfigDict:
 
 
 def _supervised(epochs: int, limit: int, width: float, seed: int) -> ConfigDict:
-    config = _pretrain(epochs, limit, width, seed)
-    config.method = "supervised"
-    config.data.min_side = 1
-    config.augment = crop_augment_config()
+    config = _pretrain(epochs, limit, width, seed, "supervised")
     config.augment.crop_area = (0.4, 1.0)
-    config.checkpoint.best_metric = ""
     return config
 
 

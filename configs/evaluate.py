@@ -17,8 +17,7 @@ Hardware: anything; twice the pass of configs/fast_probe.py, once for random wei
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_args import parse_arg
-from jigclu_jax.config_evals import evaluate_config
+from jigclu_jax.config import evaluate_config, parse_arg
 from jigclu_jax.data.sources.presets import set_data
 
 

@@ -18,8 +18,7 @@ a few points of the augmented probe; docs/evaluation.md.
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_args import parse_arg
-from jigclu_jax.config_evals import fast_probe_config
+from jigclu_jax.config import fast_probe_config, parse_arg
 from jigclu_jax.data.sources.presets import set_data
 
 

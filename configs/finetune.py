@@ -24,8 +24,7 @@ and 63.0 % top-1 for 1 % and 10 % of ImageNet (it does not say whether by the sc
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_args import parse_arg
-from jigclu_jax.config_studies import finetune_config
+from jigclu_jax.config import finetune_config, parse_arg
 from jigclu_jax.errors import UserError
 
 TRANSFER = {

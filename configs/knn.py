@@ -15,8 +15,7 @@ epochs) has 84.8 % for SimCLR, none of it run here.
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_args import parse_arg
-from jigclu_jax.config_evals import knn_config
+from jigclu_jax.config import knn_config, parse_arg
 from jigclu_jax.data.sources.presets import set_data
 
 

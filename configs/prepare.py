@@ -15,8 +15,7 @@ Hardware: CPU cores alone. Expected: docs/results.md; about as long as decoding 
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import prepare_config
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg, prepare_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -15,23 +15,18 @@ an epoch (`--config.data.limit=10000`) for 20 epochs in about half an hour. Expe
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import crop_augment_config, pretrain_config
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg, pretrain_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Arguments: arch, width, batch_size, epochs, method."""
     args = parse_arg(arg, arch="resnet18", width=1.0, batch_size=256, epochs=200, method="jigclu")
-    config = pretrain_config()
-    config.method, config.batch_size, config.epochs = args["method"], args["batch_size"], args["epochs"]
+    config = pretrain_config(args["method"])
+    config.batch_size, config.epochs = args["batch_size"], args["epochs"]
     config.model.arch, config.model.stem, config.model.width = args["arch"], "small", args["width"]
     config.data.source, config.data.name, config.data.split = "tfds", "cifar10", "train"
-    config.data.image_size = 64
+    config.data.image_size = 32 if args["method"] == "supervised" else 64
     config.data.min_side = 1
     config.augment.blur_probability = 0.0
     config.online.eval_data.update({"split": "test", "resize": 32, "crop": 32})
-    if config.method == "supervised":
-        config.data.image_size = 32
-        config.augment = crop_augment_config()
-        config.checkpoint.best_metric = ""
     return config

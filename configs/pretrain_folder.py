@@ -16,22 +16,21 @@ With class folders, `:method=supervised` trains the same backbone with labels (`
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import crop_augment_config, pretrain_config
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg, pretrain_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Arguments: arch, stem, width, image_size, grid, batch_size, epochs, method."""
     args = parse_arg(arg, arch="resnet18", stem="imagenet", width=1.0, image_size=224, grid=2, batch_size=64, epochs=100, method="jigclu")
-    config = pretrain_config()
-    config.method, config.batch_size, config.epochs = args["method"], args["batch_size"], args["epochs"]
+    config = pretrain_config(args["method"])
+    config.batch_size, config.epochs = args["batch_size"], args["epochs"]
     config.model.arch, config.model.stem, config.model.width = args["arch"], args["stem"], args["width"]
     config.data.source, config.data.split = "folder", ""
-    config.data.image_size, config.data.grid = args["image_size"], args["grid"]
+    config.data.image_size = args["image_size"]
     config.log_every_steps = 20
     config.online.eval_data.update({"resize": round(args["image_size"] * 8 / 7), "crop": args["image_size"]})
-    if config.method == "supervised":
-        config.data.split, config.data.min_side = "train", 1
-        config.augment = crop_augment_config()
-        config.checkpoint.best_metric = ""
+    if args["method"] == "supervised":
+        config.data.split = "train"
+    if "grid" in config.method:
+        config.method.grid = args["grid"]
     return config

@@ -24,8 +24,7 @@ A batch of 4096 with the memory of 256, negatives from all of it, after SimCLR's
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import pretrain_config
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg, pretrain_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

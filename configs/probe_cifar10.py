@@ -12,8 +12,7 @@ backbone with random weights beside it.
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import probe_config
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg, probe_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

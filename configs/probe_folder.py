@@ -19,8 +19,7 @@ nothing of it has been run with this library.
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import probe_config
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg, probe_config
 from jigclu_jax.data.sources.presets import PROBE_RATES, set_data
 
 

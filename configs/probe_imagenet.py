@@ -13,8 +13,7 @@ Hardware: as for pretraining; about a third of a pretraining epoch's time for ea
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import probe_config
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg, probe_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

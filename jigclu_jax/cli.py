@@ -18,8 +18,8 @@ from typing import TypeVar
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_check import check_fields
-from jigclu_jax.config_override import override
+from jigclu_jax.config import check_config
+from jigclu_jax.config.override import override
 from jigclu_jax.errors import UserError
 from jigclu_jax.train.workdir import read_config
 
@@ -48,7 +48,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
                 f"--config.{name} needs --config=FILE beside it: without, the run goes on with {line.workdir}/config.json as it is"
             )
         config = read_config(line.workdir)
-        check_fields(config, f"{line.workdir}/config.json")
+        check_config(config, f"{line.workdir}/config.json")
         return config, line.workdir
     if not line.config.partition(":")[0]:
         raise UserError(f"--config has no value; usage: {USAGE}")
@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     config = load_config(file, argument or None)
     for name, value in line.overrides:
         override(config, name, value, where=file)
-    check_fields(config, f"--config={file}")
+    check_config(config, f"--config={file}")
     return config, line.workdir
 
 

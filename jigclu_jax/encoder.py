@@ -9,12 +9,12 @@ from etils import epath
 from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
+from jigclu_jax.config import config_from_dict
 from jigclu_jax.errors import UserError
 from jigclu_jax.models import create_backbone
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
 from jigclu_jax.train.checkpoint import read_checkpoint, weights
-from jigclu_jax.train.workdir import config_from_dict
 
 
 class Encoder:

@@ -73,7 +73,7 @@ def command(workdir: Path, *fields: str, **more: object) -> list[str]:
         "data.source": "embedded",
         "data.split": "train",
         "data.limit": 64,
-        "data.shuffle_group": 4,
+        "method.shuffle_group": 4,
         "data.augment": "resident",
         "log.tensorboard": False,
         "log.pictures": False,

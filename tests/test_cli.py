@@ -82,7 +82,7 @@ def test_help(capfd: pytest.CaptureFixture[str]) -> None:
         ("from ml_collections import ConfigDict\ndef get_config(arg=None): return ConfigDict({'seed': 1})", " has no field `job`"),
         (
             "from ml_collections import ConfigDict\ndef get_config(arg=None): return ConfigDict({'job': 'pretrain'})",
-            ": config.accumulate is missing: start from pretrain_config() of jigclu_jax.config",
+            ": config.method.name is missing: start from pretrain_config() of jigclu_jax.config",
         ),
         (
             "from jigclu_jax.config import probe_config\ndef get_config(arg=None):\n    c = probe_config()\n    c.epochs = 'ten'",
@@ -138,7 +138,7 @@ def test_a_workdir_alone_without_a_run_in_it(refused: Refused, tmp_path: Path) -
         ("{", "is not valid JSON"),
         ("[1]", "holds no config of this library"),
         ('{"seed": 1}', "holds no config of this library"),
-        ('{"job": "pretrain"}', "config.accumulate is missing"),
+        ('{"job": "pretrain"}', "config.method.name is missing"),
         ('{"job": "bake"}', "config.job='bake' is unknown"),
     ],
 )
@@ -165,9 +165,9 @@ def test_a_workdir_that_holds_another_run(refused: Refused, tmp_path: Path, imag
     expected = f"{tmp_path}/out holds a run with another config (seed differs): use another workdir, or --config.force_config=True"
     assert refused(*line, "--config.seed=3") == expected
     many = refused(
-        *line, *(f"--config.{name}=0.5" for name in ("loss.temperature", "augment.hue", "augment.contrast")), "--config.epochs=9"
+        *line, *(f"--config.{name}=0.5" for name in ("method.temperature", "augment.hue", "augment.contrast")), "--config.epochs=9"
     )
-    assert "(augment.contrast, augment.hue, epochs, loss.temperature differ)" in many
+    assert "(augment.contrast, augment.hue, epochs, method.temperature differ)" in many
     probe = refused(PROBE_CONFIG, f"--config.checkpoint={make_workdir(tmp_path / 'run')}", workdir="out")
     assert "holds a run with another config (" in probe and " more differ)" in probe
     # what changes nothing of what is computed may change, and a person may insist

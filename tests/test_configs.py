@@ -13,7 +13,7 @@ from absent import batch_of
 from ml_collections import ConfigDict
 
 from jigclu_jax.cli import load_config, parse
-from jigclu_jax.config_check import check_best_metric, check_fields, check_run
+from jigclu_jax.config import check_best_metric, check_config
 from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.optimizer import create_optimizer
@@ -59,14 +59,14 @@ def _step(file: str, argument: str | None, name: str) -> tuple[ConfigDict, Step,
     config = dict(_steps(load_config(ROOT / "configs" / file, argument)))[name].copy_and_resolve_references()
     if config.job in ("probe", "finetune"):
         config.model.update(PRETRAINED if "imagenet" in f"{file}{argument}" else {"arch": "resnet18", "stem": "small", "width": 0.25})
-    check_run(config)
+    check_config(config)
     classes = CLASSES.get(file.removesuffix(".py").rpartition("_")[2], 10)
     method = create_method(config, classes)
     judged = {"probe": ("probe_top1", "probe_top5"), "finetune": ("finetune_top1", "finetune_top5")}
     check_best_metric(config, (*judged.get(config.job, ()), *method.metric_names))
     mesh, optimizer = create_mesh(jax.devices()[:1]), create_optimizer(config.optimizer)
     step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
-    batch = batch_of(method.view, config.batch_size, config.data.image_size, config.data.grid)
+    batch = batch_of(method.view, config.batch_size, config.data.image_size, config.method.get("grid", 1))
     return config, step, abstract_state(method, optimizer, mesh), batch
 
 
@@ -81,7 +81,7 @@ def test_a_config_is_locked_complete_and_survives_its_own_json(file: str, tmp_pa
     assert config.is_locked
     with pytest.raises(AttributeError):
         config.sead = 1
-    check_fields(config, file)
+    check_config(config, file)
     (tmp_path / "config.json").write_text(config.to_json())
     again, _ = parse([f"--workdir={tmp_path}"])
     assert config_as_dict(again) == config_as_dict(config)
@@ -109,7 +109,7 @@ def test_every_command_of_a_docstring_is_understood(file: str) -> None:
         arguments = [word.replace("--config=configs/", f"--config={ROOT}/configs/") for word in command.split() if word != "..."]
         config, workdir = parse(arguments)
         assert workdir.startswith("runs/")
-        check_fields(config, command)
+        check_config(config, command)
 
 
 @pytest.mark.parametrize(("file", "argument", "name"), list(_cases()))
@@ -139,12 +139,12 @@ def _plain(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 def test_pretrain_imagenet_is_the_papers_recipe() -> None:
     """Constants of the paper (section 4) and, where it is silent, of the authors' code."""
     config = load_config(ROOT / "configs" / "pretrain_imagenet.py")
-    assert (config.job, config.method) == ("pretrain", "jigclu")
+    assert (config.job, config.method.name) == ("pretrain", "jigclu")
     assert (config.batch_size, config.epochs) == (256, 200)
     assert config.model.to_dict() == {"arch": "resnet50", "stem": "imagenet", "width": 1.0, "dtype": "float32", "remat": False}
-    assert (config.data.grid, config.data.overlap, config.data.image_size) == (2, 0.3, 224)
-    assert config.data.image_size // config.data.grid == 112
-    assert config.data.shuffle_group in (0, 256)  # the whole batch
+    assert (config.method.grid, config.method.overlap, config.data.image_size) == (2, 0.3, 224)
+    assert config.data.image_size // config.method.grid == 112
+    assert config.method.shuffle_group in (0, 256)  # the whole batch
     assert config.augment.to_dict() == {
         "crop_area": (0.2, 1.0),
         "crop_aspect": (3 / 4, 4 / 3),
@@ -158,8 +158,9 @@ def test_pretrain_imagenet_is_the_papers_recipe() -> None:
         "blur_sigma": (0.1, 2.0),
         "flip_probability": 0.5,
     }
-    assert config.loss.to_dict() == {"temperature": 0.3, "base_temperature": 0.07, "cluster_weight": 1.0, "location_weight": 1.0}
-    assert config.head.to_dict() == {"embedding_dim": 128, "decouple_size": 0}
+    assert (config.method.temperature, config.method.base_temperature) == (0.3, 0.07)
+    assert (config.method.cluster_weight, config.method.location_weight) == (1.0, 1.0)
+    assert (config.method.embedding_dim, config.method.decouple_size) == (128, 0)
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay) == (0.03, 0.9, 1e-4)
     assert (optimizer.schedule, optimizer.per_epoch, optimizer.warmup_epochs) == ("cosine", True, 0.0)
@@ -168,7 +169,7 @@ def test_pretrain_imagenet_is_the_papers_recipe() -> None:
 
 def test_probe_imagenet_is_the_papers_protocol() -> None:
     config = load_config(ROOT / "configs" / "probe_imagenet.py")
-    assert (config.job, config.method, config.batch_size, config.epochs) == ("probe", "linear", 256, 100)
+    assert (config.job, config.method.name, config.batch_size, config.epochs) == ("probe", "linear", 256, 100)
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay) == (10.0, 0.9, 0.0)
     assert (optimizer.schedule, optimizer.milestones, optimizer.gamma, optimizer.per_epoch) == ("step", (60, 80), 0.1, True)
@@ -186,7 +187,7 @@ def test_arguments_change_what_they_say() -> None:
         ROOT / "configs" / "pretrain_folder.py", "arch=resnet50,stem=small,width=0.5,image_size=66,grid=3,batch_size=32,epochs=7"
     )
     assert folder.model.to_dict() == {"arch": "resnet50", "stem": "small", "width": 0.5, "dtype": "float32", "remat": False}
-    assert (folder.data.image_size, folder.data.grid, folder.batch_size, folder.epochs) == (66, 3, 32, 7)
+    assert (folder.data.image_size, folder.method.grid, folder.batch_size, folder.epochs) == (66, 3, 32, 7)
     cifar = load_config(ROOT / "configs" / "probe_cifar10.py", "epochs=50,learning_rate=0.5")
     assert (cifar.epochs, cifar.optimizer.milestones, cifar.optimizer.learning_rate) == (50, (30, 40), 0.5)
     demo = load_config(ROOT / "configs" / "demo.py", "epochs=2,probe_epochs=10,supervised_epochs=3,limit=256,width=0.125,seed=9")

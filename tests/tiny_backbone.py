@@ -52,7 +52,7 @@ def tiny_method(config: ConfigDict, classes: int = 5, *, blocks: int = 2) -> Any
     method = create_method(config, classes)
     backbone = tiny_backbone(config.model.dtype, blocks=blocks, remat=config.model.remat)
     dtype = "float64" if config.model.dtype == "float64" else "float32"
-    if config.method == "jigclu":
+    if config.method.name == "jigclu":
         heads = {"projection": create_projection(backbone.dim, 16, dtype=dtype), "location": create_linear(backbone.dim, 4, dtype=dtype)}
     else:
         heads = {"classifier": create_classifier(backbone.dim, classes, dtype=dtype)}

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import pretrain_config
+from jigclu_jax.config import config_from_dict
 from jigclu_jax.data.input.order import steps_per_epoch
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.device.feed import prepared_batch
@@ -19,7 +19,6 @@ from jigclu_jax.evals.spread import alignment, effective_rank, positive_pairs, u
 from jigclu_jax.jobs.backbones import Backbone
 from jigclu_jax.methods import PRETRAINING, create_method
 from jigclu_jax.train.supply import open_supply
-from jigclu_jax.train.workdir import config_from_dict
 
 
 def location_fields(config: ConfigDict, backbone: Backbone, source: Source, mesh: Mesh) -> tuple[dict[str, Any], np.ndarray, str]:
@@ -28,21 +27,19 @@ def location_fields(config: ConfigDict, backbone: Backbone, source: Source, mesh
     Raises:
       UserError: the images make no montage batch as the run wants them.
     """
-    run = pretrain_config()  # what a run of an earlier version does not say
-    with run.unlocked():
-        run.update(config_from_dict(backbone.run).to_dict())
-        run.data.augment, run.data.shuffle_group, run.data.on_error = "device", 0, config.eval_data.on_error
-        run.data.min_side = 1
-        most = min(run.batch_size, len(source)) // mesh.size * mesh.size
-        run.batch_size = most or mesh.size
-        run.online.head = False
+    run = config_from_dict(backbone.run)
+    run.data.augment, run.method.shuffle_group, run.data.on_error = "device", 0, config.eval_data.on_error
+    run.data.min_side = 1
+    most = min(run.batch_size, len(source)) // mesh.size * mesh.size
+    run.batch_size = most or mesh.size
+    run.online.head = False
     method = create_method(run, choices=PRETRAINING)
     per_epoch = steps_per_epoch(len(source), run.batch_size)
     supply = open_supply(run, source, method.view, per_epoch, mesh)
     cells = compile_cells(method, run.model.dtype, mesh)
     trees = {name: backbone.all_params[name] for name in ("backbone", "projection", "location")}
     params, stats = jax.device_put((trees, backbone.all_stats), replicated(mesh))
-    count = min(-(-config.reading.cells // (run.batch_size * run.data.grid**2)), per_epoch)
+    count = min(-(-config.reading.cells // (run.batch_size * run.method.grid**2)), per_epoch)
     stream = supply.batches(0, count)
     try:
         batches = (prepared_batch(supply.feed, to_device(batch, mesh)) for batch in stream)
@@ -58,7 +55,7 @@ def location_fields(config: ConfigDict, backbone: Backbone, source: Source, mesh
         "uniformity_embeddings": uniformity(rows, config.seed),
         "alignment_embeddings": alignment(rows[first], rows[second]),
     }
-    grid = run.data.grid
+    grid = run.method.grid
     caption = (
         f"Of the patches from a position of their image (row), per cent that the location head put at each position (column);"
         f" {len(rows)} patches of evaluation images, augmented as in pretraining. Position = column * {grid} + row; guessing gives"

@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_check import check_best_metric, check_finetune, check_run, control_names
+from jigclu_jax.config import check_best_metric, check_config
 from jigclu_jax.data.sources.opening import Source, Subset
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
@@ -44,11 +44,11 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """
     distributed.start()
     start_cache()
-    check_finetune(config)
-    check_run(config)
+    check_config(config)
+    _check_starts(config)
     backbones = {config.init: _backbone(config, config.init)}
     config = _with_model(with_head_rate(config), backbones[config.init])
-    backbones |= {start: _backbone(config, start) for start in control_names(config)}  # which must be of the same architecture
+    backbones |= {start: _backbone(config, start) for start in _control_names(config)}  # which must be of the same architecture
     check_workdir(workdir, config)
     source, eval_source = _images(config)
     root = epath.Path(workdir)
@@ -56,7 +56,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     try:
         result = _searched(config, root, backbones[config.init], source, eval_source)
         others = {}
-        for start in control_names(config):
+        for start in _control_names(config):
             control = _changed(config, {"init": start, "controls": ""})
             others[start] = _searched(control, root / CONTROLS / start, backbones[start], source, eval_source)
     except UserError:
@@ -71,6 +71,31 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         say_result(result)
         for start, found in others.items():
             say_result(found, f"{start}: ")
+
+
+def _check_starts(config: ConfigDict) -> None:
+    """Refuse starts of fine-tuning that cannot be, and a search beside a held-out part.
+
+    Raises:
+      UserError: naming the field, its value and its range.
+    """
+    controls = _control_names(config)
+    for name in controls:
+        if name not in ("random", "weights") or name == config.init or controls.count(name) > 1:
+            raise UserError(
+                f"config.controls={config.controls!r}: use 'random', 'weights' or 'random,weights', other starts than config.init"
+            )
+    starts = (config.init, *controls)
+    for name, what in (("checkpoint", "the workdir of a pretraining run"), ("weights", "a file with the weights of a torchvision ResNet")):
+        if name in starts and not config[name]:
+            raise UserError(f"config.{name} is empty: give {what}, --config.{name}=PATH, or another config.init")
+    if config.held_out and _searches(config):
+        raise UserError(f"config.held_out={config.held_out:g} and config.search exclude each other: a search holds out by itself")
+
+
+def _control_names(config: ConfigDict) -> tuple[str, ...]:
+    """The starts that `config.controls` of fine-tuning names."""
+    return tuple(name.strip() for name in config.controls.split(",") if name.strip())
 
 
 def with_head_rate(config: ConfigDict) -> ConfigDict:
@@ -152,7 +177,7 @@ def _single(
         assert labels is not None
         held = held_out_mask(labels, config.held_out, config.seed)
         source, eval_source = Subset(source, np.flatnonzero(~held)), Subset(source, np.flatnonzero(held))
-    check_run(config)
+    check_config(config)
     check_workdir(root, config)
     method = create_method(config, len(source.classes or ()), choices=("supervised",))
     check_best_metric(config, ("finetune_top1", "finetune_top5", *method.metric_names))

@@ -6,7 +6,7 @@ import time
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_check import check_prepare
+from jigclu_jax.config import check_config
 from jigclu_jax.data.prepare.shards import Settings, write_shards
 from jigclu_jax.data.prepare.verify import verify_shards
 from jigclu_jax.errors import UserError
@@ -24,7 +24,9 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
       UserError: a configuration or folder that cannot work, or, when verifying, damaged records (each named on a line before).
       ImageError: an image that cannot be used (data.on_error=stop).
     """
-    check_prepare(config)
+    check_config(config)
+    if not config.output:
+        raise UserError("config.output is empty: give the folder for the shards, --config.output=DIR")
     check_workdir(workdir, config)
     begun = time.monotonic()
     split = config.output_split or config.data.split or "all"

@@ -3,7 +3,7 @@
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_check import check_best_metric, check_run
+from jigclu_jax.config import check_best_metric, check_config
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.jobs.reporting import report_pretraining, save_pictures
@@ -18,7 +18,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Pretrain as the config says; leaves config.json, checkpoints/, metrics.jsonl, tensorboard/, result.json, report.html."""
     distributed.start()
     start_cache()
-    check_run(config)
+    check_config(config)
     check_workdir(workdir, config)
     source = open_images(config, "data")
     classes = len(source.classes or ())

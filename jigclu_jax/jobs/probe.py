@@ -7,7 +7,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.config_check import check_best_metric, check_run
+from jigclu_jax.config import check_best_metric, check_config
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
@@ -37,7 +37,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         raise UserError("config.checkpoint is empty: give the workdir of a pretraining run, --config.checkpoint=DIR")
     backbone = checkpoint_backbone(config)
     config = with_model(config, backbone)
-    check_run(config)
+    check_config(config)
     check_workdir(workdir, config)
     source = open_images(config, "data")
     if source.classes is None:

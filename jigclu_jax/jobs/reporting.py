@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.data.augment.boxes import patch_boxes, patch_side
 from jigclu_jax.data.augment.crops import crop_patches, resize_by_pillow
 from jigclu_jax.data.augment.parameters import Draws, Steps, draw
+from jigclu_jax.data.input.plan import with_layout
 from jigclu_jax.data.input.preview import preview
 from jigclu_jax.data.lazy_tf import has_tensorflow
 from jigclu_jax.data.sources.opening import Source
@@ -41,7 +42,7 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
     if not config.log.pictures or training.method.view != "montage" or (epath.Path(workdir) / PICTURES_FOLDER / "montages.png").exists():
         return
     if config.data.augment == "host":
-        batch, _ = preview(source, config.data, config.augment, seed=config.seed, count=_PREVIEWED)
+        batch, _ = preview(source, with_layout(config), config.augment, seed=config.seed, count=_PREVIEWED)
     elif jax.process_count() > 1:
         return  # the first batch would need every process
     else:
@@ -56,7 +57,7 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
 
 def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.ndarray, "h w 3"], draws: Draws) -> dict[str, np.ndarray]:
     """The patches uint8[k, p, p, 3] of one image with the same parameters, from host (where there is TensorFlow), device and resident."""
-    side, steps = patch_side(config.data.image_size, config.data.grid), Steps.of(config.augment)
+    side, steps = patch_side(config.data.image_size, config.method.grid), Steps.of(config.augment)
     packed = draws.pack()
     places: dict[str, np.ndarray] = {}
     if has_tensorflow():
@@ -80,13 +81,13 @@ def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.nd
 
 def _first_image(config: ConfigDict, reader: ImageReader) -> tuple[UInt8[np.ndarray, "h w 3"], np.ndarray, Draws]:
     image, _ = reader(0)
-    cells = patch_boxes(image.shape[1], image.shape[0], config.data.grid, config.data.overlap)
+    cells = patch_boxes(image.shape[1], image.shape[0], config.method.grid, config.method.overlap)
     return image, cells, draw(config.augment, config.seed, 0, 0, cells)
 
 
 def report_pretraining(config: ConfigDict, workdir: epath.PathLike, source: Source) -> None:
     """Write `report.html` of a pretraining run."""
-    path = pretrain_page(workdir, classes=len(source.classes or ()) if config.method == "supervised" else 0)
+    path = pretrain_page(workdir, classes=len(source.classes or ()) if config.method.name == "supervised" else 0)
     logging.info("report: %s", path)
 
 

@@ -87,7 +87,7 @@ class Watch:
         """Of the cells of the run's first montages, augmented as in training: a fixed set, so that epochs can be compared."""
         config = self.config
         cells = compile_cells(self.method, config.model.dtype, training.mesh)
-        count = min(-(-_CELLS // (config.batch_size * config.data.grid**2)), training.plan.steps_per_epoch)
+        count = min(-(-_CELLS // (config.batch_size * config.method.grid**2)), training.plan.steps_per_epoch)
 
         def found(state: TrainState) -> dict[str, float]:
             stream = training.supply.batches(0, count)

@@ -5,13 +5,13 @@ How to add one: docs/add_a_method.md.
 """
 
 import abc
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.jobs import find_method
 from jigclu_jax.errors import UserError
 
 Tree = dict[str, Any]
@@ -72,12 +72,13 @@ class Classifier(Method):
 
 
 def create_method(config: ConfigDict, classes: int = 0, *, choices: Sequence[str] = METHODS) -> Any:
-    """The method that `config.method` names, one of `choices`, for that many classes where it needs labels.
+    """The method that `config.method.name` names, one of `choices`, for that many classes where it needs labels.
 
     Raises:
       UserError: an unknown method, or a method that needs labels without any.
     """
-    if config.method not in choices:
-        what = f"is no method of a {config.job} job" if config.method in METHODS else "is unknown"
-        raise UserError(f"config.method={config.method!r} {what}: use one of {', '.join(choices)}")
-    return importlib.import_module(f"jigclu_jax.methods.{config.method}").create(config, classes)
+    name = config.method.name
+    module = find_method(name)
+    if name not in choices:
+        raise UserError(f"config.method.name={name!r} is no method of a {config.job} job: use one of {', '.join(choices)}")
+    return module.create(config, classes)

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.fields import Field
+from jigclu_jax.errors import UserError
 from jigclu_jax.losses.clustering import clustering_loss
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.losses.retrieval import retrieval_accuracy
@@ -19,6 +21,21 @@ from jigclu_jax.ops.decouple import decouple
 from jigclu_jax.ops.montage import split_cells
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
+
+FIELDS = {
+    "grid": Field(2, 2, 32),  # m: an image is cut into m x m patches
+    "overlap": Field(0.3, 0, 32),  # a crop reaches overlap / (m - 1) of the image's side into its neighbours
+    "shuffle_group": Field(0, 0, 2**20),  # patches are shuffled within that many consecutive images; 0: whole batch up to 256
+    "input": Field("montage", choices=("montage", "cells")),  # cells: every cell through the backbone as an image of its own, to compare
+    "temperature": Field(0.3, above=0, high=1000),
+    # the clustering loss carries temperature / base_temperature: in the code, not in the paper
+    "base_temperature": Field(0.07, above=0, high=1000),
+    "cluster_weight": Field(1.0, 0, 1e6),
+    "location_weight": Field(1.0, 0, 1e6),
+    "embedding_dim": Field(128, 1, 2**16),
+    "decouple_size": Field(0, 0, 1024),  # 0: 8 for m = 2, else see ops/decouple.py
+}
+DEFAULTS = {"saving.best_metric": "accuracy_retrieval"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,21 +124,27 @@ class JigClu(Method):
 
 
 def create(config: ConfigDict, classes: int) -> JigClu:
-    """The method for a pretraining config; labels are not needed, `classes` is ignored."""
+    """The method for a pretraining config; labels are not needed, `classes` is ignored.
+
+    Raises:
+      UserError: a decouple size that the grid does not divide.
+    """
     del classes
-    model, grid = config.model, config.data.grid
+    model, own = config.model, config.method
+    if own.decouple_size % own.grid:
+        raise UserError(f"config.method.decouple_size={own.decouple_size} must be a multiple of config.method.grid={own.grid}, or 0")
     backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
     dtype = "float64" if jnp.dtype(model.dtype) == jnp.float64 else "float32"
     return JigClu(
         backbone=backbone,
-        projection=create_projection(backbone.dim, config.head.embedding_dim, dtype=dtype),
-        location=create_linear(backbone.dim, grid * grid, dtype=dtype),
-        grid=grid,
-        decouple_size=config.head.decouple_size,
-        temperature=config.loss.temperature,
-        base_temperature=config.loss.base_temperature,
-        cluster_weight=config.loss.cluster_weight,
-        location_weight=config.loss.location_weight,
+        projection=create_projection(backbone.dim, own.embedding_dim, dtype=dtype),
+        location=create_linear(backbone.dim, own.grid**2, dtype=dtype),
+        grid=own.grid,
+        decouple_size=own.decouple_size,
+        temperature=own.temperature,
+        base_temperature=own.base_temperature,
+        cluster_weight=own.cluster_weight,
+        location_weight=own.location_weight,
         dtype=model.dtype,
-        separate=config.input == "cells",
+        separate=own.input == "cells",
     )

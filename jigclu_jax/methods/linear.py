@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.fields import Field
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, Classifier, Metrics, Tree
 from jigclu_jax.models import Functional, create_backbone, create_classifier
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
+
+FIELDS: dict[str, Field] = {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,7 +74,7 @@ def with_online_head(config: ConfigDict, method: Any, classes: int) -> Any:
         return method
     if not isinstance(method, JigClu):
         raise UserError(
-            f"config.online.head=True: config.method={config.method!r} trains on no montages; its own accuracy_top1 tells as much"
+            f"config.online.head=True: config.method.name={config.method.name!r} trains on no montages; its own accuracy_top1 tells as much"
         )
     if classes < 2:
         raise UserError("config.online.head=True needs images of at least two classes (folders split/class/file, or a label array)")

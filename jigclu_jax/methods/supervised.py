@@ -6,12 +6,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.fields import Field
+from jigclu_jax.config.schema import CROP
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, Classifier, Metrics, Tree
 from jigclu_jax.models import Functional, create_backbone, create_classifier
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.pool import global_average_pool
+
+FIELDS: dict[str, Field] = {}
+DEFAULTS = {"data.min_side": 1, **{f"augment.{name}": value for name, value in CROP.items()}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +60,13 @@ class Supervised(Classifier):
 
 
 def create(config: ConfigDict, classes: int) -> Supervised:
-    """The method for a config with `method="supervised"`.
+    """The method for a config with `method.name="supervised"`.
 
     Raises:
       UserError: there are no labels.
     """
     if classes < 2:
-        raise UserError("config.method='supervised' needs images of at least two classes (folders split/class/file, or a label array)")
+        raise UserError("config.method.name='supervised' needs images of at least two classes (folders split/class/file, or a label array)")
     model = config.model
     backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
     return Supervised(backbone, create_classifier(backbone.dim, classes), model.dtype)

@@ -38,7 +38,7 @@ def decouple(features: Float[Array, "b h w d"], grid: int, size: int = 0) -> Flo
     patch in row r, column k of montage i. Source: paper section 3.2 and the authors' JigClu/jigclu.py.
     """
     if size and (size < 0 or size % grid):
-        raise UserError(f"head.decouple_size={size}: must be a multiple of data.grid={grid}, or 0 for the default")
+        raise UserError(f"method.decouple_size={size}: must be a multiple of method.grid={grid}, or 0 for the default")
     height, width = features.shape[1:3]
     wide = jnp.promote_types(features.dtype, jnp.float32)
     rows = jnp.asarray(resize_and_pool_matrix(height, size or decouple_size(grid, height), grid), wide)

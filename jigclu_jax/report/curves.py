@@ -53,10 +53,10 @@ def uninformed_losses(batch_size: int, grid: int, temperature: float, base_tempe
 def pretrain_panels(config: Mapping[str, Any]) -> list[Panel]:
     """The panels of a pretraining run, `config` being its config.json; with what a network that knows nothing reaches."""
     try:
-        grid, batch = int(config["data"]["grid"]), int(config["batch_size"])
-        loss = config["loss"]
-        cluster, location = uninformed_losses(batch, grid, float(loss["temperature"]), float(loss["base_temperature"]))
-        total = float(loss["cluster_weight"]) * cluster + float(loss["location_weight"]) * location
+        method, batch = config["method"], int(config["batch_size"])
+        grid = int(method["grid"])
+        cluster, location = uninformed_losses(batch, grid, float(method["temperature"]), float(method["base_temperature"]))
+        total = float(method["cluster_weight"]) * cluster + float(method["location_weight"]) * location
     except (KeyError, TypeError, ValueError):  # another method's config: no such yardstick
         return supervised_panels(0)
     chance_retrieval = (grid * grid - 1) / (batch * grid * grid - 1)

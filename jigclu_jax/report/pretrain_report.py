@@ -42,7 +42,7 @@ def pretrain_page(workdir: epath.PathLike, *, classes: int = 0) -> epath.Path:
     """
     root = epath.Path(workdir)
     run = read_run(root)
-    supervised = run.config.get("method") == "supervised"
+    supervised = (run.config.get("method") or {}).get("name") == "supervised"
     panels = curves.supervised_panels(classes) if supervised else curves.pretrain_panels(run.config)
     title = "Training with labels" if supervised else "Pretraining by jigsaw clustering"
     reading: Sequence[Block] = [] if supervised else [Text(READING)]
@@ -71,15 +71,15 @@ def outcome_tables(run: Run) -> list[Block]:
 
 def describe(config: Mapping[str, Any]) -> str:
     """One line on the run: backbone, patches, batch, epochs, data; what the config does not say is left out."""
-    model, data = config.get("model") or {}, config.get("data") or {}
+    model, method, data = (config.get(name) or {} for name in ("model", "method", "data"))
     parts = []
     if model.get("arch"):  # a probe may leave the backbone to the checkpoint
         stem = {"imagenet": "ImageNet stem", "small": "small-image stem"}.get(model.get("stem", ""), "")
         width = f"width {model['width']:g}" if model.get("width", 1) != 1 else ""
         inside = ", ".join(part for part in (stem, width) if part)
         parts.append(f"{model['arch']} ({inside})" if inside else model["arch"])
-    if data.get("grid", 1) > 1:
-        parts.append(f"{data['grid']} by {data['grid']} patches")
+    if method.get("grid", 1) > 1:
+        parts.append(f"{method['grid']} by {method['grid']} patches")
     if data.get("image_size"):
         parts.append(f"{data['image_size']} pixels")
     if config.get("batch_size"):

@@ -15,7 +15,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.atomic_file import write_text
-from jigclu_jax.config_check import check_ablation, check_fields
+from jigclu_jax.config import check_config
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError, one_line
 from jigclu_jax.jobs import find_job
 from jigclu_jax.report.ablation_report import ablation_page, markdown_table
@@ -39,8 +39,9 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
       UserError: a configuration that cannot work, or several processes that JAX joins into one job.
       Preempted: SIGTERM has come; finished cells stay, the one under way has saved.
     """
-    check_ablation(config)
-    check_fields(config.pretrain, "config.pretrain")
+    check_config(config)
+    if "checkpoint" not in config.judge or not config.figure:
+        raise UserError("config.judge must be a job that reads a checkpoint, and config.figure a field of its result.json")
     rows = table_rows(config)
     if jax.process_count() > 1:
         raise UserError("an ablation is spread by starting processes that know nothing of each other: start them without a coordinator")

@@ -52,8 +52,8 @@ def row_config(pretrain: ConfigDict, row: Row, seed: int, epochs: int) -> Config
 
 def _montage(pretrain: ConfigDict) -> list[Row]:
     """Paper, section 4.3: montages, patches as small images of their own, and the same enlarged to the montage's size."""
-    small = {"input": "cells"}
-    large = small | {"data.image_size": pretrain.data.image_size * pretrain.data.grid}
+    small = {"method.input": "cells"}
+    large = small | {"data.image_size": pretrain.data.image_size * pretrain.method.grid}
     return [
         Row("montage", "montage", {}),
         Row("small", "small images, equal epochs", small),
@@ -79,7 +79,7 @@ def _grid(pretrain: ConfigDict) -> list[Row]:
     size = pretrain.data.image_size
     sides = {m: m * max(round(size / m), 1) for m in (2, 3, 4)}
     return [
-        Row(f"grid{m}", f"{m} x {m} patches of {side // m} pixels", {"data.grid": m, "data.image_size": side, "head.decouple_size": 0})
+        Row(f"grid{m}", f"{m} x {m} patches of {side // m} pixels", {"method.grid": m, "data.image_size": side, "method.decouple_size": 0})
         for m, side in sides.items()
     ]
 
@@ -87,7 +87,7 @@ def _grid(pretrain: ConfigDict) -> list[Row]:
 def _overlap(pretrain: ConfigDict) -> list[Row]:
     """The paper's 0.3 first; at 0.5 every patch of a 2 x 2 split is cut from the whole image."""
     del pretrain
-    return [Row(f"overlap{value:g}", f"overlap {value:g}", {"data.overlap": value}) for value in (0.3, 0.0, 0.1, 0.2, 0.4, 0.5)]
+    return [Row(f"overlap{value:g}", f"overlap {value:g}", {"method.overlap": value}) for value in (0.3, 0.0, 0.1, 0.2, 0.4, 0.5)]
 
 
 def _branches(pretrain: ConfigDict) -> list[Row]:
@@ -107,7 +107,7 @@ def _weights(pretrain: ConfigDict) -> list[Row]:
 
 
 def _weighted(key: str, label: str, cluster: float, location: float) -> Row:
-    return Row(key, label, {"loss.cluster_weight": float(cluster), "loss.location_weight": float(location)})
+    return Row(key, label, {"method.cluster_weight": float(cluster), "method.location_weight": float(location)})
 
 
 TABLES: Mapping[str, Callable[[ConfigDict], list[Row]]] = {

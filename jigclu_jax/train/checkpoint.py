@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jigclu_jax.config import saving_field
+from jigclu_jax.config.stored import current_form
 from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.train.chatter import quiet_orbax
 from jigclu_jax.train.state import TrainState, Tree
@@ -173,7 +173,7 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
                 step = last
             elif which == "best":
                 config = manager.restore(last, args=meta_items)["meta"]["config"]
-                saving = config[saving_field(config)]
+                saving = current_form(config)["saving"]
                 step = _best_step(manager, steps, saving["best_metric"], saving["best_mode"])
             elif str(which).isdigit():
                 step = int(which)
@@ -183,6 +183,7 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
                 raise UserError(f"checkpoint {which!r} is unknown: use 'last', 'best' or a step's number")
             meta = manager.restore(step, args=meta_items)["meta"]
             check_format(meta, f"checkpoint {step} in {root / FOLDER}")
+            meta["config"] = current_form(meta["config"])
             tree = _read_state(_folder(root) / str(step) / "state")
         except UserError:
             raise

@@ -16,8 +16,6 @@ from ml_collections import ConfigDict
 
 import jigclu_jax
 from jigclu_jax.atomic_file import write_text
-from jigclu_jax.config import saving_field
-from jigclu_jax.config_check import profile_window
 from jigclu_jax.data.input.order import step_examples, steps_per_epoch
 from jigclu_jax.data.sources.opening import Source, open_source
 from jigclu_jax.device import distributed, peers
@@ -35,7 +33,7 @@ from jigclu_jax.train.state import TrainState, abstract_state, create_state
 from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.supply import Batches, Supply, open_supply
-from jigclu_jax.train.trace import Trace
+from jigclu_jax.train.trace import Trace, profile_window
 from jigclu_jax.train.workdir import check_shared, check_workdir, config_as_dict, discard_run, flatten, has_run, open_workdir, read_result
 from jigclu_jax.train.writers import create_writer
 
@@ -110,7 +108,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
             "lower it, or give more images"
         )
     per_epoch = steps_per_epoch(len(source), config.batch_size, method.whole_batches)
-    saving = config[saving_field(config)]
+    saving = config.saving
     schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
     supply = open_supply(config, source, method.view, per_epoch, mesh)
     plan = Plan(
@@ -206,7 +204,7 @@ def _run(
         begin(root)
     peers.agree({})  # process 0 has written
     check_shared(root)
-    saving = config[saving_field(config)]
+    saving = config.saving
     checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode)
     peers.agree({f"list of checkpoints in {root}": checkpoints.steps()})
     source = training.source

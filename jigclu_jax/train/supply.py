@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.data.input.cell_stream import CellStream
 from jigclu_jax.data.input.index_stream import IndexStream
 from jigclu_jax.data.input.pipeline import train_batches
-from jigclu_jax.data.input.plan import plan_for
+from jigclu_jax.data.input.plan import plan_for, with_layout
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device import resident
@@ -67,7 +67,7 @@ def open_supply(config: ConfigDict, source: Source, view: str, steps_per_epoch: 
       UserError: a configuration that cannot work, or a data set that does not fit into the devices' memory.
       ImageError: an image of a resident data set that cannot be used (data.on_error=stop).
     """
-    data, host, hosts = config.data, jax.process_index(), jax.process_count()
+    data, host, hosts = with_layout(config), jax.process_index(), jax.process_count()
     # montages have no use for labels, which may lie inside the records, but for the online head
     labelled = view == "crop" or ("online" in config and config.online.head)
     plan = plan_for(source, data, config.augment, view, config.batch_size, steps_per_epoch, host, hosts)

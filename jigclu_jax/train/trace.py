@@ -37,3 +37,16 @@ class Trace:
         if self._on:
             self._on, self._window = False, None
             jax.profiler.stop_trace()
+
+
+def profile_window(text: str, done: int) -> tuple[int, int] | None:
+    """First and last step of `config.profile`, counted from 1; None for "".
+
+    Args:
+      text: "A-B" for these steps, "N" for the N steps after the first of this process, which compiles.
+      done: steps made before this process started.
+    """
+    first, dash, last = text.strip().partition("-")
+    if not first:
+        return None
+    return (int(first), int(last)) if dash else (done + 2, done + 1 + int(first))

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 import jigclu_jax
 from jigclu_jax.atomic_file import write_text
-from jigclu_jax.config_check import with_new_fields
+from jigclu_jax.config import config_from_dict
 from jigclu_jax.errors import UserError, first_few
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
@@ -58,19 +58,6 @@ def config_as_dict(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
 
 
-def config_from_dict(tree: Mapping[str, Any]) -> ConfigDict:
-    """The config back from its JSON types; locked."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: convert(child) for name, child in value.items()}
-        return tuple(map(convert, value)) if isinstance(value, list) else value
-
-    config = ConfigDict(convert(tree))
-    config.lock()
-    return config
-
-
 def read_config(workdir: epath.PathLike) -> ConfigDict:
     """The config that a workdir was made with, in the form of this version.
 
@@ -87,7 +74,7 @@ def read_config(workdir: epath.PathLike) -> ConfigDict:
         raise UserError(f"{path} is not valid JSON ({error}): restore it, or use another workdir") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("job"), str):
         raise UserError(f"{path} holds no config of this library, there is no `job` in it: use another workdir")
-    return config_from_dict(with_new_fields(tree))
+    return config_from_dict(tree)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -346,11 +346,11 @@ def test_stream_ends_closes_and_stays_closed() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"grid": 1}, "data.grid=1 makes no montage"),
+        ({"grid": 1}, "method.grid=1 makes no montage"),
         ({"grid": 5}, "20 and 25"),
-        ({"overlap": 0.6}, "data.overlap=0.6"),
-        ({"overlap": -0.1}, "data.overlap"),
-        ({"shuffle_group": 16}, "set data.shuffle_group to 8"),
+        ({"overlap": 0.6}, "method.overlap=0.6"),
+        ({"overlap": -0.1}, "method.overlap"),
+        ({"shuffle_group": 16}, "set method.shuffle_group to 8"),
         ({"threads": -1}, "data.threads"),
         ({"workers": 2}, "data.workers=2: processes .* for data.augment=device"),
         ({"on_error": "ignore"}, "data.on_error=ignore"),

@@ -47,7 +47,7 @@ def host_batches(config: ConfigDict, view: str, count: int = STEPS, **options: A
 @pytest.mark.parametrize("view", ["montage", "crop"])
 def test_device_makes_the_hosts_pictures(view: str) -> None:
     config = settings(grid=2 if view == "montage" else 1)
-    feed, mesh = device_feed(config.augment, config.data.grid), create_mesh(jax.devices()[:1])
+    feed, mesh = device_feed(config.augment, config.method.grid), create_mesh(jax.devices()[:1])
     expected = host_batches(config, view)
     images = source(labels=view == "crop")
     steps = STEPS if view == "montage" else STEPS + 1

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from jigclu_jax.cli import load_config
-from jigclu_jax.config_check import check_fields, check_run
+from jigclu_jax.config import check_config
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.studies import ablation
 from jigclu_jax.studies.ablation_tables import TABLES, row_config, table_rows
@@ -44,7 +44,7 @@ def stand_in(calls: list[Any], fail: Any = None) -> Any:
             fail(config, workdir)
         root = open_workdir(workdir, config)
         if config.job == "pretrain":
-            rate = {"montage": 100.0, "cells": 60.0}[config.input] * (32 / config.data.image_size)
+            rate = {"montage": 100.0, "cells": 60.0}[config.method.input] * (32 / config.data.image_size)
             write_result(root, {"seconds": 10.0, "images_per_second": rate})
         else:
             write_result(
@@ -70,9 +70,9 @@ def test_every_row_is_a_pretraining_that_can_be(name: str) -> None:
     assert len({row.key for row in rows}) == len(rows) == len({row.label for row in rows})
     made = [row_config(config.pretrain, row, 5, 7) for row in rows]
     for found in made:
-        check_fields(found, name)
-        check_run(found)
-        assert (found.seed, found.epochs, found.data.image_size % found.data.grid) == (5, 7, 0)
+        check_config(found, name)
+        check_config(found)
+        assert (found.seed, found.epochs, found.data.image_size % found.method.grid) == (5, 7, 0)
     assert len({json.dumps(found.data.to_dict()) for found in (made[0], row_config(config.pretrain, rows[0], 6, 7))}) == 1
     # equal time differs from equal epochs in the number of epochs alone, which is not known beforehand
     assert len({json.dumps(found.to_dict()) for found in made}) == len(rows) - (2 if name == "montage" else 0)
@@ -80,8 +80,8 @@ def test_every_row_is_a_pretraining_that_can_be(name: str) -> None:
 
 def test_rows_are_those_of_the_paper() -> None:
     grids = [row_config(config_of("grid").pretrain, row, 0, 1) for row in table_rows(config_of("grid"))]
-    assert [(found.data.grid, found.data.image_size) for found in grids] == [(2, 32), (3, 33), (4, 32)]
-    overlaps = [row.fields["data.overlap"] for row in table_rows(config_of("overlap"))]
+    assert [(found.method.grid, found.data.image_size) for found in grids] == [(2, 32), (3, 33), (4, 32)]
+    overlaps = [row.fields["method.overlap"] for row in table_rows(config_of("overlap"))]
     assert overlaps[0] == 0.3 and sorted(overlaps) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     large = table_rows(config_of("montage"))[2]
     assert large.fields == {"input": "cells", "data.image_size": 64}
@@ -158,7 +158,7 @@ def test_seeds_added_later_train_as_long_as_the_rows_other_cells(tmp_path: Path,
                 stopped.append(True)
                 (Path(workdir) / "result.json").unlink()
                 raise Preempted("stopped after step 2")
-            write_result(workdir, {"seconds": 1.0, "images_per_second": speed[config.seed] if config.input == "cells" else 100.0})
+            write_result(workdir, {"seconds": 1.0, "images_per_second": speed[config.seed] if config.method.input == "cells" else 100.0})
 
     stopped: list[bool] = [True]
     monkeypatch.setattr(ablation, "find_job", lambda name: SimpleNamespace(run=run))
@@ -175,7 +175,7 @@ def test_seeds_added_later_train_as_long_as_the_rows_other_cells(tmp_path: Path,
 
 def test_a_row_that_diverges_has_a_rate_and_its_equal_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(config: ConfigDict, workdir: Any) -> None:
-        if config.job == "pretrain" and config.input == "cells":
+        if config.job == "pretrain" and config.method.input == "cells":
             writer = JsonlWriter(open_workdir(workdir, config))
             for step, rate in enumerate((math.nan, 40.0, 60.0, 50.0), 1):
                 writer.write(step, {"loss": 1.0, "images_per_second": rate})

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from jigclu_jax.config import pretrain_config, probe_config
-from jigclu_jax.config_studies import compare_config
+from jigclu_jax.config import compare_config, pretrain_config, probe_config
 from jigclu_jax.errors import UserError
 from jigclu_jax.studies import compare
 from jigclu_jax.studies.compared_runs import differences, read_runs

@@ -109,9 +109,8 @@ def test_a_workdir_that_this_machine_does_not_share_is_refused(tmp_path: Path) -
 
 
 def test_other_images_or_classes_than_those_of_the_start(tmp_path: Path) -> None:
-    config = tiny.pretrain_config(epochs=1)
+    config = tiny.pretrain_config(epochs=1, method="supervised")
     config.data.update({"source": "arrays", "path": str(tmp_path / "data.npz"), "split": "", "limit": 0})
-    config.method, config.checkpoint.best_metric = "supervised", ""
     pixels = np.random.default_rng(0).integers(0, 255, (48, 32, 32, 3), np.uint8)
 
     def write(count: int, classes: int) -> None:

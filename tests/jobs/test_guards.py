@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from jobs import tiny
 
-from jigclu_jax.config_check import profile_window
 from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.jobs import pretrain
-from jigclu_jax.train.trace import Trace
+from jigclu_jax.train.trace import Trace, profile_window
 
 
 @pytest.mark.slow
 def test_nans_are_named_by_their_operation(tmp_path: Path) -> None:
     config = tiny.pretrain_config()
-    config.optimizer.update({"learning_rate": 1e30, "schedule": "constant"})
+    config.optimizer.update({"learning_rate": 1e9, "schedule": "constant"})
     config.debug.nans = True
     with pytest.raises(NonFiniteError, match=r"^step [23]: .*(nan|inf).* encountered in .*; the batch of step [23]: .* all in"):
         pretrain.run(config, tmp_path / "run")
@@ -49,7 +48,7 @@ def test_spans_of_steps(text: str, done: int, window: tuple[int, int] | None) ->
 def test_a_span_that_is_none_is_refused(text: str) -> None:
     config = tiny.pretrain_config()
     config.profile = text
-    with pytest.raises(UserError, match=rf"^config\.profile='{text}' is no span of steps: give 'A-B' for steps A to B, or 'N'"):
+    with pytest.raises(UserError, match=rf"^config\.profile='{text}' must be 'A-B'"):
         pretrain.run(config, "/nonexistent/run")
 
 

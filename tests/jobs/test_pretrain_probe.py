@@ -115,7 +115,7 @@ def test_a_run_that_was_killed_before_its_result_has_the_rate_it_measured(straig
 
 def test_last_and_best_checkpoints_are_kept(tmp_path: Path) -> None:
     config = tiny.pretrain_config(epochs=5)
-    config.checkpoint.best_metric, config.checkpoint.best_mode = "learning_rate", "max"  # falls: the first epoch is the best
+    config.saving.best_metric, config.saving.best_mode = "learning_rate", "max"  # falls: the first epoch is the best
     pretrain.run(config, tmp_path / "run")
     kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit())
     assert kept == [6, 24, 30]
@@ -137,8 +137,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over(straight: Path, tmp_path: Pa
 
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     config = tiny.pretrain_config()
-    config.optimizer.update({"learning_rate": 1e30, "schedule": "step", "milestones": (1,), "gamma": 1e-30, "warmup_epochs": 0.0})
-    config.checkpoint.every_epochs = 1 / 6
+    config.optimizer.update({"learning_rate": 1e9, "schedule": "step", "milestones": (1,), "gamma": 1e-9, "warmup_epochs": 0.0})
+    config.saving.every_epochs = 1 / 6
     with pytest.raises(
         NonFiniteError, match=r"since step [23] \(loss (nan|inf).*gradient_norm.*last checkpoint is kept.* and 8 more, all in"
     ):
@@ -258,8 +258,7 @@ def test_probe_refuses_a_backbone_that_is_another(straight: Path, tmp_path: Path
 
 
 def test_supervised_training_gives_a_backbone_that_can_be_probed(tmp_path: Path) -> None:
-    config = tiny.pretrain_config(epochs=1)
-    config.method, config.checkpoint.best_metric = "supervised", ""
+    config = tiny.pretrain_config(epochs=1, method="supervised")
     pretrain.run(config, tmp_path / "labels")
     assert "accuracy_top1" in read_metrics(tmp_path / "labels")[-1]
     probe.run(tiny.probe_config(str(tmp_path / "labels"), epochs=1), tmp_path / "probe")
@@ -268,16 +267,16 @@ def test_supervised_training_gives_a_backbone_that_can_be_probed(tmp_path: Path)
 
 def test_padding_of_an_incomplete_batch_never_reaches_batch_norms_statistics(tmp_path: Path) -> None:
     """100 images in batches of 16: a backbone in training sees the 6 whole ones, a probe, whose backbone stands still, the rest as well."""
-    config = tiny.pretrain_config(epochs=1)
-    config.method, config.checkpoint.best_metric, config.data.limit = "supervised", "", 100
+    config = tiny.pretrain_config(epochs=1, method="supervised")
+    config.data.limit = 100
     pretrain.run(config, tmp_path / "labels")
     assert [row["step"] for row in read_metrics(tmp_path / "labels")] == list(range(1, 7))
     config = tiny.probe_config(str(tmp_path / "labels"), epochs=1)
     config.data.limit = 100
     probe.run(config, tmp_path / "probe")
     assert [row["step"] for row in read_metrics(tmp_path / "probe")][-1] == 7
-    config = tiny.pretrain_config(epochs=1)
-    config.method, config.checkpoint.best_metric, config.data.limit = "supervised", "", 15
+    config = tiny.pretrain_config(epochs=1, method="supervised")
+    config.data.limit = 15
     with pytest.raises(UserError, match=r"15 images, fewer than one batch of config\.batch_size=16"):
         pretrain.run(config, tmp_path / "few")
 

@@ -36,7 +36,7 @@ def test_a_montage_batch_carries_the_label_of_the_image_with_each_cluster_id(pla
     label = np.random.default_rng(0).integers(0, 3, 24)
     image = np.broadcast_to((np.eye(3)[label] * 255).astype(np.uint8)[:, None, None], (24, 32, 32, 3))
     found = config(head=True)
-    found.data.augment, found.data.image_size, found.batch_size, found.data.shuffle_group = place, 32, 12, 4
+    found.data.augment, found.data.image_size, found.batch_size, found.method.shuffle_group = place, 32, 12, 4
     found.augment.update({"jitter_probability": 0.0, "grayscale_probability": 0.0})
     supply = open_supply(found, ArraySource(np.ascontiguousarray(image), label), "montage", 2, create_mesh())
     stream = supply.batches(0, 3)

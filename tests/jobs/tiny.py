@@ -10,9 +10,9 @@ from jigclu_jax.cli import load_config
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
-def pretrain_config(epochs: int = 2) -> ConfigDict:
+def pretrain_config(epochs: int = 2, method: str = "jigclu") -> ConfigDict:
     """6 steps an epoch of 16 montages."""
-    config = load_config(str(CONFIGS / "pretrain_cifar10.py"), f"width=0.05,epochs={epochs},batch_size=16")
+    config = load_config(str(CONFIGS / "pretrain_cifar10.py"), f"width=0.05,epochs={epochs},batch_size=16,method={method}")
     config.data.update({"source": "embedded", "name": "", "limit": 96, "image_size": 32})
     config.log_every_steps = 1
     config.log.tensorboard = False

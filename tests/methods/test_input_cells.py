@@ -12,7 +12,7 @@ from jigclu_jax.methods.jigclu import JigClu, create
 def method(kind: str, grid: int = 2) -> JigClu:
     config = pretrain_config()
     config.model.update({"arch": "resnet18", "stem": "small", "width": 0.05})
-    config.data.grid, config.input = grid, kind
+    config.method.grid, config.method.input = grid, kind
     found: JigClu = create(config, 0)
     return found
 

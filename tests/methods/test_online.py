@@ -94,8 +94,9 @@ def test_where_a_head_has_no_place() -> None:
     found = config()
     with pytest.raises(UserError, match=r"^config.online.head=True needs images of at least two classes"):
         with_online_head(found, create_method(found), 1)
-    found.method = "supervised"
-    with pytest.raises(UserError, match=r"config.method='supervised' trains on no montages"):
+    found = tiny.pretrain_config(method="supervised")
+    found.online.head = True
+    with pytest.raises(UserError, match=r"config.method.name='supervised' trains on no montages"):
         with_online_head(found, create_method(found, 5), 5)
     found.online.head = False
     method = create_method(found, 5)

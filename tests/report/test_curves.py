@@ -39,8 +39,8 @@ def test_uninformed_losses_are_those_of_a_network_that_tells_nothing_apart(simil
 
 def test_pretrain_panels_take_their_references_from_the_config() -> None:
     config = pretrain_config()
-    config.data.grid, config.batch_size = 3, 64
-    config.loss.cluster_weight = 2.0
+    config.method.grid, config.batch_size = 3, 64
+    config.method.cluster_weight = 2.0
     panels = {panel.title: panel for panel in curves.pretrain_panels(config.to_dict())}
     assert panels["Location accuracy"].reference == {"chance": pytest.approx(1 / 9)}
     assert panels["Patch retrieval"].reference == {"chance": pytest.approx(8 / 575)}

@@ -148,7 +148,7 @@ def test_describe_leaves_out_what_is_not_said() -> None:
     assert describe({}) == ""
     assert describe(probe_config().to_dict()).startswith("224 pixels, batch 256, 100 epochs")
     config = pretrain_config()
-    config.model.width, config.model.stem, config.data.grid = 0.5, "small", 3
+    config.model.width, config.model.stem, config.method.grid = 0.5, "small", 3
     assert describe(config.to_dict()).startswith("resnet50 (small-image stem, width 0.5), 3 by 3 patches, ")
 
 

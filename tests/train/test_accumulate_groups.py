@@ -75,8 +75,8 @@ def collectives(text: str) -> list[str]:
 
 def step_once(name: str, devices: int, parts: int, unroll: bool) -> tuple[dict[str, Any], str]:
     """What one step leaves, and its compiled program."""
-    config = pretrain_config()
-    config.method, config.model.dtype = name, "float64"
+    config = pretrain_config(name)
+    config.model.dtype = "float64"
     method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
     mesh = create_mesh(jax.devices()[:devices])
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=parts)

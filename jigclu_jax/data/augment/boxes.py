@@ -9,13 +9,13 @@ from jigclu_jax.errors import UserError
 def patch_side(image_size: int, grid: int) -> int:
     """Side of a patch in pixels, montage side / m; UserError where m does not divide it."""
     if grid < 1:
-        raise UserError(f"data.grid={grid} is not a number of patches a side: set it to 2 or more")
+        raise UserError(f"method.grid={grid} is not a number of patches a side: set it to 2 or more")
     if image_size < grid:
         raise UserError(f"data.image_size={image_size} leaves no pixel for {grid} patches a side: set it to {grid} or more")
     if image_size % grid:
         below = image_size - image_size % grid
         raise UserError(
-            f"data.image_size={image_size} is not a multiple of data.grid={grid}: the nearest that are, are {below} and {below + grid}"
+            f"data.image_size={image_size} is not a multiple of method.grid={grid}: the nearest that are, are {below} and {below + grid}"
         )
     return image_size // grid
 
@@ -25,7 +25,7 @@ def check_overlap(grid: int, overlap: float) -> None:
     limit = (grid - 1) ** 2 / grid
     if not 0 <= overlap <= limit:
         raise UserError(
-            f"data.overlap={overlap:g} is outside of [0, {limit:g}] for data.grid={grid}:"
+            f"method.overlap={overlap:g} is outside of [0, {limit:g}] for method.grid={grid}:"
             " there every crop is the whole image already; the paper uses 0.3"
         )
 

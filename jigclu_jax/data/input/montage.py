@@ -17,12 +17,12 @@ def shuffle_group(configured: int, batch_size: int, hosts: int) -> int:
     """
     share = batch_size // hosts
     if configured < 0:
-        raise UserError(f"data.shuffle_group={configured} is negative: set it to 0 (whole batch up to 256) or to a number of images")
+        raise UserError(f"method.shuffle_group={configured} is negative: set it to 0 (whole batch up to 256) or to a number of images")
     group = configured or max(d for d in range(1, min(batch_size, LARGEST_DEFAULT_GROUP) + 1) if batch_size % d == 0)
     if share % group:
         fits = max(d for d in range(1, min(share, group) + 1) if share % d == 0)
-        chosen = f"data.shuffle_group={group}" if configured else f"data.shuffle_group=0 (here {group})"
-        raise UserError(f"{chosen} does not divide a host's share of {share} images of the batch: set data.shuffle_group to {fits}")
+        chosen = f"method.shuffle_group={group}" if configured else f"method.shuffle_group=0 (here {group})"
+        raise UserError(f"{chosen} does not divide a host's share of {share} images of the batch: set method.shuffle_group to {fits}")
     return group
 
 

@@ -48,16 +48,23 @@ def plan_for(
     if not 1 <= steps_per_epoch <= most:
         raise UserError(f"{steps_per_epoch} steps of {batch_size} images an epoch do not fit a data set of {n} images")
     if view == "montage":
-        if data.grid < 2:
-            raise UserError(f"data.grid={data.grid} makes no montage: set it to 2 or more")
-        check_overlap(data.grid, data.overlap)
-        side = patch_side(data.image_size, data.grid)
-        group = montage.shuffle_group(data.shuffle_group, batch_size, hosts)
-        return Plan(data.grid, side, data.overlap, side if data.min_side < 0 else max(data.min_side, 1), group, share)
+        grid, overlap = data.get("grid", 2), data.get("overlap", 0.3)
+        if grid < 2:
+            raise UserError(f"method.grid={grid} makes no montage: set it to 2 or more")
+        check_overlap(grid, overlap)
+        side = patch_side(data.image_size, grid)
+        group = montage.shuffle_group(data.get("shuffle_group", 0), batch_size, hosts)
+        return Plan(grid, side, overlap, side if data.min_side < 0 else max(data.min_side, 1), group, share)
     if view == "crop":
         side = patch_side(data.image_size, 1)
         return Plan(1, side, 0.0, max(data.min_side, 1), share, share)
     raise ValueError(f"view is {view!r}, not 'montage' or 'crop'")
+
+
+def with_layout(config: ConfigDict) -> ConfigDict:
+    """`config.data`, and how the method lays its montages out."""
+    layout = {name: config.method[name] for name in ("grid", "overlap", "shuffle_group") if name in config.method}
+    return ConfigDict(config.data.to_dict() | layout)
 
 
 def check_hosts(batch_size: int, host: int, hosts: int) -> None:

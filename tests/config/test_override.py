@@ -4,7 +4,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.config_override import field_names, override
+from jigclu_jax.config.check import field_names
+from jigclu_jax.config.override import override
 from jigclu_jax.errors import UserError
 
 
@@ -55,7 +56,7 @@ def test_a_field_is_set_in_its_type(config: ConfigDict, name: str, text: str | b
         ("arch", "resnet18", "config.arch is no field of x.py: did you mean config.model.arch?"),
         ("learning_rat", "1", "config.learning_rat is no field of x.py: did you mean config.optimizer.learning_rate?"),
         ("epochs.more", "1", "config.epochs.more is no field of x.py: did you mean"),
-        ("qqqq", "1", "config.qqqq is no field of x.py: jigclu_jax/config.py lists the fields"),
+        ("qqqq", "1", "config.qqqq is no field of x.py: jigclu_jax/config/jobs.py lists the fields"),
         ("", "1", "config. is no field of x.py"),
         ("model", "1", "config.model is a group of fields: set one of config.model.arch, "),
         ("epochs", "5.5", "config.epochs=5.5 is not of type int: give a whole number, it is 200"),

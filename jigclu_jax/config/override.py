@@ -1,12 +1,13 @@
 """Setting one field of a config from the text that stands on the command line, by the type of its default."""
 
 import ast
-import difflib
-from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.check import field_names, meant
+from jigclu_jax.config.jobs import use_method
+from jigclu_jax.config.stored import RENAMED
 from jigclu_jax.errors import UserError
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -26,34 +27,20 @@ def override(config: ConfigDict, name: str, text: str | bool | None, where: str 
     """
     *groups, leaf = name.split(".")
     node: Any = config
+    above = config
     for group in groups:
-        node = node[group] if isinstance(node, ConfigDict) and group in node else None
+        above, node = node, node[group] if isinstance(node, ConfigDict) and group in node else None
     if not isinstance(node, ConfigDict) or leaf not in node:
-        raise UserError(f"config.{name} is no field of {where}: {nearest_field(name, field_names(config))}")
+        raise UserError(f"config.{name} is no field of {where}: {meant(name, field_names(config))}")
     if isinstance(node[leaf], ConfigDict):
+        if name in RENAMED:
+            raise UserError(f"config.{name} is now a group of fields: it is called config.{RENAMED[name]}")
         inside = ", ".join(f"config.{name}.{field}" for field in field_names(node[leaf]))
         raise UserError(f"config.{name} is a group of fields: set one of {inside}")
+    if leaf == "name" and groups[-1:] == ["method"]:
+        use_method(above, str(text))
+        return
     node[leaf] = _value(f"config.{name}", text, node[leaf], node.get_type(leaf))
-
-
-def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
-    """Dotted paths of all fields that hold a value, in the config's order."""
-    names: list[str] = []
-    for name in config:
-        value = config[name]
-        names += field_names(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [f"{prefix}{name}"]
-    return names
-
-
-def nearest_field(name: str, known: Sequence[str]) -> str:
-    """Which field was meant: one of that name in another group, else one that is spelt alike."""
-    leaf = name.rpartition(".")[2]
-    same = [field for field in known if field.rpartition(".")[2] == leaf]
-    close = same or difflib.get_close_matches(name, known, 1, 0.6)
-    if not close:
-        leaves = {field.rpartition(".")[2]: field for field in reversed(known)}
-        close = [leaves[found] for found in difflib.get_close_matches(leaf, leaves, 1, 0.6)]
-    return f"did you mean config.{close[0]}?" if close else "jigclu_jax/config.py lists the fields"
 
 
 def _value(name: str, text: str | bool | None, old: Any, kind: type) -> Any:
@@ -98,4 +85,4 @@ def _numbers(values: tuple[Any, ...]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-__all__ = ["field_names", "nearest_field", "override"]
+__all__ = ["override"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jigclu_jax.config_args import parse_arg
+from jigclu_jax.config import parse_arg
 from jigclu_jax.errors import UserError
 
 DEFAULTS = {"arch": "resnet50", "epochs": 200, "width": 1.0, "bfloat16": False}

@@ -1,0 +1,295 @@
+"""The fields of every job, and the configs that files in `configs/` start from: `pretrain_config()`, `probe_config()`, ..."""
+
+import difflib
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jigclu_jax.config.fields import MOST_SEED, Field, Fields, changed
+from jigclu_jax.config.schema import (
+    AUGMENT,
+    CHECKPOINT_MODEL,
+    CROP,
+    EVALUATION,
+    HEADS,
+    INPUT,
+    MODEL,
+    ONLINE,
+    OPTIMIZER,
+    RUN,
+    SOURCE,
+    VOTE,
+    WEIGHTS,
+)
+from jigclu_jax.errors import UserError
+
+_METHODS = Path(__file__).resolve().parents[1] / "methods"
+_CROP_AUGMENT = changed(AUGMENT, CROP)
+_CROP_INPUT = changed(INPUT, {"min_side": 1})
+_EVALUATED = {"eval_data": EVALUATION, "eval_batch_size": Field(256, 1, 2**20)}  # images a batch of the backbone's pass
+
+# The paper's recipe: ResNet-50, 224 pixels, batch 256, 200 epochs.
+PRETRAIN: Fields = {
+    **RUN,
+    # > 0, such as 0.999: moving averages of parameters and statistics are kept beside
+    "ema_decay": Field(0.0, low=0, below=1),
+    "data": INPUT,
+    "augment": AUGMENT,
+    "online": ONLINE,
+}
+
+# The paper's linear probe: frozen backbone, SGD without decay, rate 10 dropped at epochs 60 and 80.
+PROBE: Fields = {
+    **changed(
+        RUN,
+        {
+            "epochs": 100,
+            "model": CHECKPOINT_MODEL,
+            "saving.best_metric": "probe_top1",
+            "optimizer": changed(OPTIMIZER, {"learning_rate": 10.0, "weight_decay": 0.0, "schedule": "step", "milestones": (60, 80)}),
+        },
+    ),
+    **WEIGHTS,
+    **_EVALUATED,
+    "random_init": Field(False),  # True: also probe a backbone with the same architecture and random weights
+    "data": _CROP_INPUT,
+    "augment": _CROP_AUGMENT,
+    "eval_every_epochs": Field(1, 1, 10**6),
+}
+
+# Backbone and a new classifier trained together from a pretrained backbone; the search is off, the schedule the authors' 1 % one.
+FINETUNE: Fields = {
+    **changed(
+        RUN,
+        {
+            "epochs": 100,
+            "model": {**CHECKPOINT_MODEL, "remat": MODEL["remat"]},
+            "saving.best_metric": "finetune_top1",
+            "optimizer": changed(OPTIMIZER, {"learning_rate": 0.02, "weight_decay": 0.0, "schedule": "step", "milestones": (30, 60, 90)}),
+        },
+    ),
+    **WEIGHTS,
+    **_EVALUATED,
+    "init": Field("checkpoint", choices=("checkpoint", "weights", "random")),  # where the backbone starts
+    "weights": Field(""),  # init weights: a file with the state dict of a torchvision ResNet (.npz, .pth)
+    "data": _CROP_INPUT,
+    "augment": _CROP_AUGMENT,
+    "eval_every_epochs": Field(1, 1, 10**6),
+    "head_multiplier": Field(1.0, 0, 1e6),  # the classifier's learning rate is that many times the backbone's
+    # coded: as in the authors' code, where the classifier's own rate is overwritten and never acts
+    "schedule_as": Field("meant", choices=("meant", "coded")),
+    # > 0: that share of every class is kept from training, and accuracies are measured on it, not on eval_data
+    "held_out": Field(0.0, low=0, below=1),
+    "search": {
+        # every pair of these two is tried on a held-out part; empty: the optimizer's own value
+        "learning_rates": Field((), 0, 1e6, item=float, order="distinct"),
+        "weight_decays": Field((), 0, 100, item=float, order="distinct"),
+        "held_out": Field(0.1, above=0, below=1),  # share of every class that the trials keep from training, to choose by
+        "epochs": Field(0, 0, 10**6),  # of a trial; 0: as many as the final run
+    },
+    "controls": Field(""),  # the same from other starts, beside it: "random", "weights", or "random,weights"
+}
+
+# Every evaluation on features: which backbone, which images, where features are kept.
+_FEATURES: Fields = {
+    "seed": RUN["seed"],
+    **WEIGHTS,
+    "weights": Field(""),  # instead of a checkpoint, a file of torchvision's or the authors' weights: .npz, or .pth with PyTorch
+    "random_init": Field(False),  # True: also evaluate a backbone with the same architecture and random weights
+    "model": CHECKPOINT_MODEL,
+    "data": changed(SOURCE, {"min_side": 1}),  # training images, resized and cropped as eval_data says
+    **_EVALUATED,
+    "cache": Field(""),  # folder for features; "": `features` beside the workdir; "none": they are not kept
+    "force_config": RUN["force_config"],
+}
+FAST_PROBE: Fields = {**_FEATURES, "probe": HEADS}
+KNN: Fields = {**_FEATURES, "knn": VOTE}
+EVALUATE: Fields = {
+    **changed(_FEATURES, {"random_init": True}),
+    "probe": HEADS,
+    "knn": VOTE,
+    "reading": {
+        "queries": Field(8, 1, 1000),  # evaluation images shown with their neighbours
+        "neighbours": Field(6, 1, 1000),
+        "map_points": Field(2000, 1, 10**6),  # evaluation images on the map of the features
+        "views": Field(1024, 1, 10**6),  # evaluation images whose two crops measure alignment
+        "cells": Field(4096, 1, 10**8),  # montage cells that the location head is judged on, at least, where the run has one
+    },
+}
+
+# Images of any source into shards that are quick to read (`data/prepare/shards.py`), or their check.
+PREPARE: Fields = {
+    "seed": RUN["seed"],  # draws the subset of data.limit
+    "mode": Field("write", choices=("write", "verify")),
+    "output": Field(""),  # local folder of the shards
+    "output_split": Field(""),  # name of the split there; "": data.split, or "all"
+    "format": Field("jpeg", choices=("jpeg", "raw")),  # jpeg: re-encoded; raw: RGB bytes, for small images
+    "short_side": Field(256, 1, 65_500),  # larger images are reduced to it, in pixels
+    "quality": Field(90, 1, 100),  # of the JPEG encoder
+    "shard_images": Field(8192, 1, 1 << 31),
+    "threads": Field(0, 0, 1024),  # 0: one a core
+    "data": SOURCE,
+}
+
+
+def pretrain_config(method: str = "jigclu") -> ConfigDict:
+    """Pretraining with the paper's recipe, with the settings of a method and what it wants otherwise of the rest."""
+    return _config("pretrain", method)
+
+
+def probe_config(method: str = "linear") -> ConfigDict:
+    """The paper's linear probe of a frozen backbone."""
+    return _config("probe", method)
+
+
+def finetune_config(method: str = "supervised") -> ConfigDict:
+    """Backbone and a new classifier trained together from a pretrained backbone."""
+    return _config("finetune", method)
+
+
+def fast_probe_config() -> ConfigDict:
+    """A linear probe on features computed once, without augmentation."""
+    return _config("fast_probe")
+
+
+def knn_config() -> ConfigDict:
+    """k-nearest-neighbour accuracy of features computed once."""
+    return _config("knn")
+
+
+def evaluate_config() -> ConfigDict:
+    """Everything that can be said about a backbone without training it further, on one page."""
+    return _config("evaluate")
+
+
+def prepare_config() -> ConfigDict:
+    """Images of any source into shards that are quick to read, or their check."""
+    return _config("prepare")
+
+
+def ablation_config() -> ConfigDict:
+    """A table of the paper's ablations: every row pretrained with every seed, and judged; the images are the same for all of them."""
+    return _config("ablation")
+
+
+def compare_config() -> ConfigDict:
+    """Any number of runs side by side."""
+    return _config("compare")
+
+
+def _ablated() -> ConfigDict:
+    config = pretrain_config()
+    config.data.subset_seed = 0
+    return config
+
+
+def _judge() -> ConfigDict:
+    config = fast_probe_config()
+    config.data.subset_seed = config.eval_data.subset_seed = 0
+    config.cache, config.probe.checks = "none", ()
+    return config
+
+
+_JOBS: Mapping[str, Fields] = {
+    "pretrain": PRETRAIN,
+    "probe": PROBE,
+    "finetune": FINETUNE,
+    "fast_probe": FAST_PROBE,
+    "knn": KNN,
+    "evaluate": EVALUATE,
+    "prepare": PREPARE,
+    "ablation": {
+        "table": Field("montage"),  # montage | augmentation | grid | overlap | branches | weights
+        "seeds": Field((0, 1, 2), 0, MOST_SEED, least=1, order="distinct"),  # more may be added later: what is finished stays
+        "pretrain": _ablated,  # of the table's first row; the others change some of its fields
+        "judge": _judge,  # how good a backbone is; checkpoint, seed and, where it names none, images are filled in
+        "figure": Field("probe_top1_last"),  # field of the judge's result.json that the table is made of
+        "force_config": RUN["force_config"],
+    },
+    "compare": {
+        "runs": Field(""),  # workdirs with commas between them; a * stands for any name
+        "force_config": RUN["force_config"],
+    },
+}
+_TRAINING = ("pretrain", "probe", "finetune")  # jobs with a method
+
+
+def fields_of(job: str, method: str = "") -> Fields | None:
+    """The fields of a job, those of its method included; None for a job whose fields nobody lists.
+
+    Raises:
+      UserError: an unknown method.
+    """
+    if job not in _JOBS:
+        return None
+    fields: dict[str, Any] = {"job": Field(job), **_JOBS[job]}
+    if job in _TRAINING:
+        if not method:
+            raise UserError(f"config.method.name is missing: start from {job}_config() of jigclu_jax.config")
+        module = find_method(method)
+        fields = changed(fields, getattr(module, "DEFAULTS", {})) if job == "pretrain" else fields
+        fields["method"] = {"name": Field(method), **module.FIELDS}
+    return fields
+
+
+def find_method(name: str) -> ModuleType:
+    """The file of a method: `FIELDS` are its settings, `create` makes it.
+
+    Raises:
+      UserError: there is no such method; the nearest name is told.
+    """
+    there = [module.name for module in pkgutil.iter_modules([str(_METHODS)])]
+    module = importlib.import_module(f"jigclu_jax.methods.{name}") if name in there else None
+    if module is not None and hasattr(module, "FIELDS"):
+        return module
+    known = [other for other in there if hasattr(importlib.import_module(f"jigclu_jax.methods.{other}"), "FIELDS")]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+    raise UserError(f"config.method.name={name!r} is unknown: {hint}")
+
+
+def method_name(config: Mapping[str, Any] | ConfigDict) -> str:
+    """The name of a config's method, "" where it has none."""
+    group = config.get("method")
+    return str(group["name"]) if group is not None and not isinstance(group, str) and "name" in group else ""
+
+
+def use_method(config: ConfigDict, name: str) -> None:
+    """Give a config the group of another method, with its defaults.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    with config.unlocked():
+        config.method = build({"name": Field(name), **find_method(name).FIELDS})
+
+
+def build(fields: Fields) -> ConfigDict:
+    """The defaults as a config, not locked yet."""
+    return ConfigDict(
+        {
+            name: node.default if isinstance(node, Field) else build(node) if isinstance(node, Mapping) else node()
+            for name, node in fields.items()
+        }
+    )
+
+
+source_config = functools.partial(build, SOURCE)
+pipeline_config = functools.partial(build, INPUT)
+eval_config = functools.partial(build, EVALUATION)
+montage_augment_config = functools.partial(build, AUGMENT)
+crop_augment_config = functools.partial(build, _CROP_AUGMENT)
+optimizer_config = functools.partial(build, OPTIMIZER)
+head_grid_config = functools.partial(build, HEADS)
+
+
+def _config(job: str, method: str = "") -> ConfigDict:
+    fields = fields_of(job, method)
+    assert fields is not None
+    return build(fields)

@@ -1,0 +1,94 @@
+"""What the config.json of a workdir means, those of earlier versions included."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jigclu_jax.config.jobs import build, fields_of
+from jigclu_jax.errors import UserError
+
+# Fields of version 0.1.0 -> where they stand now.
+RENAMED: Mapping[str, str] = {
+    "method": "method.name",
+    "input": "method.input",
+    **{f"data.{name}": f"method.{name}" for name in ("grid", "overlap", "shuffle_group")},
+    **{f"loss.{name}": f"method.{name}" for name in ("temperature", "base_temperature", "cluster_weight", "location_weight")},
+    **{f"head.{name}": f"method.{name}" for name in ("embedding_dim", "decouple_size")},
+    **{f"checkpoint.{name}": f"saving.{name}" for name in ("every_epochs", "best_metric", "best_mode")},
+}
+_ALWAYS_THERE = {"seed", "data"}  # sections of every config that was ever stored
+
+
+def current_form(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config (JSON types) as this version would store it; configs inside it as well.
+
+    Fields that came after it was stored get their defaults, which keep what it computed. What lacks whole sections that every version had
+    is left as it is, for `check_config` to refuse.
+    """
+    now = {name: current_form(value) if isinstance(value, Mapping) and "job" in value else value for name, value in tree.items()}
+    if not now.keys() >= _ALWAYS_THERE:
+        return now
+    if isinstance(now.get("method"), str):
+        now = _from_first_version(now)
+    method = now.get("method")
+    try:
+        fields = fields_of(str(now.get("job")), str(method.get("name")) if isinstance(method, Mapping) else "")
+    except UserError:  # for `check_config`, too
+        return now
+    return now if fields is None else _filled(now, json.loads(build(fields).to_json()))
+
+
+def config_from_dict(tree: Mapping[str, Any]) -> ConfigDict:
+    """The config back from its JSON types, in the form of this version; locked."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: convert(child) for name, child in value.items()}
+        return tuple(map(convert, value)) if isinstance(value, list) else value
+
+    config = ConfigDict(convert(current_form(tree)))
+    config.lock()
+    return config
+
+
+def _from_first_version(tree: dict[str, Any]) -> dict[str, Any]:
+    """Fields moved by `RENAMED`; the settings of another method, and a "trunk" in patterns, are things of the past."""
+    fields = fields_of(str(tree["job"]), tree["method"]) or {}
+    group: dict[str, Any] = {"name": tree["method"]}
+    now = {name: dict(value) if isinstance(value, Mapping) else value for name, value in tree.items()} | {"method": group}
+    for old, new in RENAMED.items():
+        *above, leaf = old.split(".")
+        node = now.get(above[0]) if above else now
+        if old == "method" or not isinstance(node, dict) or leaf not in node:
+            continue
+        value = node.pop(leaf)
+        section, name = new.split(".")
+        if name in fields.get(section, {}):
+            now.setdefault(section, {})[name] = value
+        if above and not node:
+            del now[above[0]]
+    optimizer = now.get("optimizer")
+    if isinstance(optimizer, dict):
+        for name in ("no_decay", "multipliers"):
+            optimizer[name] = _renamed(optimizer.get(name, []))
+    return now
+
+
+def _renamed(pattern: Any) -> Any:
+    """Patterns of parameters' paths, wherever they stand in lists: the backbone was called trunk."""
+    if isinstance(pattern, list):
+        return [_renamed(part) for part in pattern]
+    return f"backbone{pattern.removeprefix('trunk')}" if isinstance(pattern, str) and pattern.startswith("trunk/") else pattern
+
+
+def _filled(node: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        name: _filled(value, defaults[name]) if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping) else value
+        for name, value in node.items()
+    }
+    return {**defaults, **both}
+
+
+__all__ = ["RENAMED", "config_from_dict", "current_form"]
