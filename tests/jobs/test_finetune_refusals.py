@@ -20,7 +20,7 @@ def line(images: Path, checkpoint: Path | str, source: str = "labelled.npz") -> 
     ("arguments", "expected"),
     [
         (["--config.init=torch"], "config.init='torch' is unknown: use 'checkpoint' or 'weights' or 'random'"),
-        (["--config.schedule_as=code"], "config.schedule_as='code' is unknown: use 'meant' or 'coded'"),
+        (["--config.schedule_as=code"], "config.schedule_as='code' is unknown: "),
         (["--config.init=weights"], "config.weights is empty: give a file with the weights of a torchvision ResNet"),
         (["--config.controls=weights"], "config.weights is empty: give a file"),
         (["--config.controls=scratch"], "config.controls='scratch': use 'random', 'weights' or 'random,weights'"),
