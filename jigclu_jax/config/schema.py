@@ -39,6 +39,7 @@ SOURCE: Fields = {
     "subset_seed": Field(-1, -1, MOST_SEED),  # draws `limit` and `fraction`; -1: the run's seed, so that other seeds draw other images
     "on_error": Field("stop", choices=("stop", "skip")),  # what to do with an image that does not decode or is too small
     "min_side": Field(-1, -1, 65_500),  # smallest side accepted, in pixels; -1: the side of a patch; 1: enlarge whatever comes
+    "white": Field(0.0, 0, 2**32),  # the sample that is white in files of more than 8 bits; 0: as the file says
 }
 
 # How images become batches, beside where they come from.

@@ -202,7 +202,7 @@ def _open(config: ConfigDict) -> Source:
     if config.source == "folder":
         from jigclu_jax.data.sources.folder import FolderSource
 
-        return FolderSource(config.path, config.split, config.get("white", 0.0))
+        return FolderSource(config.path, config.split, config.white)
     if config.source == "arrays":
         from jigclu_jax.data.sources.arrays import load_npz
 
@@ -214,7 +214,7 @@ def _open(config: ConfigDict) -> Source:
     if config.source == "tfds":
         from jigclu_jax.data.sources.tfds import open_tfds
 
-        return open_tfds(config.name, config.split, config.data_dir, config.get("white", 0.0))
+        return open_tfds(config.name, config.split, config.data_dir, config.white)
     if config.source == "embedded":
         return _open_embedded(config.split)
     near = difflib.get_close_matches(str(config.source), SOURCES, n=1, cutoff=0.4)
