@@ -123,8 +123,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         """The same parameters; the loss is a mean of the last feature map."""
 
         def forward(self, params: Any, stats: Any, extra: Any, batch: Any) -> Any:
-            features, after = self.backbone.apply(params["backbone"], stats["backbone"], normalize(batch["image"], self.dtype), True)
-            return features.astype(jnp.float32).mean((1, 2, 3)), {"backbone": after}
+            stages, after = self.backbone.apply(params["backbone"], stats["backbone"], normalize(batch["image"], self.dtype), True)
+            return stages.maps[-1].astype(jnp.float32).mean((1, 2, 3)), {"backbone": after}
 
         def objective(self, outputs: Any, extra: Any, batch: Any) -> Any:
             return outputs.mean(), (extra, dict.fromkeys(self.metric_names, outputs.mean()))

@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import config_from_dict
 from jigclu_jax.errors import UserError
-from jigclu_jax.models import create_backbone
+from jigclu_jax.models import build_backbone
 from jigclu_jax.ops.normalize import normalize
-from jigclu_jax.ops.pool import global_average_pool
 from jigclu_jax.train.checkpoint import read_checkpoint, weights
 
 
@@ -30,14 +29,13 @@ class Encoder:
     """
 
     def __init__(self, params: Any, stats: Any, config: ConfigDict, step: int, classes: tuple[str, ...] | None) -> None:
-        model = config.model
-        backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype)
+        backbone = build_backbone(config.model)
         self.dim, self.config, self.step, self.classes = backbone.dim, config, step, classes
         self.params, self.stats = params, stats
 
         def forward(params: Any, stats: Any, images: jax.Array) -> jax.Array:
-            features, _ = backbone.apply(params, stats, normalize(images, model.dtype), False)
-            return global_average_pool(features).astype(jnp.float32)
+            stages, _ = backbone.apply(params, stats, normalize(images, config.model.dtype), False)
+            return stages.features.astype(jnp.float32)
 
         self._forward = jax.jit(forward)
 

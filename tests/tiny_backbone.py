@@ -17,7 +17,7 @@ from jigclu_jax.models import Functional, create_classifier, create_linear, crea
 from jigclu_jax.models.architectures import Architecture
 from jigclu_jax.models.functional import Draw, compute_dtype, functional
 from jigclu_jax.models.layers import BatchNorm, Conv
-from jigclu_jax.models.resnet import Stage
+from jigclu_jax.models.resnet import Stage, Stages, stages_of
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import TrainState, abstract_state, create_state, init_state
@@ -35,12 +35,12 @@ class TinyBackbone(nnx.Module):
         self.bn1 = BatchNorm(CHANNELS, dtype=dtype)
         self.layer1 = Stage(arch, 1, CHANNELS, CHANNELS / 128, remat=remat, dtype=dtype, draw=draw)
 
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return self.layer1(jax.nn.relu(self.bn1(self.conv1(x), train)), train)
+    def __call__(self, x: jax.Array, train: bool) -> Stages:
+        return stages_of([self.layer1(jax.nn.relu(self.bn1(self.conv1(x), train)), train)])
 
 
 def tiny_backbone(dtype: str = "float32", *, blocks: int = 2, remat: bool = False) -> Functional:
-    """Images [b, h, w, 3] -> [b, h / 2, w / 2, 8]."""
+    """Images [b, h, w, 3] -> one map [b, h / 2, w / 2, 8] and its features."""
     compute = compute_dtype(dtype)
     return functional(lambda draw: TinyBackbone(blocks, remat, compute, draw), dim=CHANNELS, dtype=compute)
 

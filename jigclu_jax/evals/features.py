@@ -12,9 +12,8 @@ from jaxtyping import Float32, Int32, Int64
 
 from jigclu_jax.device.mesh import batch_sharding, device_batches, replicated
 from jigclu_jax.errors import UserError
-from jigclu_jax.models import create_backbone
+from jigclu_jax.models import build_backbone
 from jigclu_jax.ops.normalize import normalize
-from jigclu_jax.ops.pool import global_average_pool
 
 # (params, stats, batch) -> (features float32[b, D], label, mask), whole on every device
 Forward = Callable[[Any, Any, Mapping[str, jax.Array]], tuple[jax.Array, jax.Array, jax.Array]]
@@ -40,12 +39,12 @@ class FeatureBank:
 
 def compile_features(model: Mapping[str, Any], mesh: Mesh) -> Forward:
     """The backbone that `model` describes (arch, stem, width, dtype), jitted over the mesh: batch sharded, results whole everywhere."""
-    backbone = create_backbone(model["arch"], stem=model["stem"], width=model["width"], dtype=model["dtype"])
+    backbone = build_backbone(model)
     whole = replicated(mesh)
 
     def forward(params: Any, stats: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        features, _ = backbone.apply(params, stats, normalize(batch["image"], model["dtype"]), False)
-        return global_average_pool(features).astype(jnp.float32), batch["label"], batch["mask"]
+        stages, _ = backbone.apply(params, stats, normalize(batch["image"], model["dtype"]), False)
+        return stages.features.astype(jnp.float32), batch["label"], batch["mask"]
 
     return jax.jit(forward, in_shardings=(whole, whole, batch_sharding(mesh)), out_shardings=whole)
 

@@ -13,7 +13,7 @@ from etils import epath
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop.authors import from_authors
 from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision, to_torchvision
-from jigclu_jax.models import ARCHITECTURES, create_backbone
+from jigclu_jax.models import ARCHITECTURES, build_backbone
 from jigclu_jax.models.architectures import architecture, stage_channels
 
 
@@ -73,9 +73,9 @@ def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
         for arch in ARCHITECTURES:
             if width <= 0 or not _likely(arch, params, width):  # building a deep backbone to see its shapes takes seconds
                 continue
-            backbone = create_backbone(arch, stem=stem, width=width)
-            if _shapes(jax.eval_shape(backbone.init, jax.random.key(0))) == wanted:
-                return {"arch": arch, "stem": stem, "width": width}
+            model = {"arch": arch, "stem": stem, "width": width}
+            if _shapes(jax.eval_shape(build_backbone(model).init, jax.random.key(0))) == wanted:
+                return model
     raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {exact:g}")
 
 

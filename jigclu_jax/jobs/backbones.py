@@ -12,7 +12,7 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.interop.weights import load_weights
 from jigclu_jax.methods import Tree
-from jigclu_jax.models import create_backbone
+from jigclu_jax.models import build_backbone
 from jigclu_jax.train.checkpoint import read_checkpoint, weights
 
 
@@ -82,7 +82,7 @@ def with_model(config: ConfigDict, backbone: Backbone) -> ConfigDict:
 
 def random_backbone(model: Mapping[str, Any], seed: int) -> Backbone:
     """A backbone of the same architecture with the random weights of `seed`."""
-    backbone = create_backbone(model["arch"], stem=model["stem"], width=model["width"], dtype=model["dtype"])
+    backbone = build_backbone(model)
     params, stats = jax.tree.map(np.asarray, backbone.init(jax.random.key(seed)))
     return Backbone(params, stats, dict(model), "random weights")
 

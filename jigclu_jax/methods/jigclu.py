@@ -16,11 +16,10 @@ from jigclu_jax.losses.clustering import clustering_loss
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.losses.retrieval import retrieval_accuracy
 from jigclu_jax.methods import Batch, Method, Metrics, Tree
-from jigclu_jax.models import Functional, create_backbone, create_linear, create_projection
+from jigclu_jax.models import Functional, build_backbone, create_linear, create_projection
 from jigclu_jax.ops.decouple import decouple
 from jigclu_jax.ops.montage import split_cells
 from jigclu_jax.ops.normalize import normalize
-from jigclu_jax.ops.pool import global_average_pool
 
 FIELDS = {
     "grid": Field(2, 2, 32),  # m: an image is cut into m x m patches
@@ -86,8 +85,8 @@ class JigClu(Method):
         """
         if self.separate:
             x = split_cells(x, self.grid)
-        features, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, train)
-        vectors = global_average_pool(features) if self.separate else decouple(features, self.grid, self.decouple_size)
+        stages, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, train)
+        vectors = stages.features if self.separate else decouple(stages.maps[-1], self.grid, self.decouple_size)
         vectors = vectors.reshape(-1, vectors.shape[-1])
         embeddings, _ = self.projection.apply(params["projection"], {}, vectors, train)
         logits, _ = self.location.apply(params["location"], {}, vectors, train)
@@ -133,7 +132,7 @@ def create(config: ConfigDict, classes: int) -> JigClu:
     model, own = config.model, config.method
     if own.decouple_size % own.grid:
         raise UserError(f"config.method.decouple_size={own.decouple_size} must be a multiple of config.method.grid={own.grid}, or 0")
-    backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
+    backbone = build_backbone(model)
     dtype = "float64" if jnp.dtype(model.dtype) == jnp.float64 else "float32"
     return JigClu(
         backbone=backbone,

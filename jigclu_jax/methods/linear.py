@@ -11,9 +11,8 @@ from jigclu_jax.config.fields import Field
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, Classifier, Metrics, Tree
-from jigclu_jax.models import Functional, create_backbone, create_classifier
+from jigclu_jax.models import Functional, build_backbone, create_classifier
 from jigclu_jax.ops.normalize import normalize
-from jigclu_jax.ops.pool import global_average_pool
 
 FIELDS: dict[str, Field] = {}
 
@@ -40,8 +39,8 @@ class LinearProbe(Classifier):
     def features(self, extra: Tree, image: jax.Array) -> jax.Array:
         """u8[b, h, w, 3] -> pooled features float32[b, D], times `scale`: 1 for the backbone that is probed (the paper's protocol)."""
         backbone = extra["backbone"]
-        features, _ = self.backbone.apply(backbone["params"], backbone["stats"], normalize(image, self.dtype), False)
-        return extra["scale"] * global_average_pool(features)
+        stages, _ = self.backbone.apply(backbone["params"], backbone["stats"], normalize(image, self.dtype), False)
+        return extra["scale"] * stages.features
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, Tree]:
         """Logits float[b, classes]; there are no statistics."""
@@ -69,6 +68,5 @@ def create(config: ConfigDict, classes: int) -> LinearProbe:
     """
     if classes < 2:
         raise UserError("a linear probe needs images of at least two classes (folders split/class/file, or a label array)")
-    model = config.model
-    backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype)
-    return LinearProbe(backbone, create_classifier(backbone.dim, classes), model.dtype)
+    backbone = build_backbone(config.model)
+    return LinearProbe(backbone, create_classifier(backbone.dim, classes), config.model.dtype)

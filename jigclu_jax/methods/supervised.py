@@ -11,9 +11,8 @@ from jigclu_jax.config.schema import CROP
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, Classifier, Metrics, Tree
-from jigclu_jax.models import Functional, create_backbone, create_classifier
+from jigclu_jax.models import Functional, build_backbone, create_classifier
 from jigclu_jax.ops.normalize import normalize
-from jigclu_jax.ops.pool import global_average_pool
 
 FIELDS: dict[str, Field] = {}
 DEFAULTS = {"data.min_side": 1, **{f"augment.{name}": value for name, value in CROP.items()}}
@@ -40,8 +39,8 @@ class Supervised(Classifier):
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, Tree]:
         """Logits float[b, classes], new statistics."""
         x = normalize(batch["image"], self.dtype)
-        features, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, True)
-        logits, _ = self.classifier.apply(params["classifier"], {}, global_average_pool(features), True)
+        stages, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, True)
+        logits, _ = self.classifier.apply(params["classifier"], {}, stages.features, True)
         return logits, {"backbone": backbone_stats}
 
     def objective(self, outputs: Any, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
@@ -55,8 +54,8 @@ class Supervised(Classifier):
 
     def predict(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array) -> jax.Array:
         """u8[b, h, w, 3] -> logits float[b, classes], BatchNorm in eval mode."""
-        features, _ = self.backbone.apply(params["backbone"], stats["backbone"], normalize(image, self.dtype), False)
-        return self.classifier.apply(params["classifier"], {}, global_average_pool(features), False)[0]
+        stages, _ = self.backbone.apply(params["backbone"], stats["backbone"], normalize(image, self.dtype), False)
+        return self.classifier.apply(params["classifier"], {}, stages.features, False)[0]
 
 
 def create(config: ConfigDict, classes: int) -> Supervised:
@@ -67,6 +66,5 @@ def create(config: ConfigDict, classes: int) -> Supervised:
     """
     if classes < 2:
         raise UserError("config.method.name='supervised' needs images of at least two classes (folders split/class/file, or a label array)")
-    model = config.model
-    backbone = create_backbone(model.arch, stem=model.stem, width=model.width, dtype=model.dtype, remat=model.remat)
-    return Supervised(backbone, create_classifier(backbone.dim, classes), model.dtype)
+    backbone = build_backbone(config.model)
+    return Supervised(backbone, create_classifier(backbone.dim, classes), config.model.dtype)

@@ -3,6 +3,16 @@
 from jigclu_jax.models.architectures import ARCHITECTURES, STEMS
 from jigclu_jax.models.functional import Functional
 from jigclu_jax.models.heads import create_classifier, create_linear, create_projection
-from jigclu_jax.models.resnet import create_backbone
+from jigclu_jax.models.resnet import Backbone, Stages, build_backbone
 
-__all__ = ["ARCHITECTURES", "STEMS", "Functional", "create_backbone", "create_classifier", "create_linear", "create_projection"]
+__all__ = [
+    "ARCHITECTURES",
+    "STEMS",
+    "Backbone",
+    "Functional",
+    "Stages",
+    "build_backbone",
+    "create_classifier",
+    "create_linear",
+    "create_projection",
+]

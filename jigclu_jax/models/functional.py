@@ -25,17 +25,23 @@ class Init(Protocol):
 
 @runtime_checkable
 class Apply(Protocol):
-    """Maps an input to an output and the statistics after it (the same ones when `train` is False)."""
+    """Maps an input to an output and the statistics after it (the same ones when `train` is False).
 
-    def __call__(self, params: Tree, stats: Tree, x: Float[Array, "..."], train: bool) -> tuple[Float[Array, "..."], Tree]: ...
+    `key` is for layers that draw random numbers; there are none yet.
+    """
+
+    def __call__(
+        self, params: Tree, stats: Tree, x: Float[Array, "..."], train: bool, key: PRNGKeyArray | None = None
+    ) -> tuple[Any, Tree]: ...
 
 
 @dataclass(frozen=True)
 class Functional:
     """A network as two pure functions, safe under jit, grad, eval_shape and export.
 
-    `init(key) -> (params, stats)`; `apply(params, stats, x, train) -> (y, new_stats)`; both trees are nested dicts with
-    string keys, e.g. `params["layer1"]["block0"]["conv1"]["kernel"]`; `dim` is the size of the output's last axis.
+    `init(key) -> (params, stats)`; `apply(params, stats, x, train, key=None) -> (y, new_stats)`; both trees are nested dicts
+    with string keys, e.g. `params["layer1"]["block0"]["conv1"]["kernel"]`; `dim` is the size of the last axis of y, or of a
+    backbone's features.
     """
 
     init: Init
@@ -89,7 +95,8 @@ def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype) 
         module = build(Draw(*jax.lax.optimization_barrier(pools)))
         return nnx.to_pure_dict(nnx.state(module, nnx.Param)), nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
-    def apply(params: Tree, stats: Tree, x: Float[Array, "..."], train: bool) -> tuple[Float[Array, "..."], Tree]:
+    def apply(params: Tree, stats: Tree, x: Float[Array, "..."], train: bool, key: PRNGKeyArray | None = None) -> tuple[Any, Tree]:
+        del key
         # statistics are written in place below, which would reach into numpy arrays of the caller
         module = nnx.merge(structure, *jax.tree.map(jnp.asarray, (params, stats)))
         y = module(x, train)

@@ -1,14 +1,37 @@
-"""ResNet, ResNeXt and Wide-ResNet backbones up to the last feature map, weight-compatible with torchvision's (v1.5)."""
+"""ResNet, ResNeXt and Wide-ResNet backbones without a classifier, weight-compatible with torchvision's (v1.5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from jigclu_jax.errors import UserError
 from jigclu_jax.models.architectures import STEMS, Architecture, architecture, check_choice, scaled, stage_channels
-from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional
+from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional, storage_dtype
 from jigclu_jax.models.layers import BatchNorm, Conv, max_pool
+
+
+class Stages(NamedTuple):
+    """What a backbone makes of a batch of images; what is not used is not computed in a compiled function.
+
+    Attributes:
+      maps: the feature map of each of the four stages, the finest first, [b, h', w', channels] in the compute dtype.
+      features: global average pool of the last map, [b, dim] in float32 or better.
+    """
+
+    maps: tuple[Float[Array, "_ _ _ _"], ...]
+    features: Float[Array, "b d"]
+
+
+def stages_of(maps: Sequence[Float[Array, "_ _ _ _"]]) -> Stages:
+    """The maps with the features of the last one."""
+    last = maps[-1]
+    return Stages(tuple(maps), last.astype(storage_dtype(last.dtype)).mean((1, 2)))
 
 
 class Downsample(nnx.Module):
@@ -94,7 +117,7 @@ def _apply(block: BasicBlock | Bottleneck, x: Float[Array, "b h w c"], train: bo
 
 
 class ResNet(nnx.Module):
-    """Stem and four stages; no pool and no classifier behind them."""
+    """Stem, four stages and the global average pool; no classifier behind them."""
 
     def __init__(self, arch: Architecture, stem: str, width: float, *, remat: bool, dtype: jnp.dtype, draw: Draw) -> None:
         self.stem = stem
@@ -106,31 +129,50 @@ class ResNet(nnx.Module):
             setattr(self, f"layer{stage + 1}", Stage(arch, stage, channels, width, remat=remat, dtype=dtype, draw=draw))
             channels = stage_channels(arch, stage, width)[1]
 
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b h2 w2 d"]:
+    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Stages:
         x = jax.nn.relu(self.bn1(self.conv1(x), train))
         if self.stem == "imagenet":
             x = max_pool(x)
+        maps = []
         for stage in range(4):
             x = getattr(self, f"layer{stage + 1}")(x, train)
-        return x
+            maps.append(x)
+        return stages_of(maps)
 
 
-def create_backbone(arch: str, *, stem: str = "imagenet", width: float = 1.0, dtype: str = "float32", remat: bool = False) -> Functional:
-    """A ResNet from normalised images float[b, h, w, 3] to a feature map [b, h', w', dim] in the compute dtype.
+@dataclass(frozen=True)
+class Backbone(Functional):
+    """A backbone as two pure functions; `apply` gives `Stages`, `dim` is the size of their features.
 
-    `arch` is torchvision's name. The stem `imagenet` (7x7 stride 2 and max-pool) gives h' = h / 32, `small` (3x3 stride 1,
-    no pool: SimCLR's for CIFAR) h' = h / 8. `width` multiplies every channel count. Convolutions run in `dtype` (float32,
-    bfloat16, float64), parameters and batch statistics in float32 or better. With `remat` the backward pass
-    of training computes each residual block again instead of keeping what it holds inside. UserError for an unknown name, a width that
-    is not positive, and float64 without jax_enable_x64. Source: He et al. 2015 as torchvision has it (models/resnet.py).
+    Attributes:
+      channels: of each stage's map.
+      strides: pixels of the image from one place of each stage's map to the next.
     """
-    table_line = architecture(arch)
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def build_backbone(model: Mapping[str, Any] | ConfigDict) -> Backbone:
+    """The backbone that `config.model` describes, from normalised images float[b, h, w, 3] to `Stages`.
+
+    Fields of `model`; all but the first may be missing:
+      arch: torchvision's name.
+      stem: "imagenet" (7x7 stride 2 and max-pool; the last map has side h / 32), or "small" (3x3 stride 1, no pool: SimCLR's
+        for CIFAR; h / 8).
+      width: multiplies every channel count.
+      dtype: of the convolutions: float32, bfloat16 or float64; parameters and statistics are in float32 or better.
+      remat: the backward pass of training computes each residual block again instead of keeping what it holds inside.
+
+    UserError for an unknown name, a width that is not positive, and float64 without jax_enable_x64. Source: He et al. 2015 as
+    torchvision has it (models/resnet.py).
+    """
+    arch, stem, width = architecture(model["arch"]), model.get("stem", "imagenet"), model.get("width", 1.0)
     check_choice("model.stem", stem, STEMS)
-    compute = compute_dtype(dtype)
+    compute, remat = compute_dtype(model.get("dtype", "float32")), model.get("remat", False)
     if not 0 < width < float("inf"):
         raise UserError(f"model.width={width}: the width multiplier must be a positive number")
-    return functional(
-        lambda draw: ResNet(table_line, stem, width, remat=remat, dtype=compute, draw=draw),
-        dim=stage_channels(table_line, 3, width)[1],
-        dtype=compute,
-    )
+    channels = tuple(stage_channels(arch, stage, width)[1] for stage in range(4))
+    found = functional(lambda draw: ResNet(arch, stem, width, remat=remat, dtype=compute, draw=draw), dim=channels[-1], dtype=compute)
+    first = 4 if stem == "imagenet" else 1
+    return Backbone(found.init, found.apply, found.dim, channels, tuple(first * 2**stage for stage in range(4)))

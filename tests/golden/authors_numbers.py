@@ -75,7 +75,7 @@ class Network:
 
     def __init__(self, config: dict[str, Any], dtype: str) -> None:
         self.config, self.dtype = config, dtype
-        self.backbone = models.create_backbone(config["arch"], dtype=dtype)
+        self.backbone = models.build_backbone({"arch": config["arch"], "dtype": dtype})
         self.projection = models.create_projection(self.backbone.dim, 128, dtype=dtype)
         self.location = models.create_linear(self.backbone.dim, 4, dtype=dtype)
 
@@ -94,8 +94,8 @@ class Network:
 
     def outputs(self, params: Any, stats: Any, image: jax.Array) -> tuple[dict[str, jax.Array], Any]:
         """vectors, embeddings and logits, each [n, 2, 2, ...], and the statistics after the batch."""
-        features, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], image, True)
-        vectors = decouple(features, 2)
+        stages, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], image, True)
+        vectors = decouple(stages.maps[-1], 2)
         embeddings, _ = self.projection.apply(params["projection"], {}, vectors, True)
         logits, _ = self.location.apply(params["location"], {}, vectors, True)
         return {"vectors": vectors, "embeddings": embeddings, "logits": logits}, {"backbone": backbone_stats}

@@ -13,7 +13,7 @@ from jigclu_jax.interop import from_authors, to_authors
 
 @pytest.fixture(scope="module")
 def trees() -> Any:
-    backbone = models.create_backbone("resnet18", width=0.0625)
+    backbone = models.build_backbone({"arch": "resnet18", "width": 0.0625})
 
     def init(key: jax.Array) -> Any:
         params, stats = backbone.init(key)

@@ -66,7 +66,7 @@ def filled(trees: Any, seed: int = 0) -> Any:
 
 @pytest.mark.parametrize("arch", TORCHVISION)
 def test_names_and_shapes(arch: str) -> None:
-    trees = jax.eval_shape(models.create_backbone(arch).init, KEY)
+    trees = jax.eval_shape(models.build_backbone({"arch": arch}).init, KEY)
     # in bytes: the widest backbone would fill half a gigabyte in float32
     state = to_torchvision(*jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.int8), trees))
     expected = torchvision_shapes(arch)
@@ -77,7 +77,7 @@ def test_names_and_shapes(arch: str) -> None:
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "resnet101", "resnet152"])
 def test_there_and_back(arch: str) -> None:
-    trees = filled(jax.eval_shape(models.create_backbone(arch, stem="small", width=0.0625).init, KEY))
+    trees = filled(jax.eval_shape(models.build_backbone({"arch": arch, "stem": "small", "width": 0.0625}).init, KEY))
     state = to_torchvision(*trees)
     again = from_torchvision({**state, "fc.weight": np.zeros((10, 4)), "fc.bias": np.zeros(10)})
     assert jax.tree.structure(again) == jax.tree.structure(trees)
@@ -85,7 +85,7 @@ def test_there_and_back(arch: str) -> None:
 
 
 def test_places_and_axes() -> None:
-    params, stats = filled(jax.eval_shape(models.create_backbone("resnet50", width=0.0625).init, KEY))
+    params, stats = filled(jax.eval_shape(models.build_backbone({"arch": "resnet50", "width": 0.0625}).init, KEY))
     state = to_torchvision(params, stats)
     kernel = params["layer2"]["block1"]["conv2"]["kernel"]
     assert state["layer2.1.conv2.weight"][5, 3, 2, 1] == kernel[2, 1, 3, 5]
@@ -95,14 +95,14 @@ def test_places_and_axes() -> None:
 
 
 def test_an_old_checkpoint_without_batch_counts_loads() -> None:
-    trees = filled(jax.eval_shape(models.create_backbone("resnet18", width=0.0625).init, KEY))
+    trees = filled(jax.eval_shape(models.build_backbone({"arch": "resnet18", "width": 0.0625}).init, KEY))
     state = {name: value for name, value in to_torchvision(*trees).items() if not name.endswith("num_batches_tracked")}
     jax.tree.map(np.testing.assert_array_equal, trees, from_torchvision(state))
 
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, np.ndarray]:
-    return to_torchvision(*filled(jax.eval_shape(models.create_backbone("resnet18", width=0.0625).init, KEY)))
+    return to_torchvision(*filled(jax.eval_shape(models.build_backbone({"arch": "resnet18", "width": 0.0625}).init, KEY)))
 
 
 def test_missing_and_unexpected_keys_are_named(state: dict[str, np.ndarray]) -> None:

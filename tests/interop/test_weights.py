@@ -14,7 +14,7 @@ from jigclu_jax.interop.weights import load_weights, model_of
 
 
 def backbone_trees(arch: str, stem: str, width: float) -> Any:
-    shapes = jax.eval_shape(models.create_backbone(arch, stem=stem, width=width).init, jax.random.key(0))
+    shapes = jax.eval_shape(models.build_backbone({"arch": arch, "stem": stem, "width": width}).init, jax.random.key(0))
     return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
 
 

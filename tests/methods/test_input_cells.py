@@ -24,7 +24,7 @@ def test_a_cells_vector_is_that_of_its_own_image(grid: int) -> None:
     side = 8
     montages = np.random.default_rng(0).normal(size=(2, grid * side, grid * side, 3)).astype(np.float32)
     vectors, embeddings, logits, _ = apart.outputs(params, stats, jnp.asarray(montages), False)
-    forward = jax.jit(lambda image: apart.backbone.apply(params["backbone"], stats["backbone"], image, False)[0])
+    forward = jax.jit(lambda image: apart.backbone.apply(params["backbone"], stats["backbone"], image, False)[0].maps[-1])
     k = grid * grid
     assert (vectors.shape[0], embeddings.shape, logits.shape) == (2 * k, (2 * k, 128), (2 * k, k))
     for row in range(2 * k):

@@ -30,7 +30,7 @@ COUNTS = {
 
 @pytest.fixture(scope="module")
 def tiny() -> Functional:
-    return models.create_backbone("resnet18", stem="small", width=0.0625)
+    return models.build_backbone({"arch": "resnet18", "stem": "small", "width": 0.0625})
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_every_architecture_is_counted() -> None:
 @pytest.mark.parametrize("arch", COUNTS)
 def test_parameter_counts(arch: str) -> None:
     total, dim = COUNTS[arch]
-    backbone = models.create_backbone(arch)
+    backbone = models.build_backbone({"arch": arch})
     params, _ = jax.eval_shape(backbone.init, KEY)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == total - (dim + 1) * 1000
     assert backbone.dim == dim
@@ -53,20 +53,24 @@ def test_parameter_counts(arch: str) -> None:
 
 @pytest.mark.parametrize(("arch", "dim"), [("resnet34", 512), ("resnet50", 2048), ("resnext50_32x4d", 2048), ("wide_resnet50_2", 2048)])
 def test_map_of_an_imagenet_crop(arch: str, dim: int) -> None:
-    backbone = models.create_backbone(arch)
+    backbone = models.build_backbone({"arch": arch})
     params, stats = jax.eval_shape(backbone.init, KEY)
     y, new = jax.eval_shape(lambda p, s, x: backbone.apply(p, s, x, True), params, stats, jax.ShapeDtypeStruct((2, 224, 224, 3), "float32"))
-    assert (y.shape, y.dtype) == ((2, 7, 7, dim), jnp.float32)
+    assert (y.maps[-1].shape, y.maps[-1].dtype) == ((2, 7, 7, dim), jnp.float32)
+    assert (y.features.shape, y.features.dtype) == ((2, dim), jnp.float32)
+    for found, channels, stride in zip(y.maps, backbone.channels, backbone.strides, strict=True):
+        assert found.shape == (2, 224 // stride, 224 // stride, channels)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), new) == jax.tree.map(lambda a: (a.shape, a.dtype), stats)
 
 
 @pytest.mark.parametrize(("stem", "sides"), [("imagenet", {64: 2, 96: 3, 112: 4, 225: 8}), ("small", {32: 4, 33: 5, 64: 8, 96: 12})])
 def test_sides_of_the_map(stem: str, sides: dict[int, int]) -> None:
-    backbone = models.create_backbone("resnet18", stem=stem, width=0.0625)
+    backbone = models.build_backbone({"arch": "resnet18", "stem": stem, "width": 0.0625})
     trees = jax.eval_shape(backbone.init, KEY)
     for side, expected in sides.items():
         y, _ = jax.eval_shape(lambda p, s, x: backbone.apply(p, s, x, False), *trees, jax.ShapeDtypeStruct((1, side, side, 3), "float32"))
-        assert y.shape == (1, expected, expected, backbone.dim)
+        assert y.maps[-1].shape == (1, expected, expected, backbone.dim)
+        assert [found.shape[1] for found in y.maps] == [-(-side // stride) for stride in backbone.strides]
 
 
 def test_trees_are_dicts_with_string_keys(trees: tuple[Any, Any]) -> None:
@@ -92,10 +96,10 @@ def test_trees_are_dicts_with_string_keys(trees: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize("width", [0.01, 0.3])
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_any_width_has_valid_channels(arch: str, width: float) -> None:
-    backbone = models.create_backbone(arch, width=width)
+    backbone = models.build_backbone({"arch": arch, "width": width})
     params, stats = jax.eval_shape(backbone.init, KEY)
     y, _ = jax.eval_shape(lambda p, s, x: backbone.apply(p, s, x, True), params, stats, jax.ShapeDtypeStruct((2, 64, 64, 3), "float32"))
-    assert y.shape == (2, 2, 2, backbone.dim)
+    assert y.maps[-1].shape == (2, 2, 2, backbone.dim)
     assert params["conv1"]["kernel"].shape[-1] == max(1, round(64 * width))
     if arch == "resnext50_32x4d":
         per_group, inner = params["layer1"]["block0"]["conv2"]["kernel"].shape[2:]
@@ -103,7 +107,7 @@ def test_any_width_has_valid_channels(arch: str, width: float) -> None:
 
 
 def test_the_stride_of_a_bottleneck_is_on_its_3x3() -> None:
-    backbone = models.create_backbone("resnet50", width=0.0625)
+    backbone = models.build_backbone({"arch": "resnet50", "width": 0.0625})
     trees = jax.eval_shape(backbone.init, KEY)
     jaxpr = jax.make_jaxpr(lambda p, s, x: backbone.apply(p, s, x, False))(*trees, jax.ShapeDtypeStruct((1, 64, 64, 3), "float32"))
     strided = [
@@ -122,9 +126,11 @@ def test_evaluation_returns_the_same_statistics_and_training_new_ones(tiny: Func
     trained, new = apply(params, stats, x, True)
     jax.tree.map(np.testing.assert_array_equal, stats, same)
     assert all(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(stats), jax.tree.leaves(new), strict=True))
-    assert not np.allclose(evaluated, trained)
+    assert not np.allclose(evaluated.features, trained.features)
+    np.testing.assert_allclose(evaluated.features, evaluated.maps[-1].mean((1, 2)), atol=1e-6)
     # one image alone gives in evaluation what it gives in the batch
-    np.testing.assert_allclose(apply(params, stats, x[1:2], False)[0], evaluated[1:2], atol=1e-5)
+    alone = apply(params, stats, x[1:2], False)[0]
+    jax.tree.map(lambda one, all_: np.testing.assert_allclose(one, all_[1:2], atol=1e-5), alone, evaluated)
 
 
 def test_apply_changes_no_tree_of_its_caller(tiny: Functional, trees: tuple[Any, Any]) -> None:
@@ -141,14 +147,14 @@ def test_apply_changes_no_numpy_array_of_its_caller(tiny: Functional, trees: tup
     _, after = tiny.apply(params, stats, x, True)
     jax.tree.map(np.testing.assert_array_equal, before, stats)
     assert all(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
-    jax.jit(jax.grad(lambda p: tiny.apply(p, stats, x, True)[0].sum()))(params)
+    jax.jit(jax.grad(lambda p: tiny.apply(p, stats, x, True)[0].features.sum()))(params)
 
 
 @pytest.mark.parametrize("stem", models.STEMS)
 def test_training_gradient_lowers_for_accelerators(stem: str) -> None:
-    backbone = models.create_backbone("resnet50", stem=stem, width=0.0625, dtype="bfloat16")
+    backbone = models.build_backbone({"arch": "resnet50", "stem": stem, "width": 0.0625, "dtype": "bfloat16"})
     params, stats = jax.eval_shape(backbone.init, KEY)
-    gradient = jax.jit(jax.grad(lambda p, s, x: backbone.apply(p, s, x, True)[0].astype(jnp.float32).sum()))
+    gradient = jax.jit(jax.grad(lambda p, s, x: backbone.apply(p, s, x, True)[0].features.sum()))
     exported = jax.export.export(gradient, platforms=["tpu", "cuda"])(params, stats, jax.ShapeDtypeStruct((8, 64, 64, 3), "float32"))
     assert exported.platforms == ("tpu", "cuda")
     # one for each strided 1x1 convolution, and its derivative: without, the compiler for GPUs dies (models/layers.py)
@@ -156,17 +162,17 @@ def test_training_gradient_lowers_for_accelerators(stem: str) -> None:
 
 
 def test_bfloat16_computes_close_to_float32_with_float32_parameters(tiny: Functional, trees: tuple[Any, Any]) -> None:
-    half = models.create_backbone("resnet18", stem="small", width=0.0625, dtype="bfloat16")
+    half = models.build_backbone({"arch": "resnet18", "stem": "small", "width": 0.0625, "dtype": "bfloat16"})
     params, stats = trees
     assert jax.eval_shape(half.init, KEY) == jax.eval_shape(tiny.init, KEY)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(trees)} == {"float32"}
     x = jax.random.normal(KEY, (4, 16, 16, 3))
     y, new = jax.jit(tiny.apply, static_argnums=3)(params, stats, x, True)
     rough, rough_new = jax.jit(half.apply, static_argnums=3)(params, stats, x, True)
-    assert rough.dtype == jnp.bfloat16
+    assert {found.dtype for found in rough.maps} == {jnp.dtype("bfloat16")} and rough.features.dtype == jnp.float32
     assert {leaf.dtype.name for leaf in jax.tree.leaves(rough_new)} == {"float32"}
-    difference = np.asarray(rough, np.float32) - np.asarray(y)
-    assert 0 < np.sqrt((difference**2).mean()) < 0.05 * np.asarray(y).std()
+    difference = np.asarray(rough.maps[-1], np.float32) - np.asarray(y.maps[-1])
+    assert 0 < np.sqrt((difference**2).mean()) < 0.05 * np.asarray(y.maps[-1]).std()
     np.testing.assert_allclose(rough_new["bn1"]["var"], new["bn1"]["var"], rtol=2e-3)
 
 
@@ -190,6 +196,6 @@ def test_seeds_give_different_backbones(tiny: Functional, trees: tuple[Any, Any]
 )
 def test_mistakes_are_told_in_one_line(kwargs: dict[str, str | float], text: str) -> None:
     with pytest.raises(UserError) as caught:
-        models.create_backbone(**kwargs)  # type: ignore[arg-type]
+        models.build_backbone(kwargs)
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
