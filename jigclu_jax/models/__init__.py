@@ -1,7 +1,7 @@
 """The ResNet family and the heads, as pure `init` / `apply` pairs over nested dicts."""
 
 from jigclu_jax.models.architectures import ARCHITECTURES, STEMS
-from jigclu_jax.models.functional import Functional
+from jigclu_jax.models.functional import Frozen, Functional
 from jigclu_jax.models.heads import create_classifier, create_linear, create_projection
 from jigclu_jax.models.resnet import Backbone, Stages, build_backbone
 
@@ -9,6 +9,7 @@ __all__ = [
     "ARCHITECTURES",
     "STEMS",
     "Backbone",
+    "Frozen",
     "Functional",
     "Stages",
     "build_backbone",

@@ -35,13 +35,21 @@ class Apply(Protocol):
     ) -> tuple[Any, Tree]: ...
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Frozen:
+    """A statistic that stands still: the layer it belongs to runs in eval mode, whatever `train` says."""
+
+    value: Any
+
+
 @dataclass(frozen=True)
 class Functional:
     """A network as two pure functions, safe under jit, grad, eval_shape and export.
 
     `init(key) -> (params, stats)`; `apply(params, stats, x, train, key=None) -> (y, new_stats)`; both trees are nested dicts
     with string keys, e.g. `params["layer1"]["block0"]["conv1"]["kernel"]`; `dim` is the size of the last axis of y, or of a
-    backbone's features.
+    backbone's features. Leaves of `stats` may be `Frozen`, and are so again in `new_stats`.
     """
 
     init: Init
@@ -98,11 +106,27 @@ def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype) 
     def apply(params: Tree, stats: Tree, x: Float[Array, "..."], train: bool, key: PRNGKeyArray | None = None) -> tuple[Any, Tree]:
         del key
         # statistics are written in place below, which would reach into numpy arrays of the caller
-        module = nnx.merge(structure, *jax.tree.map(jnp.asarray, (params, stats)))
+        values = jax.tree.map(lambda leaf: leaf.value if _is_frozen(leaf) else leaf, stats, is_leaf=_is_frozen)
+        module = nnx.merge(structure, *jax.tree.map(jnp.asarray, (params, values)))
+        _freeze(module, stats)
         y = module(x, train)
-        return y, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+        after = nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+        return y, jax.tree.map(lambda old, new: old if _is_frozen(old) else new, stats, after, is_leaf=_is_frozen)
 
     return Functional(init=init, apply=apply, dim=dim)
+
+
+def _is_frozen(node: Any) -> bool:
+    return isinstance(node, Frozen)
+
+
+def _freeze(module: Any, stats: Tree) -> None:
+    """Marks the layers whose statistics are `Frozen`."""
+    for name, node in stats.items():
+        if _is_frozen(node):
+            module.frozen = True
+        elif isinstance(node, dict):
+            _freeze(getattr(module, name), node)
 
 
 def compute_dtype(name: str) -> jnp.dtype:

@@ -53,11 +53,11 @@ class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running averages.
 
     Statistics are of the whole array in float32 or better: sharded over devices under jit, that is the global batch. The
-    running variance takes the unbiased n / (n - 1) estimate, the normalisation the biased one.
+    running variance takes the unbiased n / (n - 1) estimate, the normalisation the biased one. A `frozen` layer runs in eval mode.
     """
 
     def __init__(self, channels: int, *, dtype: jnp.dtype) -> None:
-        self.dtype = dtype
+        self.dtype, self.frozen = dtype, False
         kept = storage_dtype(dtype)
         self.scale = nnx.Param(jnp.ones(channels, kept))
         self.bias = nnx.Param(jnp.zeros(channels, kept))
@@ -65,7 +65,7 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(channels, kept))
 
     def __call__(self, x: Float[Array, "*n c"], train: bool) -> Float[Array, "*n c"]:
-        if train:
+        if train and not self.frozen:
             y, mean, var = _normalise(x, self.scale[...], self.bias[...])
             count = math.prod(x.shape[:-1])
             self.mean[...] = self._running(self.mean[...], mean)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jigclu_jax.methods import Batch, Method, Metrics, Tree
+from jigclu_jax.train.freezing import IsFrozen, join, split
 
 
 class Result(NamedTuple):
-    """What a batch says: gradient by the parameters, loss, statistics, extra state and metrics after it."""
+    """What a batch says: gradient by the parameters that move, loss, statistics, extra state and metrics after it."""
 
     gradient: Tree
     loss: jax.Array
@@ -20,21 +21,19 @@ class Result(NamedTuple):
     metrics: Metrics
 
 
-# parameters as the loss sees them: identity, or with `stop_gradient` where they are frozen
-Hold = Callable[[Tree], Tree]
-
-
-def whole_batch(method: Method, hold: Hold, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> Result:
+def whole_batch(method: Method, frozen: IsFrozen, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> Result:
     """Everything of a batch at once."""
 
-    def loss(params: Tree) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
-        return method.loss(hold(params), stats, extra, batch)
+    moving, still = split(params, frozen)
 
-    (value, (stats, extra, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    def loss(moving: Tree) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
+        return method.loss(join(moving, still), stats, extra, batch)
+
+    (value, (stats, extra, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(moving)
     return Result(gradient, value, stats, extra, metrics)
 
 
-def in_parts(method: Method, hold: Hold, params: Tree, stats: Tree, extra: Tree, batch: Batch, *, parts: int, unroll: bool) -> Result:
+def in_parts(method: Method, frozen: IsFrozen, params: Tree, stats: Tree, extra: Tree, batch: Batch, *, parts: int, unroll: bool) -> Result:
     """The same from `parts` micro-batches one after the other; exact, but that BatchNorm sees one micro-batch at a time.
 
     Micro-batch j holds the examples r with r % parts == j, so that each device keeps its own rows. Each starts from the
@@ -47,7 +46,7 @@ def in_parts(method: Method, hold: Hold, params: Tree, stats: Tree, extra: Tree,
 
     Args:
       method: the loss is that of its `objective` over the whole batch.
-      hold: see `Hold`.
+      frozen: which paths stand still.
       params, stats, extra: of the state.
       batch: global, its size a multiple of `parts`.
       parts: number of micro-batches.
@@ -71,12 +70,12 @@ def in_parts(method: Method, hold: Hold, params: Tree, stats: Tree, extra: Tree,
         return lax.scan(turn, start, jnp.arange(parts), unroll=parts if unroll else 1)
 
     if method.weight(batch) is None:
-        return _two_passes(method, hold, stats, extra, batch, parts, part, each, params)
-    return _weighted_mean(method, hold, stats, extra, parts, part, each, params)
+        return _two_passes(method, frozen, stats, extra, batch, parts, part, each, params)
+    return _weighted_mean(method, frozen, stats, extra, parts, part, each, params)
 
 
 def _two_passes(
-    method: Method, hold: Hold, stats: Tree, extra: Tree, batch: Batch, parts: int, part: Any, each: Any, params: Tree
+    method: Method, frozen: IsFrozen, stats: Tree, extra: Tree, batch: Batch, parts: int, part: Any, each: Any, params: Tree
 ) -> Result:
     def outputs_of(params: Tree, total: Tree, index: jax.Array) -> tuple[Tree, Any]:
         outputs, after = method.forward(params, stats, extra, part(index))
@@ -89,23 +88,24 @@ def _two_passes(
     by_output = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]), by_output)
 
     def pull(params: Tree, total: Tree, index: jax.Array) -> tuple[Tree, None]:
-        _, back = jax.vjp(lambda p: method.forward(hold(p), stats, extra, part(index))[0], params)
+        moving, still = split(params, frozen)
+        _, back = jax.vjp(lambda moving: method.forward(join(moving, still), stats, extra, part(index))[0], moving)
         own = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, axis=1, keepdims=False), by_output)
         return _add(total, back(own)[0]), None
 
-    gradient, _ = each(pull, _zeros(params), by_output)
+    gradient, _ = each(pull, _zeros(split(params, frozen)[0]), by_output)
     return Result(gradient, loss, _scaled(total, 1 / parts), extra_after, metrics)
 
 
-def _weighted_mean(method: Method, hold: Hold, stats: Tree, extra: Tree, parts: int, part: Any, each: Any, params: Tree) -> Result:
+def _weighted_mean(method: Method, frozen: IsFrozen, stats: Tree, extra: Tree, parts: int, part: Any, each: Any, params: Tree) -> Result:
     def body(params: Tree, total: Any, index: jax.Array) -> tuple[Any, None]:
         own = part(index)
-        found = whole_batch(method, hold, params, stats, extra, own)
+        found = whole_batch(method, frozen, params, stats, extra, own)
         weight = jnp.asarray(method.weight(own), found.loss.dtype)
         means = _scaled((found.gradient, found.loss, found.metrics), weight)
         return _add(total, (means, found.stats, weight)), None
 
-    shapes = jax.eval_shape(lambda: whole_batch(method, hold, params, stats, extra, part(jnp.zeros((), jnp.int32))))
+    shapes = jax.eval_shape(lambda: whole_batch(method, frozen, params, stats, extra, part(jnp.zeros((), jnp.int32))))
     zero = _zeros(((shapes.gradient, shapes.loss, shapes.metrics), stats, shapes.loss))
     (means, total, weight), _ = each(body, zero)
     gradient, loss, metrics = _scaled(means, 1 / jnp.maximum(weight, 1))

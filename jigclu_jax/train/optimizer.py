@@ -13,24 +13,26 @@ import optax
 from ml_collections import ConfigDict
 
 from jigclu_jax.errors import UserError
+from jigclu_jax.train.freezing import IsFrozen, split
 
 OPTIMIZERS = ("sgd", "lars", "adamw")
 EXCLUDE_1D = ("auto", "always", "never")
-Mask = Callable[[Any], Any]
 
 
 class Optimizer(NamedTuple):
     """An optax transformation from gradient to change, and which parameters stand still.
 
     Attributes:
-      init: params -> state; UserError where a pattern of the config matches no parameter.
-      update: (gradient, state, params, rate=learning rate of the moment) -> (what to subtract from the parameters, state).
-      trainable: params -> tree of bools, False where the multiplier is 0: such a parameter has no gradient, no decay and no state.
+      init: all parameters -> state of those that move; UserError where a pattern of the config matches no parameter.
+      update: (gradient, state, params, rate=learning rate of the moment) -> (what to subtract from the parameters, state), all
+        of the parameters that move (`train/freezing.py: split`).
+      frozen: whether a path stands still, because its multiplier is 0: a parameter has no gradient, no decay and no state then,
+        and a BatchNorm's statistics are those it runs with.
     """
 
     init: Callable[[Any], Any]
     update: Callable[..., tuple[Any, Any]]
-    trainable: Mask
+    frozen: IsFrozen
 
 
 def create_optimizer(config: ConfigDict) -> Optimizer:
@@ -45,7 +47,8 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
 
     Parameters with one axis (biases, BatchNorm) have no decay and no trust ratio where `exclude_1d` says so; those that match
     `no_decay` have none either. `multipliers` are pairs (pattern, factor) for the learning rate, of several that match the last
-    counts; a factor of 0 freezes. UserError for an unknown name; `init` raises it for a pattern that matches nothing.
+    counts; a factor of 0 freezes, BatchNorm's statistics on that path as well. UserError for an unknown name; `init` raises it for a
+    pattern that matches nothing.
     """
     _check_choice("name", config.name, OPTIMIZERS)
     _check_choice("exclude_1d", config.exclude_1d, EXCLUDE_1D)
@@ -61,8 +64,8 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
     def factors(params: Any) -> Any:
         return _by_path(lambda path, _: _factor(path, multipliers), params)
 
-    def trainable(params: Any) -> Any:
-        return jax.tree.map(bool, factors(params))
+    def frozen(path: str) -> bool:
+        return _factor(path, multipliers) == 0
 
     mask = adapted if spared or no_decay else None
     decay = [optax.add_decayed_weights(config.weight_decay, mask)] if config.weight_decay else []
@@ -79,14 +82,12 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
     if any(factor not in (0, 1) for _, factor in multipliers):
         parts.append(optax.stateless(lambda direction, params: jax.tree.map(lambda d, factor: d * factor, direction, factors(params))))
     chain = optax.chain(*parts) if parts else optax.identity()
-    if any(factor == 0 for _, factor in multipliers):
-        chain = optax.partition({True: chain, False: optax.set_to_zero()}, trainable)
 
     def init(params: Any) -> Any:
         paths = jax.tree.leaves(_by_path(lambda path, _: path, params))
         _check_patterns("multipliers", [pattern for pattern, _ in multipliers], paths)
         _check_patterns("no_decay", no_decay, paths)
-        return chain.init(params)
+        return chain.init(split(params, frozen)[0])
 
     def update(gradient: Any, state: Any, params: Any, *, rate: Any) -> tuple[Any, Any]:
         if rate_first:
@@ -94,7 +95,7 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
         change, state = chain.update(gradient, state, params)
         return jax.tree.map(lambda leaf: rate * leaf, change), state
 
-    return Optimizer(init, update, trainable)
+    return Optimizer(init, update, frozen)
 
 
 def _after_rate(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

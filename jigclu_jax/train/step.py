@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jigclu_jax.device.feed import Batch, Feed, host_feed
 from jigclu_jax.device.mesh import batch_sharding, replicated, stacked_sharding
 from jigclu_jax.methods import Method
+from jigclu_jax.train.freezing import IsFrozen, freeze_statistics, join, split, thaw_statistics
 from jigclu_jax.train.gradient import in_parts, whole_batch
 from jigclu_jax.train.optimizer import Optimizer
 from jigclu_jax.train.schedule import Schedule
@@ -50,26 +51,29 @@ def train_step(method: Method, update: Update, state: TrainState, batch: Batch, 
     parameters that train, before weight decay) and `learning_rate`.
     """
     optimizer = update.optimizer
-    trainable = optimizer.trainable(state.params)
-
-    def hold(params: Tree) -> Tree:
-        # no gradient is computed for what is frozen, and none counts in the norm
-        return jax.tree.map(lambda p, moves: p if moves else lax.stop_gradient(p), params, trainable)
-
-    before = (method, hold, state.params, state.stats, state.extra, batch)
+    frozen = optimizer.frozen
+    before = (method, frozen, state.params, freeze_statistics(state.stats, frozen), state.extra, batch)
     found = whole_batch(*before) if update.accumulate == 1 else in_parts(*before, parts=update.accumulate, unroll=unroll)
     rate = update.schedule(state.step)
-    change, opt = optimizer.update(found.gradient, state.opt, state.params, rate=rate)
-    params = jax.tree.map(lambda p, d: (p - d).astype(p.dtype), state.params, change)
+    moving, still = split(state.params, frozen)
+    change, opt = optimizer.update(found.gradient, state.opt, moving, rate=rate)
+    params = join(jax.tree.map(lambda p, d: (p - d).astype(p.dtype), moving, change), still)
+    stats = thaw_statistics(found.stats, state.stats, frozen)
     norm = optax.tree.norm(found.gradient)
     metrics = {**found.metrics, "gradient_norm": norm, "learning_rate": rate}
     sums = _add(state, metrics, update.steps_per_epoch, jnp.isfinite(found.loss) & jnp.isfinite(norm))
     ema = state.ema
     if ema:
         # statistics as well: those of the newest weights are ahead of what averaged weights see
-        now = {"params": params, "stats": found.stats}
-        ema = jax.tree.map(lambda old, new: (update.ema_decay * old + (1 - update.ema_decay) * new).astype(old.dtype), ema, now)
-    return TrainState(state.step + 1, params, found.stats, opt, found.extra, sums, ema), metrics
+        now = {"params": params, "stats": stats}
+        ema = {name: _averaged(ema[name], now[name], update.ema_decay, frozen) for name in now}
+    return TrainState(state.step + 1, params, stats, opt, found.extra, sums, ema), metrics
+
+
+def _averaged(old: Tree, new: Tree, decay: float, frozen: IsFrozen) -> Tree:
+    """Moving averages a step later; what stands still keeps its bits."""
+    moving, still = split(old, frozen)
+    return join(jax.tree.map(lambda a, b: (decay * a + (1 - decay) * b).astype(a.dtype), moving, split(new, frozen)[0]), still)
 
 
 def _add(state: TrainState, metrics: Metrics, steps_per_epoch: int, finite: jax.Array) -> Tree:

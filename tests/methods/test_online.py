@@ -84,7 +84,7 @@ def test_the_head_goes_through_micro_batches() -> None:
     method = with_online_head(config(), create_method(config()), CLASSES)
     trees = jax.eval_shape(method.init, jax.random.key(0))
     found = jax.eval_shape(
-        lambda *trees: in_parts(method, lambda params: params, *trees, jax.tree.map(jnp.asarray, batch()), parts=4, unroll=True), *trees
+        lambda *trees: in_parts(method, lambda path: False, *trees, jax.tree.map(jnp.asarray, batch()), parts=4, unroll=True), *trees
     )
     assert jax.tree.map(lambda leaf: leaf.shape, found.gradient) == jax.tree.map(lambda leaf: leaf.shape, trees[0])
     assert {"online_loss", "online_top1"} <= found.metrics.keys() == set(method.metric_names)
