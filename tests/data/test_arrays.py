@@ -1,6 +1,8 @@
 """Arrays in memory and in .npz files: what is accepted, and one clear line for what is not."""
 
+import io
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,34 @@ def test_files_that_are_no_npz(tmp_path: pathlib.Path) -> None:
     assert "cut.npz: cannot be read" in problem(load_npz, tmp_path / "cut.npz")
     np.savez(tmp_path / "objects.npz", image=np.array([1, "x", None], object))
     assert "objects.npz: cannot be read" in problem(load_npz, tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize("keys", ["{split}_images {split}_labels", "x_{split} y_{split}", "{split}_image {split}_label"])
+def test_sets_of_other_programs(tmp_path: pathlib.Path, keys: str) -> None:
+    arrays = {}
+    for split, count in (("train", 5), ("val", 3), ("test", 2)):
+        image, label = keys.format(split=split).split()
+        arrays |= {image: IMAGES[:count, :, :, 0], label: LABELS[:count, None].astype(np.uint8)}
+    np.savez(tmp_path / "medmnist.npz", **arrays)
+    for split, count in (("train", 5), ("val", 3), ("test", 2)):
+        source = load_npz(tmp_path / "medmnist.npz", split)
+        assert source.labels is not None and source.labels.tolist() == LABELS[:count].tolist()
+        np.testing.assert_array_equal(source.read(1), IMAGES[1, :, :, :1].repeat(3, axis=2))
+    assert "'test', 'train', 'val'" in problem(load_npz, tmp_path / "medmnist.npz", "validation")
+
+
+def test_labels_of_several_columns_and_channels_first_are_told(tmp_path: pathlib.Path) -> None:
+    np.savez(tmp_path / "chest.npz", train_images=IMAGES, train_labels=np.zeros((5, 14), np.uint8))
+    assert "14 columns" in problem(load_npz, tmp_path / "chest.npz", "train")
+    assert "channels first" in problem(ArraySource, IMAGES.transpose(0, 3, 1, 2))
+
+
+def test_a_header_that_claims_more_than_the_file_holds(tmp_path: pathlib.Path) -> None:
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (1000, 1000, 10**6, 3)})
+        archive.writestr("image.npy", header.getvalue() + bytes(100))
+    assert "3,000,000,000,000 bytes" in problem(load_npz, tmp_path / "huge.npz")
 
 
 def test_wrong_keys_and_classes(tmp_path: pathlib.Path) -> None:

@@ -74,6 +74,33 @@ def test_a_list_that_cannot_be_used_is_told_in_a_line(tmp_path: pathlib.Path, te
         listed(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "./cat/cat01.png\n.\\dog\\dog02.png",
+        "cat\\cat01.png \r\ndog/dog02.png\t\r\n",
+        "\ufeffcat/cat01.png 0\ndog/dog02.png 1",
+        'cat/cat01.png,0\n"dog/dog02.png",1,x',
+        "cat01.png 7 a\ntrain/dog/dog02.png\t1",
+        "{root}/train/cat/cat01.png\n{root}/train/dog/dog02.png 3",
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_lists_as_programs_write_them(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, text: str, relative: bool
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    (tmp_path / "few.txt").write_bytes(text.format(root=folder).encode())
+    root = folder.name if relative else f"{folder}/"
+    source = open_source(config(source="folder", path=root, list=str(tmp_path / "few.txt")))
+    assert [pathlib.Path(source.describe(index)).name for index in range(len(source))] == ["cat01.png", "dog02.png"]
+
+
+def test_a_name_with_a_space_is_no_name_with_a_column(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "list.txt").write_text("a/x 1.png\na/x 2.png 0\n")
+    assert listed_indices(str(tmp_path / "list.txt"), ["a/x", "a/x 1.png", "a/x 2.png"], "set", "").tolist() == [1, 2]
+
+
 def test_a_list_that_is_no_file(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=rf"^list={tmp_path}: a folder: give a text file"):
         listed_indices(str(tmp_path), NAMES, "set", "train")

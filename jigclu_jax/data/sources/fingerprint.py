@@ -24,16 +24,18 @@ def fingerprint(source: Source, config: ConfigDict, group: str = "data") -> str:
       ImageError: one of those images cannot be used.
     """
     total = hashlib.sha256()
-    about = {
-        name: config[name] for name in ("source", "path", "name", "data_dir", "split", "limit", "list", "fraction", "on_error", "min_side")
-    }
+    fields = ("source", "name", "data_dir", "split", "limit", "list", "fraction", "on_error", "min_side", "white")
+    about = {name: config.get(name, 0.0) for name in fields} | {"path": same_path(config.path)}
     total.update(json.dumps([about, len(source), source.classes]).encode())
     if source.labels is not None:
         total.update(np.ascontiguousarray(source.labels).tobytes())
+    files, here = config.source == "folder", f"{os.getcwd()}/"
     for index in range(len(source)):
         name = source.describe(index)
-        total.update(os.fsencode(f"{name} {_stamp(name) if config.source == 'folder' else ''}\n"))
-    for name in _files(config.path):
+        if files and not name.startswith("/") and "://" not in name:
+            name = same_path(name) if ".." in name else here + name  # same_path takes long for a million names
+        total.update(os.fsencode(f"{name} {_stamp(name) if files else ''}\n"))
+    for name in _files(same_path(config.path)):
         total.update(os.fsencode(f"{name} {_stamp(name)}\n"))
     if config.on_error == "stop":  # else one of them may be damaged
         reader = ImageReader(source, 1, config.on_error, group)
@@ -42,9 +44,13 @@ def fingerprint(source: Source, config: ConfigDict, group: str = "data") -> str:
     return total.hexdigest()
 
 
+def same_path(path: str) -> str:
+    """A local path in the one form that all its spellings share: absolute, ~ expanded, no slash at its end; a remote one as it is."""
+    return path if not path or "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
 def _files(path: str) -> Iterator[str]:
     """A source's own local file, or those directly in its folder (shards and their index)."""
-    path = os.path.expanduser(path)
     if os.path.isfile(path):
         yield path
     elif path and os.path.isdir(path):

@@ -4,7 +4,10 @@ Everything is a function of labels or names and a seed, so that a part is the sa
 """
 
 import math
-from collections.abc import Sequence
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from etils import epath
@@ -14,6 +17,7 @@ from jigclu_jax.errors import UserError, one_line
 
 # Second word of the Philox key, out of reach of the epoch numbers that the order of examples uses there.
 _LIMIT_STREAM = 0x6C696D6974
+_LAST_COLUMN = re.compile(r"(\s*[,;]\s*|\s+)[^,;\s]*$")
 
 
 def subset_indices(count: int, labels: Int32[np.ndarray, " n"] | None, limit: int, seed: int) -> Int64[np.ndarray, " k"]:
@@ -64,8 +68,9 @@ def balanced_indices(labels: Int32[np.ndarray, " n"], fraction: float, seed: int
 def listed_indices(path: str, names: Sequence[str] | None, source: str, split: str) -> Int64[np.ndarray, " k"]:
     """The images that a text file names, one a line; sorted indices.
 
-    A line is a name as the source has it (a path below the split's folder, a record's key), the same with the split's name
-    before it, or a file name without folders where that is unambiguous. Empty lines are passed over.
+    A line is a name as the source has it (a path below the split's folder, a record's key), the same with the split's name or the path of
+    the folder before it, or a file name without folders where that is unambiguous. Backslashes, "./" before a name, and columns behind it
+    (a label, say, which is not looked at) do not matter. Empty lines are passed over.
 
     Args:
       path: the text file; `gs://` works.
@@ -79,19 +84,15 @@ def listed_indices(path: str, names: Sequence[str] | None, source: str, split: s
     if names is None:
         raise UserError(f"list={path}: the images of {source} have no names: use fraction or limit")
     lines = _lines(path)
-    whole = {name: index for index, name in enumerate(names)}
-    bare: dict[str, int] = {}
-    for index, name in enumerate(names):
-        short = name.rpartition("/")[2]
-        bare[short] = index if short not in bare else -1
+    find = _Names(names, source, split)
     found: dict[int, int] = {}  # index -> line
     unknown: list[tuple[int, str]] = []
     for number, line in lines:
-        place = whole.get(line, whole.get(line.removeprefix(f"{split}/"), bare.get(line)))
+        place = find(line)
         if place is None:
             unknown.append((number, line))
         elif place < 0:
-            twice = [name for name in names if name.rpartition("/")[2] == line]
+            twice = find.ambiguous(line)
             raise UserError(f"{path} line {number}: {line!r} could be {twice[0]} or {twice[1]}: give the folder as well")
         elif place in found:
             raise UserError(f"{path} line {number}: {line!r} stands on line {found[place]} already: remove one of them")
@@ -102,6 +103,50 @@ def listed_indices(path: str, names: Sequence[str] | None, source: str, split: s
         more = f" (and {len(unknown) - 1} more of {len(lines)} lines)" if len(unknown) > 1 else ""
         raise UserError(f"{path} line {number}: no image {line!r} in {source}{more}; names there are like {names[0]!r}")
     return np.array(sorted(found), np.int64)
+
+
+class _Names:
+    """Looks up the names of a list: the index, None for an unknown one, -1 for one that several images have."""
+
+    def __init__(self, names: Sequence[str], source: str, split: str) -> None:
+        self._names = names
+        self._whole = {_plain(name): index for index, name in enumerate(names)}
+        self._bare: dict[str, int] = {}
+        for index, name in enumerate(names):
+            short = _plain(name).rpartition("/")[2]
+            self._bare[short] = index if short not in self._bare else -1
+        root = _plain(os.path.abspath(os.path.expanduser(source)))
+        self._before = [f"{before.rstrip('/')}/" for before in (split, _plain(source), root) if before]
+
+    def __call__(self, line: str) -> int | None:
+        forms = list(_forms(line))
+        for form in forms:
+            for name in (form, *(form.removeprefix(before) for before in self._before)):
+                if name in self._whole:
+                    return self._whole[name]
+        return next((self._bare[form] for form in forms if form in self._bare), None)
+
+    def ambiguous(self, line: str) -> list[str]:
+        """The names of the images that have the file name of the line."""
+        forms = set(_forms(line))
+        return [name for name in self._names if _plain(name).rpartition("/")[2] in forms]
+
+
+def _plain(name: str) -> str:
+    """A name with slashes, in one Unicode form and without what does not change it."""
+    plain = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    while plain.startswith("./"):
+        plain = plain[2:]
+    return plain
+
+
+def _forms(line: str) -> Iterator[str]:
+    """The names that a line may hold: all of it, then what stands before its last column, before the one before that, ..."""
+    yield line
+    rest = line.strip("\"'")
+    while rest:
+        yield _plain(rest)
+        rest = _LAST_COLUMN.sub("", rest).strip("\"'") if _LAST_COLUMN.search(rest) else ""
 
 
 def _lines(path: str) -> list[tuple[int, str]]:
