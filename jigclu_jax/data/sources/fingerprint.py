@@ -25,7 +25,7 @@ def fingerprint(source: Source, config: ConfigDict, group: str = "data") -> str:
     """
     total = hashlib.sha256()
     fields = ("source", "name", "data_dir", "split", "limit", "list", "fraction", "on_error", "min_side", "white")
-    about = {name: config.get(name, 0.0) for name in fields} | {"path": same_path(config.path)}
+    about = {name: config[name] for name in fields} | {"path": same_path(config.path)}
     total.update(json.dumps([about, len(source), source.classes]).encode())
     if source.labels is not None:
         total.update(np.ascontiguousarray(source.labels).tobytes())
