@@ -1,4 +1,4 @@
-"""Writing a file so that a reader, or a run that is killed, sees the old content or the new one and never a part."""
+"""Writes files in one step: a reader, or a run that is killed, sees the old content or the new one, never a part."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A config against the fields of its job: names, types, ranges and choices.
+"""Checks a config against the fields of its job: names, types, ranges and choices.
 
 What depends on two fields or on the data is checked where it is used.
 """

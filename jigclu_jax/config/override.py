@@ -1,4 +1,4 @@
-"""Setting one field of a config from the text that stands on the command line, by the type of its default."""
+"""Sets one field of a config from the text on the command line, by the type of its default."""
 
 import ast
 from typing import Any

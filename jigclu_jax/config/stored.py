@@ -1,4 +1,4 @@
-"""What the config.json of a workdir means, those of earlier versions included."""
+"""Reads the config.json of a workdir, those of earlier versions included."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A cache of compiled programs that outlives the process: a restarted run begins to train without compiling again."""
+"""Cache of compiled programs on disk: a restarted run begins to train without compiling again."""
 
 import hashlib
 import os

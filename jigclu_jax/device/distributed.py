@@ -1,4 +1,4 @@
-"""Starting JAX's distributed runtime when, and only when, this process is one of several."""
+"""Starts JAX's distributed runtime when, and only when, this process is one of several."""
 
 import os
 import sys

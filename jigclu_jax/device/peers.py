@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other beside their arrays: that they live, that they agree, that one has failed.
+"""Messages between the processes of one run beside their arrays: that they live, that they agree, that one has failed.
 
 It goes through the key-value store that `jax.distributed` opens on process 0, so it works while a collective hangs. JAX's own
 answer to a lost process is to abort the others with a page of C++; here they end with one line and a chosen exit code.

@@ -1,4 +1,4 @@
-"""How a resident data set lies in memory: an image is one row of 32-bit words, in the order that the augmentation wants.
+"""Memory layout of a resident data set: an image is one row of 32-bit words, in the order that the augmentation wants.
 
 A TPU finds rows of words where they lie. Of an array uint8[n, side, side, 3] it makes a copy in another order at every step, as large
 as the data set, because it keeps images innermost; of rows of bytes too, once they are longer than it takes in one piece.

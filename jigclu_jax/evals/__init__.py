@@ -1,1 +1,1 @@
-"""How good features are: linear classifiers and baselines."""
+"""Evaluations of features: linear classifiers, neighbours, measures of spread, baselines, intervals."""

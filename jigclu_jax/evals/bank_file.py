@@ -1,4 +1,4 @@
-"""Features kept on disk under a key of everything that they depend on, so that a second evaluation starts from them."""
+"""Stores features on disk under a key of everything that they depend on; a second evaluation reads them."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def read_bank(folder: epath.PathLike, key: str) -> FeatureBank | None:
 
 
 def write_bank(folder: epath.PathLike, key: str, bank: FeatureBank, about: Mapping[str, Any]) -> epath.Path | None:
-    """Keep a bank, whole or not at all; None where the folder takes no file: the features are then computed again next time."""
+    """Store a bank, whole or not at all; None where the folder takes no file: the features are then computed again next time."""
     path = _path(folder, key)
     arrays = {name: getattr(bank, name) for name in _FIELDS} | {"about": np.array(json.dumps(about))}
     try:

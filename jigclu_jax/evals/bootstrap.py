@@ -1,4 +1,4 @@
-"""How far an accuracy could be another one on other images of the same sort: bootstrap confidence intervals."""
+"""Bootstrap confidence interval of an accuracy over the evaluation images."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Fields of an evaluation's config and their ranges, checked before anything is computed."""
+"""Checks the fields of an evaluation's config before anything is computed."""
 
 import math
 from collections.abc import Sequence

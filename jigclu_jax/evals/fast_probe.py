@@ -1,4 +1,4 @@
-"""A linear probe on features: a grid of heads, the best one chosen on a held-out part of training, the test set looked at once."""
+"""Linear probe on stored features: trains a grid of heads, chooses one on a held-out part of training, scores the test set once."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ from jigclu_jax.evals.ridge import PENALTIES, fit_ridge
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is tried and how; the fields of `config.probe`."""
+    """Settings of the probe; the fields of `config.probe`."""
 
     learning_rates: Sequence[float]
     weight_decays: Sequence[float]
@@ -33,7 +33,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Probed:
-    """What a grid of heads came to.
+    """Result of the probe.
 
     Attributes:
       scores: of the chosen head on the test set.
@@ -92,7 +92,7 @@ def ridge_scores(train: FeatureBank, test: FeatureBank, classes: int, settings: 
 
 
 def lbfgs_scores(train: FeatureBank, test: FeatureBank, classes: int, settings: Settings, penalty: float) -> Float[np.ndarray, "k c"]:
-    """Scores of the test set by the optimum that a head of that decay tends to, found by L-BFGS on all of training."""
+    """Scores of the test set by logistic regression with that weight decay, solved by L-BFGS on all of training."""
     prepare = standardiser(train.features) if settings.standardise else _as_they_are
     weights, bias = fit_logistic(prepare(train.features), train.labels, classes, penalty)
     return prepare(test.features) @ weights + bias

@@ -1,4 +1,4 @@
-"""One pass of a frozen backbone over a source: the features that every quick evaluation starts from."""
+"""Computes the features of all images of a source in one pass of a frozen backbone."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Proof that weights which should be frozen have not moved by a bit."""
+"""Digest of a tree of arrays, which shows whether frozen weights have changed."""
 
 import hashlib
 from typing import Any

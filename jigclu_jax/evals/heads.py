@@ -1,4 +1,4 @@
-"""Many linear heads on one matrix of features at once: a grid of learning rates and weight decays, trained together.
+"""Trains a grid of linear heads on one matrix of features, one head for each learning rate and weight decay.
 
 The heads stand side by side in one matrix [D, heads * classes], so that a step is two matrix products for all of them; each has
 its own rate and decay and never sees another. They share the order of the examples.
@@ -19,7 +19,7 @@ from jigclu_jax.data.input.order import EpochOrders
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How heads are trained: SGD with PyTorch's momentum, the rate a cosine over all steps, weights and biases from zero.
+    """Training settings of the heads: SGD with PyTorch's momentum, cosine rate over all steps, weights and biases from zero.
 
     Attributes:
       epochs: passes over the features.
@@ -125,7 +125,7 @@ def hits(scores: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"], top: int = 
 
 
 def best_head(accuracies: Sequence[float], learning_rates: Sequence[float], weight_decays: Sequence[float]) -> int:
-    """The head with the best accuracy; of several the one with the strongest decay, then the lowest rate: the tamest."""
+    """Index of the head with the best accuracy; ties go to the strongest weight decay, then to the lowest learning rate."""
     return max(range(len(accuracies)), key=lambda head: (accuracies[head], weight_decays[head], -learning_rates[head]))
 
 

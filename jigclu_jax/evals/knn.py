@@ -1,4 +1,4 @@
-"""k-nearest-neighbour classification on cosine similarity: what features are worth without any training.
+"""k-nearest-neighbour classification of features by cosine similarity, without training.
 
 Source of the weighted vote: Wu, Xiong, Yu, Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination",
 CVPR 2018, section 3.4 (T = 0.07, k = 200).

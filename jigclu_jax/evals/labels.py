@@ -1,4 +1,4 @@
-"""Whether labels can carry an evaluation, and parts of a labelled set, class by class."""
+"""Checks the labels of an evaluation, and draws a held-out part of every class."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A linear classifier on a matrix of features, solved to the optimum: no learning rate that could favour one feature."""
+"""Multinomial logistic regression on a matrix of features, solved to the optimum, so that no learning rate favours one feature."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Features without a backbone: what a linear classifier reaches on pixels and colours alone."""
+"""Baseline features without a backbone: pixels and colour histograms."""
 
 import numpy as np
 from jaxtyping import Float32, UInt8

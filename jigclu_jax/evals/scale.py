@@ -1,4 +1,4 @@
-"""The size of a backbone's features, by which a probe's rate means the same for two backbones."""
+"""Root mean square of a backbone's features, by which a probe's learning rate is made comparable between backbones."""
 
 from collections.abc import Callable, Mapping
 

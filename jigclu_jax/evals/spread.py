@@ -1,4 +1,4 @@
-"""How features are spread, without any label: alignment, uniformity and effective rank. All three show a collapse."""
+"""Measures of how features are spread, without labels: alignment, uniformity, effective rank. All three show a collapse."""
 
 import numpy as np
 from jaxtyping import Float32, Int

@@ -1,4 +1,4 @@
-"""PyTorch names and layouts against our trees, in numpy alone."""
+"""Converts weights between PyTorch's names and layouts and our trees, in numpy alone."""
 
 from jigclu_jax.interop.authors import from_authors, to_authors
 from jigclu_jax.interop.torchvision import from_torchvision, to_torchvision

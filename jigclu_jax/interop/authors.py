@@ -1,4 +1,4 @@
-"""The JigClu authors' PyTorch checkpoints <-> our trees: backbone, clustering projection and location head."""
+"""Converts the JigClu authors' PyTorch checkpoints to our trees and back: backbone, clustering projection, location head."""
 
 from collections.abc import Mapping
 from typing import Any

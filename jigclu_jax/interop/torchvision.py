@@ -1,4 +1,4 @@
-"""Backbone trees <-> torchvision's ResNet state dicts, for any depth, stem and width. Numpy alone, no PyTorch needed."""
+"""Converts backbone trees to torchvision's ResNet state dicts and back, for any depth, stem and width. Needs numpy alone."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias

@@ -1,4 +1,4 @@
-"""A backbone from a file of weights that another program wrote: torchvision's ResNets, or the JigClu authors' checkpoints."""
+"""Loads a backbone from a weights file of another program: torchvision's ResNets, or the JigClu authors' checkpoints."""
 
 import zipfile
 import zlib

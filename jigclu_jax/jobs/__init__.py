@@ -1,4 +1,4 @@
-"""The jobs that `config.job` selects: each reads a config and wires the rooms of the library together."""
+"""Jobs, selected by `config.job`: each reads a config and wires the rooms of the library together."""
 
 import importlib
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Accuracies of a run's classifier on held-out images: measured after epochs, and read back for its result."""
+"""Measures a classifier's accuracy on held-out images after epochs, and reads it back for the result."""
 
 from collections.abc import Mapping
 from typing import Any

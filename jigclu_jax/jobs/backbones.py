@@ -1,4 +1,4 @@
-"""The frozen backbone that an evaluation is about: from a run's checkpoint, from a file of weights, or random."""
+"""Opens the frozen backbone of an evaluation: from a run's checkpoint, from a file of weights, or random."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The features of an evaluation's two sets of images, from disk where they were computed before."""
+"""Computes the features of an evaluation's training and evaluation images, or reads them from disk."""
 
 import dataclasses
 import logging

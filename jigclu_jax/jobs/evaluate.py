@@ -1,4 +1,4 @@
-"""Job `evaluate`: everything that applies to a backbone, in one result.json and one page."""
+"""Job `evaluate`: all evaluations that apply to a backbone, in one result.json and one page."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""The evaluations on features, each from two banks to the fields of result.json: what `fast_probe`, `knn` and `evaluate` share."""
+"""Evaluations on features, from two banks to fields of result.json, which the jobs `fast_probe`, `knn` and `evaluate` share."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Job `finetune`: backbone and a new classifier trained together, from a pretrained backbone, imported weights or from scratch.
+"""Job `finetune`: train backbone and a new classifier together, from a pretrained backbone, imported weights or from scratch.
 
 The method is training with labels (`methods/supervised.py`) with another state at step 0. With a search, every pair of rates and
 decays is a run of its own in WORKDIR/trials, judged on a held-out part of train; the final run in WORKDIR/final sees all of train and

@@ -1,4 +1,4 @@
-"""Job `prepare`: images of any source into shards that are quick to read, or the check of such shards."""
+"""Job `prepare`: write images of any source as shards that are quick to read, or verify such shards."""
 
 import sys
 import time

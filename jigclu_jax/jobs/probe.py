@@ -1,4 +1,4 @@
-"""Job `probe`: how good a linear classifier on the frozen backbone of a pretraining run is."""
+"""Job `probe`: train a linear classifier on the frozen backbone of a pretraining run."""
 
 import dataclasses
 from typing import Any

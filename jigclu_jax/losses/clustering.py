@@ -1,4 +1,4 @@
-"""The clustering branch's loss: supervised contrastive over all patches of the global batch, in memory linear in their number."""
+"""Clustering loss: supervised contrastive over all patches of the global batch, in memory linear in their number."""
 
 import functools
 from typing import NamedTuple

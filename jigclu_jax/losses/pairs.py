@@ -1,4 +1,4 @@
-"""All pairs of rows, in blocks: every row beside a few hundred keys at a time, never beside all of them."""
+"""Visits all pairs of rows in blocks: every row beside a few hundred keys at a time, never beside all of them."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar

@@ -1,4 +1,4 @@
-"""How often the nearest other patch is one of the same image."""
+"""Retrieval accuracy: how often the nearest other patch is one of the same image."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int

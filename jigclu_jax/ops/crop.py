@@ -1,4 +1,4 @@
-"""Crops cut and resized on the accelerator: Pillow's anti-aliased bilinear resize as two small matrix products a patch."""
+"""Cuts and resizes crops on the accelerator: Pillow's anti-aliased bilinear resize as two small matrix products a patch."""
 
 import jax.numpy as jnp
 from jax import lax

@@ -1,4 +1,4 @@
-"""From a montage's feature map to one vector a patch (paper section 3.2)."""
+"""Decouples a montage's feature map into one vector a patch (paper section 3.2)."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Montages as batches of cells, and back."""
+"""Splits montages into cells, and joins cells to montages."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Num, UInt8

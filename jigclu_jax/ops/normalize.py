@@ -1,4 +1,4 @@
-"""From bytes to what a backbone expects: ImageNet's mean and deviation."""
+"""Normalises bytes by ImageNet's mean and deviation."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8

@@ -1,4 +1,4 @@
-"""The rows of the paper's ablations: which fields of the pretraining's config each of them changes.
+"""Rows of the paper's ablations: the fields of the pretraining's config that each of them changes.
 
 The first row is what the others are held to.
 """

@@ -1,4 +1,4 @@
-"""Runs side by side: which can be read, which differ by their seed alone, and what each figure came to."""
+"""Reads the runs of a comparison, groups those that differ by their seed alone, and summarises their results."""
 
 import contextlib
 import dataclasses

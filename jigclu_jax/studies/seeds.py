@@ -1,4 +1,4 @@
-"""Figures of several seeds: mean, deviation, interval, and whether two of them can be told apart."""
+"""Mean, deviation and interval of a result over seeds, and whether two results can be told apart."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What several runs that differ by their seed alone came to.
+    """Summary of runs that differ by their seed alone.
 
     Attributes:
       values: one a seed.

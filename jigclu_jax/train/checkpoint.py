@@ -18,7 +18,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jigclu_jax.config.stored import current_form
 from jigclu_jax.errors import UserError, one_line
-from jigclu_jax.train.chatter import quiet_orbax
+from jigclu_jax.train.orbax_logging import quiet_orbax
 from jigclu_jax.train.state import TrainState, Tree
 
 FOLDER = "checkpoints"

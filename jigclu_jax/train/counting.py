@@ -1,4 +1,4 @@
-"""The line of long work that counts images: how many are done, how fast, how long it will take; and where such work can be stopped."""
+"""Progress line of work that counts images (done, rate, time left), and the point where such work can be stopped."""
 
 import sys
 import time

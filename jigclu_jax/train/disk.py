@@ -1,4 +1,4 @@
-"""Telling that a disk is full, or cannot be written, from every other error: whoever started the run can mend that."""
+"""Recognises the errors of a disk that is full or cannot be written, which whoever started the run can mend."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""How long the accelerator stood idle because no batch was there: what tells an input-bound run."""
+"""Measures the time that the accelerator waits for batches, which shows an input-bound run."""
 
 import math
 import queue

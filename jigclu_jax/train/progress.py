@@ -1,4 +1,4 @@
-"""The line that a person watches while a run goes on, and the rate that it measures."""
+"""Progress line of a run, and the rate that it measures."""
 
 import contextlib
 import math

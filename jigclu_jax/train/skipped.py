@@ -1,4 +1,4 @@
-"""Which images a job left out (on_error=skip): counted on the terminal, named in the workdir's images_skipped.txt."""
+"""Reports the images that a job left out (on_error=skip): counts them on the terminal, names them in images_skipped.txt."""
 
 import sys
 from collections.abc import Iterable

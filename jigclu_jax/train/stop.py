@@ -1,4 +1,4 @@
-"""Noticing that the process was asked to stop."""
+"""Notices that the process was asked to stop."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A profile of a few steps: `DIR/profile/`, which TensorBoard and Perfetto open."""
+"""Profiles a few steps into `DIR/profile/`, which TensorBoard and Perfetto open."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The files of a workdir that tie a run together: its config, and its result."""
+"""Reads and writes the config and the result of a workdir."""
 
 import contextlib
 import importlib.util

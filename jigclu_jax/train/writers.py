@@ -1,4 +1,4 @@
-"""Where a run's metrics go: `metrics.jsonl`, which other tools read, and TensorBoard for those who watch."""
+"""Writers of a run's metrics: `metrics.jsonl`, which other tools read, and TensorBoard."""
 
 import contextlib
 import errno

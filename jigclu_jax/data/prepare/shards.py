@@ -1,4 +1,4 @@
-"""Writing prepared images (`data/sources/prepared.py`) from any source, so that a kill loses at most one shard."""
+"""Writes the images of any source as prepared shards (`data/sources/prepared.py`), so that a kill loses at most one shard."""
 
 import dataclasses
 import hashlib
@@ -60,7 +60,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What a preparation came to: images stored, image -> why it was left out, bytes, shards found complete at the start."""
+    """Result of a preparation: images stored, image -> why it was left out, bytes, shards found complete at the start."""
 
     images: int
     skipped: dict[str, str]

@@ -1,4 +1,4 @@
-"""Reading every record of prepared images (`data/sources/prepared.py`), to name each that is damaged."""
+"""Reads every record of prepared shards (`data/sources/prepared.py`) and names each that is damaged."""
 
 from pathlib import Path
 from typing import Any

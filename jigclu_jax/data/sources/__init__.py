@@ -1,1 +1,1 @@
-"""Where images come from: folders, TFDS, arrays, prepared shards, toy pictures; subsets of them; decoding."""
+"""Image sources: folders, TFDS, arrays, prepared shards, toy pictures; subsets of them; decoding."""

@@ -1,4 +1,4 @@
-"""Images that are arrays already: in memory, or in an `.npz` file."""
+"""Source of images held in an array, in memory or in an `.npz` file."""
 
 import re
 from collections.abc import Sequence

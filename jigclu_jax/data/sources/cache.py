@@ -1,4 +1,4 @@
-"""What is worked out once about data that lies elsewhere (record offsets, labels), kept in the user's cache folder."""
+"""Caches arrays derived from data sets (record offsets, labels) in the user's cache folder."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""What lies at a path that is no folder of images, and what to do with it: archives, arrays, shards of other programs."""
+"""Recognises what lies at a path that is no folder of images (archives, arrays, shards of other programs) and says what to do with it."""
 
 import os
 import tarfile

@@ -1,4 +1,4 @@
-"""What a file is that is no readable image, by its first bytes, and what to do about it."""
+"""Names the kind of a file that is no readable image, by its first bytes, and says what to do about it."""
 
 import io
 import re

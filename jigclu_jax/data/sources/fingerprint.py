@@ -1,4 +1,4 @@
-"""What tells one set of images from another without reading all of it: the key under which features of it are kept."""
+"""Computes the fingerprint of a source, under which its features are stored, without reading every image."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Which files below a folder are images, and what was passed over and why."""
+"""Lists the image files below a folder, and what was passed over and why."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""One interface over all places that images come from, and the one function that opens them."""
+"""The interface of all image sources, and the function that opens them."""
 
 import difflib
 import unicodedata

@@ -1,4 +1,4 @@
-"""Shards that the `prepare` job wrote, as a source: ArrayRecord files of encoded or raw images, and an index beside them.
+"""Source of the shards that the `prepare` job wrote: ArrayRecord files of encoded or raw images, and an index beside them.
 
 A folder holds, for each split, `SPLIT.json` (what was prepared, written last), `SPLIT-00000.array_record` with one image a record
 (a JPEG file, or raw RGB bytes), and `SPLIT-00000.npz` with each record's id, label, size and CRC-32, and the bytes of the shard.

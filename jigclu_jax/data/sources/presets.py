@@ -1,4 +1,4 @@
-"""The data sets of the usual evaluations: where they come from, which splits, and how images are resized and cropped."""
+"""Presets of the usual data sets: origin, splits, and how images are resized and cropped."""
 
 import dataclasses
 

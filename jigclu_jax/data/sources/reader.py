@@ -1,4 +1,4 @@
-"""Reading the images of a source, with what to do about those that cannot be used."""
+"""Reads the images of a source; one that cannot be used stops the run or is replaced."""
 
 import numpy as np
 from jaxtyping import UInt8

@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits -> 0 to 255: the one place that decides which sample is white.
+"""Scales samples of more than 8 bits to 0..255; decides which sample is white.
 
 Tags come first (`scale_of`): bits per sample, photometric interpretation, significant bits, the largest sample; then the type of the
 samples. A file that says no more than that it has 16 bits, and whose samples stay below 8192, may hold 12 bits or a dark picture: that is

@@ -1,4 +1,4 @@
-"""Which images of a set belong to a part of it: a number of them, the same share of every class, a list of names.
+"""Selects subsets of a data set: a number of images, a fraction of every class, a list of names.
 
 Everything is a function of labels or names and a seed, so that a part is the same on every machine.
 """

@@ -1,4 +1,4 @@
-"""A prepared TensorFlow Datasets data set as a source with random access; nothing is downloaded or prepared here.
+"""Source of a prepared TensorFlow Datasets data set, with random access; downloads and prepares nothing.
 
 array_record files have random access of their own; tfrecord files get it from an index (`tfrecord_index.py`). Records are
 parsed by TFDS's own protocol buffers and images decoded by `decode.py`: TensorFlow is needed for neither.

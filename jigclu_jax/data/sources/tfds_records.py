@@ -1,4 +1,4 @@
-"""Bytes of the records of a split of a TFDS data set, by their number, from array_record or tfrecord files."""
+"""Reads the records of a TFDS split by number, from array_record or tfrecord files."""
 
 import bisect
 import itertools

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from jigclu_jax.train.chatter import quiet_orbax
+from jigclu_jax.train.orbax_logging import quiet_orbax
 
 
 @pytest.fixture

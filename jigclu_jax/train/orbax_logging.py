@@ -1,4 +1,4 @@
-"""What orbax, and asyncio below it, say on their own and nobody needs to hear: its errors are raised as well, and told in one line.
+"""Filters the messages that orbax and asyncio print on their own: their errors are raised as well, and told in one line.
 
 Orbax gives a save or a read up at the first file that fails, on a full disk, say, and closes the event loop below it. The
 other files go on: what they report to that loop, and each task that was never begun, would be a traceback of its own.
@@ -14,7 +14,7 @@ _UNBEGUN = r"coroutine '\S*(serialize|save|write|commit|finalize)\S*' was never 
 
 
 def quiet_orbax() -> None:
-    """Keep to what a run has to say; a second call changes nothing, and everything else is heard as before."""
+    """Install the filters; a second call changes nothing, and messages of others pass."""
     logging.getLogger("absl").addFilter(_not_orbax)
     logging.getLogger("asyncio").addFilter(_not_abandoned)
     warnings.filterwarnings("ignore", _UNBEGUN, RuntimeWarning)
