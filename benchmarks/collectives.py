@@ -62,7 +62,7 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
     """In the child: the step of a pretraining job on `devices` fake devices, from shapes alone."""
     import jax
 
-    from jigclu_jax.cli import load_config
+    from jigclu_jax.config import load_config
     from jigclu_jax.device.mesh import create_mesh
     from jigclu_jax.methods import create_method
     from jigclu_jax.train.optimizer import create_optimizer

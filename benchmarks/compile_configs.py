@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def compile_one(target: str, name: str) -> None:
     """In the child: one config, one row."""
-    from jigclu_jax.cli import load_config
+    from jigclu_jax.config import load_config
     from jigclu_jax.device.mesh import create_mesh
     from jigclu_jax.methods import create_method
     from jigclu_jax.train.optimizer import create_optimizer

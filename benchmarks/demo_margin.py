@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rows import print_row
 
-from jigclu_jax.cli import load_config
+from jigclu_jax.config import load_config
 from jigclu_jax.jobs import find_job
 from jigclu_jax.train.workdir import read_result
 

@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from rows import print_row
 
-from jigclu_jax.cli import load_config
+from jigclu_jax.config import load_config
 from jigclu_jax.jobs import find_job
 from jigclu_jax.train.workdir import read_result
 

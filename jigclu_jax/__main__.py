@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from jigclu_jax import cli
+from jigclu_jax.config import parse
 from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError, one_line
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.stop import STOP
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workdir = ""
     try:
         STOP.install()
-        config, workdir = cli.parse(sys.argv[1:] if arguments is None else arguments)
+        config, workdir = parse(sys.argv[1:] if arguments is None else arguments)
         from jigclu_jax.jobs import find_job  # only now: a mistake in the command line is answered at once
 
         find_job(config.job).run(config, workdir)

@@ -62,7 +62,7 @@ print(f"jigclu_jax {jigclu_jax.__version__}, JAX {jax.__version__} on {jax.devic
 # %%
 from pathlib import Path
 
-from jigclu_jax.cli import load_config
+from jigclu_jax.config import load_config
 
 configs = Path(jigclu_jax.__file__).parents[1] / "configs"
 demo = load_config(configs / "demo.py", f"epochs={EPOCHS},probe_epochs={PROBE_EPOCHS},limit={IMAGES},width={WIDTH}")

@@ -12,8 +12,7 @@ import pytest
 from absent import batch_of
 from ml_collections import ConfigDict
 
-from jigclu_jax.cli import load_config, parse
-from jigclu_jax.config import check_best_metric, check_config
+from jigclu_jax.config import check_best_metric, check_config, load_config, parse
 from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.optimizer import create_optimizer

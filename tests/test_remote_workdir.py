@@ -17,12 +17,13 @@ from remote_bucket import PREFIX, Bucket
 from tiny_checkpoint import make_workdir, tiny_config
 
 from jigclu_jax.__main__ import main
+from jigclu_jax.config import read_config
 from jigclu_jax.encoder import load_encoder
 from jigclu_jax.errors import UserError
 from jigclu_jax.report.pretrain_report import pretrain_page
 from jigclu_jax.report.workdir_files import read_run, save_picture
 from jigclu_jax.train.checkpoint import read_checkpoint
-from jigclu_jax.train.workdir import check_workdir, discard_run, open_workdir, read_config, read_result, write_result
+from jigclu_jax.train.workdir import check_workdir, discard_run, open_workdir, read_result, write_result
 from jigclu_jax.train.writers import create_writer, read_metrics
 
 __all__ = ["keep_signal_handler"]  # a fixture

@@ -5,12 +5,14 @@
 
 from jigclu_jax.config.arguments import parse_arg
 from jigclu_jax.config.check import check_best_metric, check_config
+from jigclu_jax.config.command_line import load_config, parse
 from jigclu_jax.config.fields import Field, Fields
 from jigclu_jax.config.jobs import (
     ablation_config,
     build,
     compare_config,
     crop_augment_config,
+    demo_config,
     eval_config,
     evaluate_config,
     fast_probe_config,
@@ -25,7 +27,7 @@ from jigclu_jax.config.jobs import (
     probe_config,
     source_config,
 )
-from jigclu_jax.config.stored import config_from_dict
+from jigclu_jax.config.stored import config_from_dict, read_config
 
 __all__ = [
     "Field",
@@ -37,18 +39,22 @@ __all__ = [
     "compare_config",
     "config_from_dict",
     "crop_augment_config",
+    "demo_config",
     "eval_config",
     "evaluate_config",
     "fast_probe_config",
     "finetune_config",
     "head_grid_config",
     "knn_config",
+    "load_config",
     "montage_augment_config",
     "optimizer_config",
+    "parse",
     "parse_arg",
     "pipeline_config",
     "prepare_config",
     "pretrain_config",
     "probe_config",
+    "read_config",
     "source_config",
 ]

@@ -19,44 +19,33 @@ def check_config(config: ConfigDict, where: str = "") -> None:
     """Refuse a config that is not as its job wants it: a file may build its own, or be of another version.
 
     Args:
-      config: with a `job`; an unknown job is left to `jobs.find_job`. Configs inside (those of a demo) are checked as well.
+      config: with a `job`. Configs inside (those of a demo) are checked as well.
       where: the config's file, for messages.
 
     Raises:
-      UserError: a field too many, one too few, one of another type, or a value out of its range.
+      UserError: an unknown job or method, a field too many, one too few, one of another type, or a value out of its range.
     """
     _check(config, f"{where}: " if where else "", "config.")
 
 
 def _check(config: ConfigDict, where: str, prefix: str) -> None:
     try:
-        fields = fields_of(config.job, method_name(config))
+        known = flat(fields_of(config.job, method_name(config)))
     except UserError as error:
-        raise UserError(f"{where}{error}".replace("config.method", f"{prefix}method")) from None
-    inside = {name for name in config if isinstance(config[name], ConfigDict) and "job" in config[name]}
-    for name in inside:
-        _check(config[name], where, f"{prefix}{name}.")
-    if fields is None:
-        return
-    known = flat(fields)
-    found = {name: value for name, value in _flat(config) if name.partition(".")[0] not in inside or name not in known}
+        raise UserError(where + str(error).replace("config.", prefix, 1)) from None
+    found = dict(_flat(config))
     for name in found:
-        if name not in known and name.partition(".")[0] not in inside:
+        if name not in known:
             raise UserError(f"{where}{prefix}{name} is no field of a {config.job} job: {meant(name, list(known), prefix)}")
     for name, field in known.items():
-        if name in inside:
-            continue
         if name not in found:
             raise UserError(f"{where}{prefix}{name} is missing: start from {config.job}_config() of jigclu_jax.config")
         if not isinstance(field, Field):
-            raise UserError(f"{where}{prefix}{name} is no config of a job: start from {config.job}_config() of jigclu_jax.config")
-        if problem := field.problem(found[name]):  # a value may be the command line's, a type is the file's
+            if not (isinstance(found[name], ConfigDict) and "job" in found[name]):
+                raise UserError(f"{where}{prefix}{name} is no config of a job: start from {config.job}_config() of jigclu_jax.config")
+            _check(found[name], where, f"{prefix}{name}.")
+        elif problem := field.problem(found[name]):  # a value may be the command line's, a type is the file's
             raise UserError(f"{'' if field.of_type(found[name]) else where}{prefix}{name}={found[name]!r} {problem}")
-
-
-def field_names(config: ConfigDict) -> list[str]:
-    """Dotted paths of all fields that hold a value, in the config's order."""
-    return [name for name, _ in _flat(config)]
 
 
 def meant(name: str, known: Sequence[str], prefix: str = "config.") -> str:
@@ -86,10 +75,10 @@ def check_best_metric(config: ConfigDict, names: tuple[str, ...]) -> None:
 def _flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name in config:
         value = config[name]
-        if isinstance(value, ConfigDict) and len(value):
+        if isinstance(value, ConfigDict) and len(value) and "job" not in value:  # a config inside is one value
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-__all__ = ["check_best_metric", "check_config", "field_names", "meant"]
+__all__ = ["check_best_metric", "check_config", "meant"]

@@ -30,6 +30,7 @@ from jigclu_jax.config.schema import (
 from jigclu_jax.errors import UserError
 
 _METHODS = Path(__file__).resolve().parents[1] / "methods"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"  # of a checkout
 _CROP_AUGMENT = changed(AUGMENT, CROP)
 _CROP_INPUT = changed(INPUT, {"min_side": 1})
 _EVALUATED = {"eval_data": EVALUATION, "eval_batch_size": Field(256, 1, 2**20)}  # images a batch of the backbone's pass
@@ -178,6 +179,11 @@ def ablation_config() -> ConfigDict:
     return _config("ablation")
 
 
+def demo_config() -> ConfigDict:
+    """Pretraining and its probe, beside training with labels and its probe."""
+    return _config("demo")
+
+
 def compare_config() -> ConfigDict:
     """Any number of runs side by side."""
     return _config("compare")
@@ -212,22 +218,29 @@ _JOBS: Mapping[str, Fields] = {
         "figure": Field("probe_top1_last"),  # field of the judge's result.json that the table is made of
         "force_config": RUN["force_config"],
     },
+    "demo": {
+        "seed": RUN["seed"],
+        "pretrain": pretrain_config,
+        "supervised": pretrain_config,  # the same backbone trained with labels
+        "probe": probe_config,  # of both
+    },
     "compare": {
         "runs": Field(""),  # workdirs with commas between them; a * stands for any name
         "force_config": RUN["force_config"],
     },
 }
+JOBS = tuple(_JOBS)
 _TRAINING = ("pretrain", "probe", "finetune")  # jobs with a method
 
 
-def fields_of(job: str, method: str = "") -> Fields | None:
-    """The fields of a job, those of its method included; None for a job whose fields nobody lists.
+def fields_of(job: str, method: str = "") -> Fields:
+    """The fields of a job, those of its method included.
 
     Raises:
-      UserError: an unknown method.
+      UserError: an unknown job or method.
     """
     if job not in _JOBS:
-        return None
+        raise UserError(f"config.job={job!r} is unknown: use one of {', '.join(_JOBS)}")
     fields: dict[str, Any] = {"job": Field(job), **_JOBS[job]}
     if job in _TRAINING:
         if not method:
@@ -290,6 +303,4 @@ head_grid_config = functools.partial(build, HEADS)
 
 
 def _config(job: str, method: str = "") -> ConfigDict:
-    fields = fields_of(job, method)
-    assert fields is not None
-    return build(fields)
+    return build(fields_of(job, method))

@@ -1,13 +1,16 @@
 """Reads the config.json of a workdir, those of earlier versions included."""
 
+import importlib.util
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config.jobs import build, fields_of
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, one_line
 
 # Fields of version 0.1.0 -> where they stand now.
 RENAMED: Mapping[str, str] = {
@@ -30,14 +33,14 @@ def current_form(tree: Mapping[str, Any]) -> dict[str, Any]:
     now = {name: current_form(value) if isinstance(value, Mapping) and "job" in value else value for name, value in tree.items()}
     if not now.keys() >= _ALWAYS_THERE:
         return now
-    if isinstance(now.get("method"), str):
-        now = _from_first_version(now)
-    method = now.get("method")
     try:
+        if isinstance(now.get("method"), str):
+            now = _from_first_version(now)
+        method = now.get("method")
         fields = fields_of(str(now.get("job")), str(method.get("name")) if isinstance(method, Mapping) else "")
     except UserError:  # for `check_config`, too
         return now
-    return now if fields is None else _filled(now, json.loads(build(fields).to_json()))
+    return _filled(now, json.loads(build(fields).to_json()))
 
 
 def config_from_dict(tree: Mapping[str, Any]) -> ConfigDict:
@@ -53,9 +56,59 @@ def config_from_dict(tree: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
+def read_config(workdir: epath.PathLike) -> ConfigDict:
+    """The config that a workdir was made with, in the form of this version; locked.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    check_folder(workdir)
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give --config=configs/NAME.py to start a run in {workdir}")
+    return read_config_file(path)
+
+
+def read_config_file(path: epath.Path) -> ConfigDict:
+    """The config in a file that a run wrote.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    try:
+        tree = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: give the config.json of a workdir") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({one_line(error)}): restore it, or use another workdir") from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("job"), str):
+        raise UserError(f"{path} holds no config of this library, there is no `job` in it: use another workdir")
+    return config_from_dict(tree)
+
+
+def check_folder(workdir: epath.PathLike) -> None:
+    """UserError for a workdir that is a file, or in a bucket that this machine has no package for."""
+    root = epath.Path(workdir)
+    if os.fspath(root).startswith("gs://") and not _installed("google.cloud.storage"):
+        # orbax asks it what sort of bucket it is; its own answer would be an ImportError at the first checkpoint
+        raise UserError(f"--workdir={root} needs the package google-cloud-storage: pip install google-cloud-storage")
+    for path in (root, *root.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise UserError(f"--workdir={root}: {path} is a file: give a folder")
+            return
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent package
+        return False
+
+
 def _from_first_version(tree: dict[str, Any]) -> dict[str, Any]:
     """Fields moved by `RENAMED`; the settings of another method, and a "trunk" in patterns, are things of the past."""
-    fields = fields_of(str(tree["job"]), tree["method"]) or {}
+    fields = fields_of(str(tree["job"]), tree["method"])
     group: dict[str, Any] = {"name": tree["method"]}
     now = {name: dict(value) if isinstance(value, Mapping) else value for name, value in tree.items()} | {"method": group}
     for old, new in RENAMED.items():
@@ -91,4 +144,4 @@ def _filled(node: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
     return {**defaults, **both}
 
 
-__all__ = ["RENAMED", "config_from_dict", "current_form"]
+__all__ = ["RENAMED", "check_folder", "config_from_dict", "current_form", "read_config", "read_config_file"]

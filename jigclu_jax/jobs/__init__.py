@@ -3,9 +3,9 @@
 import importlib
 from types import ModuleType
 
+from jigclu_jax.config.jobs import JOBS
 from jigclu_jax.errors import UserError
 
-JOBS = ("pretrain", "probe", "fast_probe", "knn", "evaluate", "finetune", "ablation", "compare", "prepare", "demo")
 _STUDIES = ("ablation", "compare")  # made of many runs: they stand behind the jobs, in `studies/`
 
 

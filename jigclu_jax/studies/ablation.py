@@ -15,7 +15,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.atomic_file import write_text
-from jigclu_jax.config import check_config
+from jigclu_jax.config import check_config, read_config
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError, one_line
 from jigclu_jax.jobs import find_job
 from jigclu_jax.report.ablation_report import ablation_page, markdown_table
@@ -24,7 +24,7 @@ from jigclu_jax.studies.claims import claimed
 from jigclu_jax.studies.seeds import summarise, verdict
 from jigclu_jax.train.progress import duration
 from jigclu_jax.train.stop import STOP
-from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_config, read_result, write_result
+from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
 from jigclu_jax.train.writers import read_metrics
 
 CELLS = "cells"

@@ -9,10 +9,11 @@ from typing import Any
 from etils import epath
 
 from jigclu_jax.atomic_file import is_remote
+from jigclu_jax.config import read_config
 from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.report.workdir_files import Run, read_run
 from jigclu_jax.studies.seeds import Summary, summarise, verdict
-from jigclu_jax.train.workdir import config_as_dict, flatten, read_config
+from jigclu_jax.train.workdir import config_as_dict, flatten
 
 # of a result: about the run and not about its outcome
 _NO_FIGURES = (

@@ -1,9 +1,7 @@
 """Reads and writes the config and the result of a workdir."""
 
 import contextlib
-import importlib.util
 import json
-import os
 import subprocess
 import time
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ from ml_collections import ConfigDict
 
 import jigclu_jax
 from jigclu_jax.atomic_file import write_text
-from jigclu_jax.config import config_from_dict
+from jigclu_jax.config.stored import check_folder, read_config
 from jigclu_jax.errors import UserError, first_few
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
@@ -58,25 +56,6 @@ def config_as_dict(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
 
 
-def read_config(workdir: epath.PathLike) -> ConfigDict:
-    """The config that a workdir was made with, in the form of this version.
-
-    Raises:
-      UserError: there is none, or it is damaged.
-    """
-    _check_folder(workdir)
-    path = epath.Path(workdir) / "config.json"
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give --config=configs/NAME.py to start a run in {workdir}")
-    try:
-        tree = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): restore it, or use another workdir") from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("job"), str):
-        raise UserError(f"{path} holds no config of this library, there is no `job` in it: use another workdir")
-    return config_from_dict(tree)
-
-
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts -> {"a.b.c": value}."""
     flat: dict[str, Any] = {}
@@ -101,7 +80,7 @@ def check_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
     Raises:
       UserError: the workdir holds another config (names the fields), or is a file.
     """
-    _check_folder(workdir)
+    check_folder(workdir)
     root = epath.Path(workdir)
     if not (root / "config.json").exists():
         return
@@ -180,25 +159,6 @@ def discard_run(workdir: epath.PathLike) -> None:
             path.unlink(missing_ok=True)
     if root.exists() and not any(root.iterdir()):
         root.rmdir()
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of a parent package
-        return False
-
-
-def _check_folder(workdir: epath.PathLike) -> None:
-    root = epath.Path(workdir)
-    if os.fspath(root).startswith("gs://") and not _installed("google.cloud.storage"):
-        # orbax asks it what sort of bucket it is; its own answer would be an ImportError at the first checkpoint
-        raise UserError(f"--workdir={root} needs the package google-cloud-storage: pip install google-cloud-storage")
-    for path in (root, *root.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise UserError(f"--workdir={root}: {path} is a file: give a folder")
-            return
 
 
 def commit() -> str | None:

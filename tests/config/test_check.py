@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import Field, check_best_metric, check_config, pretrain_config, probe_config
+from jigclu_jax.config import (
+    Field,
+    check_best_metric,
+    check_config,
+    config_from_dict,
+    demo_config,
+    pretrain_config,
+    probe_config,
+    read_config,
+)
 from jigclu_jax.errors import UserError
-from jigclu_jax.train.workdir import config_as_dict, config_from_dict, read_config
+from jigclu_jax.train.workdir import config_as_dict
 
 
 @pytest.mark.parametrize("make", [pretrain_config, probe_config])
@@ -141,7 +150,8 @@ def test_a_value_of_another_type_is_refused(name: str, value: object, kinds: tup
 def test_the_configs_inside_a_demo_are_checked() -> None:
     inside = _with(probe_config(), "eval_every_epochs", 1)
     del inside.eval_every_epochs
-    demo = ConfigDict({"job": "demo", "seed": 0, "pretrain": pretrain_config(), "probe": inside})
+    demo = demo_config()
+    demo.probe = inside
     with pytest.raises(UserError, match=r"^x.py: config.probe.eval_every_epochs is missing"):
         check_config(demo, "x.py")
 

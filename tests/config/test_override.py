@@ -3,10 +3,10 @@
 import pytest
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import pretrain_config
-from jigclu_jax.config.check import field_names
-from jigclu_jax.config.override import override
+from jigclu_jax.config import ablation_config, pretrain_config
+from jigclu_jax.config.command_line import override
 from jigclu_jax.errors import UserError
+from jigclu_jax.train.workdir import flatten
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def config() -> ConfigDict:
     ],
 )
 def test_a_field_is_set_in_its_type(config: ConfigDict, name: str, text: str | bool | None, value: object) -> None:
-    before = {field: _at(config, field) for field in field_names(config)}
+    before = flatten(config.to_dict())
     override(config, name, text)
-    after = {field: _at(config, field) for field in field_names(config)}
+    after = flatten(config.to_dict())
     assert after == {**before, name: value}
     assert type(after[name]) is type(value)
 
@@ -59,20 +59,27 @@ def test_a_field_is_set_in_its_type(config: ConfigDict, name: str, text: str | b
         ("qqqq", "1", "config.qqqq is no field of x.py: jigclu_jax/config/jobs.py lists the fields"),
         ("", "1", "config. is no field of x.py"),
         ("model", "1", "config.model is a group of fields: set one of config.model.arch, "),
-        ("epochs", "5.5", "config.epochs=5.5 is not of type int: give a whole number, it is 200"),
+        ("epochs", "5.5", "config.epochs=5.5 is not of type int: give a whole number"),
         ("epochs", "abc", "config.epochs=abc is not of type int"),
         ("epochs", "True", "config.epochs=True is not of type int"),
         ("epochs", "", "config.epochs= is not of type int"),
         ("epochs", None, "--config.epochs has no value"),
         ("epochs", False, "--noconfig.epochs: config.epochs is no switch"),
-        ("optimizer.learning_rate", "fast", "config.optimizer.learning_rate=fast is not of type float: give a number, it is 0.03"),
+        ("optimizer.learning_rate", "fast", "config.optimizer.learning_rate=fast is not of type float: give a number"),
         ("optimizer.per_epoch", "yes", "config.optimizer.per_epoch=yes is not of type bool: use True or False"),
         ("optimizer.milestones", "(a,b)", "config.optimizer.milestones=(a,b) is not of type tuple: give numbers"),
         (
             "augment.crop_area",
-            "'0.2'",
-            "config.augment.crop_area='0.2' is not of type tuple: give numbers as in --config.augment.crop_area=0.2,1.0",
+            "0.2,x",
+            "config.augment.crop_area=0.2,x is not of type tuple: give numbers, as in --config.",
         ),
+        ("data.grid", "3", "config.data.grid is no field of x.py: it is called config.method.grid now"),
+        ("loss.temperature", "3", "config.loss.temperature is no field of x.py: it is called config.method.temperature now"),
+        ("head.embedding_dim", "3", "config.head.embedding_dim is no field of x.py: it is called config.method.embedding_dim now"),
+        ("checkpoint.best_metric", "", "config.checkpoint.best_metric is no field of x.py: it is called config.saving.best_metric now"),
+        ("input", "cells", "config.input is no field of x.py: it is called config.method.input now"),
+        ("method", "supervised", "config.method is no field of x.py: it is called config.method.name now"),
+        ("method.name", "jigcul", "config.method.name='jigcul' is unknown: did you mean 'jigclu'?"),
     ],
 )
 def test_a_mistake_is_named_and_changes_nothing(config: ConfigDict, name: str, text: str | bool | None, expected: str) -> None:
@@ -84,8 +91,18 @@ def test_a_mistake_is_named_and_changes_nothing(config: ConfigDict, name: str, t
     assert config.to_json() == before
 
 
-def _at(config: ConfigDict, name: str) -> object:
-    node = config
-    for part in name.split("."):
-        node = node[part]
-    return node
+def test_the_name_of_a_method_brings_its_own_fields(config: ConfigDict) -> None:
+    override(config, "method.temperature", "0.5")
+    override(config, "method.name", "supervised")
+    assert config.method.to_dict() == {"name": "supervised"}
+    override(config, "method.name", "jigclu")
+    assert config.method.to_dict() == pretrain_config().method.to_dict()
+
+
+def test_a_field_of_a_config_inside() -> None:
+    config = ablation_config()
+    override(config, "pretrain.method.grid", "3")
+    override(config, "judge.probe.learning_rates", "1")
+    assert (config.pretrain.method.grid, config.judge.probe.learning_rates) == (3, (1.0,))
+    with pytest.raises(UserError, match=r"^config.pretrain.data.grid is no field of x.py: it is called config.pretrain.method.grid now$"):
+        override(config, "pretrain.data.grid", "3", where="x.py")

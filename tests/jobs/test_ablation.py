@@ -15,8 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 from scipy import stats
 
-from jigclu_jax.cli import load_config
-from jigclu_jax.config import check_config
+from jigclu_jax.config import check_config, load_config
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.studies import ablation
 from jigclu_jax.studies.ablation_tables import TABLES, row_config, table_rows

@@ -12,7 +12,7 @@ import pytest
 from jobs import tiny
 from tiny_checkpoint import make_workdir, tiny_config
 
-from jigclu_jax.cli import load_config
+from jigclu_jax.config import load_config
 from jigclu_jax.data.input.evaluation import EvalStream
 from jigclu_jax.encoder import load_encoder
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError

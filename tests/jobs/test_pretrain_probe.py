@@ -14,13 +14,13 @@ from PIL import Image
 from scipy import stats
 
 import jigclu_jax
+from jigclu_jax.config import read_config
 from jigclu_jax.data.augment.crops import resize_and_centre_crop
 from jigclu_jax.data.sources.toy import load_embedded
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.jobs import pretrain, probe
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.stop import STOP
-from jigclu_jax.train.workdir import read_config
 from jigclu_jax.train.writers import JsonlWriter, read_metrics
 
 

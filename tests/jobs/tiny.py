@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.cli import load_config
+from jigclu_jax.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -1,13 +1,16 @@
 """The command line as a stranger meets it: every mistake is one line on stderr that starts with `error:`, exit code 2, nothing written."""
 
+import ast
 from pathlib import Path
 
 import pytest
 from refusals import FOLDER_CONFIG, PROBE_CONFIG, ROOT, Refused, images, keep_signal_handler, refused, tree
 from tiny_checkpoint import make_workdir, tiny_config
 
-from jigclu_jax import cli
+import jigclu_jax
 from jigclu_jax.__main__ import main
+from jigclu_jax.config import parse
+from jigclu_jax.config.jobs import JOBS
 from jigclu_jax.errors import UserError
 from jigclu_jax.train.workdir import check_workdir, config_as_dict, discard_run, open_workdir
 
@@ -42,8 +45,8 @@ def test_an_argument_that_is_wrong(refused: Refused, argument: str, expected: st
 
 
 def test_overrides_reach_the_config_in_any_order_and_form(tmp_path: Path) -> None:
-    first = cli.parse([FOLDER_CONFIG, f"--workdir={tmp_path}", "--config.seed=7", "--config.model.arch=resnet34", "--config.force_config"])
-    second = cli.parse(
+    first = parse([FOLDER_CONFIG, f"--workdir={tmp_path}", "--config.seed=7", "--config.model.arch=resnet34", "--config.force_config"])
+    second = parse(
         ["--config.seed", "7", "--config.force_config=1", "--config.model.arch", "resnet34", "--workdir", str(tmp_path), FOLDER_CONFIG]
     )
     assert config_as_dict(first[0]) == config_as_dict(second[0])
@@ -55,15 +58,33 @@ def test_overrides_reach_the_config_in_any_order_and_form(tmp_path: Path) -> Non
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cli.parse([FOLDER_CONFIG, "--workdir=~/run"])[1] == str(tmp_path / "run")
-    assert cli.parse([FOLDER_CONFIG, "--workdir=gs://bucket/run"])[1] == "gs://bucket/run"
+    assert parse([FOLDER_CONFIG, "--workdir=~/run"])[1] == str(tmp_path / "run")
+    assert parse([FOLDER_CONFIG, "--workdir=gs://bucket/run"])[1] == "gs://bucket/run"
 
 
-def test_help(capfd: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_jobs_configs_their_arguments_and_examples(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(["--help"])
     assert raised.value.code == 0
-    assert capfd.readouterr().out.startswith("usage: python -m jigclu_jax --config=")
+    text = capfd.readouterr().out
+    assert text.startswith("usage: python -m jigclu_jax --config=")
+    listed = text.partition("\njobs: ")[2].partition("\n")[0]
+    assert set(listed.split(", ")) == set(JOBS)
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert f"\n  {path.stem} " in text and docstring.partition("\n")[0] in text
+    assert "Arguments: arch, stem, width, image_size" in text
+    for line in text.partition("examples:\n")[2].replace("\\\n", " ").splitlines():
+        arguments = line.split()[3:]
+        if any(argument.startswith("--config=") for argument in arguments):
+            parse(arguments)
+
+
+def test_the_version(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["--version"])
+    assert raised.value.code == 0
+    assert capfd.readouterr().out.strip() == jigclu_jax.__version__
 
 
 # --- the config file
@@ -113,6 +134,51 @@ def test_arguments_of_the_config_file(refused: Refused, tmp_path: Path) -> None:
     assert refused(f"{path}:epochs=abc") == "config argument epochs=abc is not of type int"
 
 
+def test_a_bare_name_is_a_file_in_configs(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (ROOT, tmp_path):  # here, and from anywhere with a checkout
+        monkeypatch.chdir(folder)
+        config, _ = parse(["--config=pretrain_folder:epochs=3", "--workdir=run"])
+        assert (config.job, config.epochs) == ("pretrain", 3)
+    assert refused("--config=pretrain_foldr") == "--config=pretrain_foldr: there is no config of that name: did you mean pretrain_folder?"
+
+
+def test_a_path_may_hold_colons(refused: Refused, tmp_path: Path) -> None:
+    file = tmp_path / "12:30" / "mine:2.py"
+    file.parent.mkdir()
+    file.write_text((ROOT / "configs" / "pretrain_folder.py").read_text())
+    for argument, epochs in (("", 100), (":epochs=3", 3)):
+        assert parse([f"--config={file}{argument}", "--workdir=run"])[0].epochs == epochs
+    missing = refused("--config=C:\\photos\\mine.py")
+    assert missing.startswith("--config=C:\\photos\\mine.py: there is no such file")
+
+
+def test_the_config_of_a_workdir_begins_another_run(refused: Refused, tmp_path: Path) -> None:
+    folder = make_workdir(tmp_path / "first")
+    config, workdir = parse([f"--config={folder}/config.json", "--config.seed=3", f"--workdir={tmp_path}/second"])
+    assert (config.seed, config.batch_size, workdir) == (3, tiny_config().batch_size, f"{tmp_path}/second")
+    assert config.is_locked
+    assert f"{tmp_path}/config.json does not exist" in refused(f"--config={tmp_path}/config.json")
+
+
+@pytest.mark.parametrize(
+    ("line", "new"),
+    [
+        ("c.loss.temperature = 0.2", "method.temperature"),
+        ("c.checkpoint.best_metric = ''", "saving.best_metric"),
+        ("c.data.grid = 3", "method.grid"),
+        ("c.head.embedding_dim = 3", "method.embedding_dim"),
+        ("c.input = 'cells'", "method.input"),
+        ("c.method = 'supervised'", "method.name"),
+    ],
+)
+def test_a_config_file_of_the_first_version_is_told_the_new_names(refused: Refused, tmp_path: Path, line: str, new: str) -> None:
+    file = tmp_path / "mine.py"
+    head = "from jigclu_jax.config import pretrain_config\ndef get_config(arg=None):\n    c = pretrain_config()"
+    file.write_text(f"{head}\n    {line}\n    return c\n")
+    said = refused(f"--config={file}")
+    assert said.startswith(f"--config={file}") and f"config.{new} " in said
+
+
 # --- the workdir
 
 
@@ -149,9 +215,9 @@ def test_a_workdir_alone_with_a_damaged_config(refused: Refused, tmp_path: Path,
 
 
 def test_a_workdir_alone_goes_on_with_its_config(tmp_path: Path) -> None:
-    config, workdir = cli.parse([FOLDER_CONFIG, f"--workdir={tmp_path}/run", "--config.optimizer.milestones=3,4", "--config.seed=5"])
+    config, workdir = parse([FOLDER_CONFIG, f"--workdir={tmp_path}/run", "--config.optimizer.milestones=3,4", "--config.seed=5"])
     open_workdir(workdir, config)
-    again, same = cli.parse([f"--workdir={tmp_path}/run"])
+    again, same = parse([f"--workdir={tmp_path}/run"])
     assert same == workdir
     assert config_as_dict(again) == config_as_dict(config)
     assert again.optimizer.milestones == (3, 4)
@@ -160,7 +226,7 @@ def test_a_workdir_alone_goes_on_with_its_config(tmp_path: Path) -> None:
 
 def test_a_workdir_that_holds_another_run(refused: Refused, tmp_path: Path, images: Path) -> None:
     line = [FOLDER_CONFIG, "--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz"]
-    config, workdir = cli.parse([*line, f"--workdir={tmp_path}/out"])
+    config, workdir = parse([*line, f"--workdir={tmp_path}/out"])
     open_workdir(workdir, config)
     expected = f"{tmp_path}/out holds a run with another config (seed differs): use another workdir, or --config.force_config=True"
     assert refused(*line, "--config.seed=3") == expected
@@ -172,8 +238,8 @@ def test_a_workdir_that_holds_another_run(refused: Refused, tmp_path: Path, imag
     assert "holds a run with another config (" in probe and " more differ)" in probe
     # what changes nothing of what is computed may change, and a person may insist
     for harmless in ("--config.log_every_steps=1", "--config.data.threads=1", "--config.data.on_error=skip", "--config.log.pictures=0"):
-        check_workdir(workdir, cli.parse([*line, harmless, f"--workdir={workdir}"])[0])
-    check_workdir(workdir, cli.parse([*line, "--config.seed=3", "--config.force_config=True", f"--workdir={workdir}"])[0])
+        check_workdir(workdir, parse([*line, harmless, f"--workdir={workdir}"])[0])
+    check_workdir(workdir, parse([*line, "--config.seed=3", "--config.force_config=True", f"--workdir={workdir}"])[0])
 
 
 def test_what_a_run_without_a_checkpoint_left_is_removed_and_no_more(tmp_path: Path) -> None:
