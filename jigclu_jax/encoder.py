@@ -10,10 +10,9 @@ from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import config_from_dict
-from jigclu_jax.errors import UserError
 from jigclu_jax.models import build_backbone
 from jigclu_jax.ops.normalize import normalize
-from jigclu_jax.train.checkpoint import read_checkpoint, weights
+from jigclu_jax.train.checkpoint import read_checkpoint, stored_backbone
 
 
 class Encoder:
@@ -74,10 +73,6 @@ def load_encoder(workdir: epath.PathLike, which: str = "last", *, ema: bool = Fa
       UserError: no such workdir or checkpoint, or one without a backbone or without averages.
     """
     step, meta, tree = read_checkpoint(workdir, which)
-    params, stats = weights(tree, meta, "ema" if ema else "params", str(workdir))
-    if "backbone" not in params:
-        raise UserError(
-            f"{workdir} holds a {meta['config'].get('job', 'run')} without a backbone of its own: give the pretraining run's workdir"
-        )
+    params, stats, _ = stored_backbone(tree, meta, "ema" if ema else "params", str(workdir))
     classes = tuple(meta["classes"]) if meta.get("classes") else None
-    return Encoder(params["backbone"], stats["backbone"], config_from_dict(meta["config"]), step, classes)
+    return Encoder(params, stats, config_from_dict(meta["config"]), step, classes)

@@ -13,7 +13,7 @@ from jigclu_jax.evals.frozen import digest
 from jigclu_jax.interop.weights import load_weights
 from jigclu_jax.methods import Tree
 from jigclu_jax.models import build_backbone
-from jigclu_jax.train.checkpoint import read_checkpoint, weights
+from jigclu_jax.train.checkpoint import read_checkpoint, stored_backbone, weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +65,11 @@ def checkpoint_backbone(config: ConfigDict) -> Backbone:
     """The backbone in the workdir `config.checkpoint`; UserError as `open_backbone`."""
     step, meta, tree = read_checkpoint(config.checkpoint, config.checkpoint_which)
     where = f"config.checkpoint={config.checkpoint}"
+    params, stats, found = stored_backbone(tree, meta, config.checkpoint_weights, where)
     all_params, all_stats = weights(tree, meta, config.checkpoint_weights, where)
-    if "backbone" not in all_params:
-        raise UserError(f"{where} is the workdir of a {meta['config']['job']} job: give a pretraining run's")
-    model = _agreed(config, meta["config"]["model"], where)
+    model = _agreed(config, found, where)
     origin = f"{config.checkpoint}, step {step}" + (", moving averages" if config.checkpoint_weights == "ema" else "")
-    return Backbone(all_params["backbone"], all_stats["backbone"], model, origin, step, meta["config"], all_params, all_stats)
+    return Backbone(params, stats, model, origin, step, meta["config"], all_params, all_stats)
 
 
 def with_model(config: ConfigDict, backbone: Backbone) -> ConfigDict:

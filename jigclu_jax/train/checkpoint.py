@@ -1,30 +1,54 @@
-"""Orbax checkpoints of a run: asynchronous, the last and the best kept, whole or not at all.
+"""Orbax checkpoints of a run: asynchronous, the last and the best kept, whole or not at all, and verified when they are read.
 
 A checkpoint `DIR/checkpoints/STEP` holds `state` (the TrainState) and `meta` (JSON: config, class list, number of
-examples, seconds trained so far, epoch means). A save that was cut short leaves a temporary folder that is never read, a
+examples, seconds trained so far, epoch means, digests of it all). A save that was cut short leaves a temporary folder that is never read, a
 removal that was cut short a folder that cannot be read, older than two that can.
 """
 
+import contextlib
 import logging
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jigclu_jax.config.stored import current_form
 from jigclu_jax.errors import UserError, one_line
+from jigclu_jax.json_file import NUMBER, check_kinds
+from jigclu_jax.models import create_backbone
+from jigclu_jax.train.digests import named_leaves
 from jigclu_jax.train.orbax_logging import quiet_orbax
 from jigclu_jax.train.state import TrainState, Tree
+from jigclu_jax.train.stored import (
+    check_format,
+    check_state,
+    complete_steps,
+    drop_unreadable,
+    read_meta,
+    read_score,
+    read_state,
+    sealed,
+    stored_shapes,
+)
 
 FOLDER = "checkpoints"
-FORMAT = 1
 # the last two: should the newest turn out damaged, the one before it is there
 KEEP_LAST = 2
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which reads the metrics of every checkpoint when it is opened: what cannot be read counts as not there."""
+
+    def __init__(self, metric: str, *arguments: Any, **options: Any) -> None:
+        self._metric = metric
+        super().__init__(*arguments, **options)
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        value = read_score(epath.Path(self.directory) / str(step), self._metric)
+        return None if value is None else {self._metric: value}
 
 
 class Checkpoints:
@@ -33,7 +57,6 @@ class Checkpoints:
     def __init__(self, workdir: epath.PathLike, *, best_metric: str = "", best_mode: str = "max") -> None:
         quiet_orbax()
         self._best_metric = best_metric
-        self._damaged: set[int] = set()
         keep: list[preservation_policy.PreservationPolicy] = [preservation_policy.LatestN(KEEP_LAST)]
         if best_metric:
             sign = 1.0 if best_mode == "max" else -1.0
@@ -49,7 +72,10 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
         )
-        self._manager = ocp.CheckpointManager(_folder(workdir), options=options, item_names=("state", "meta"))
+        drop_unreadable(_folder(workdir))
+        self._manager = _Manager(best_metric, _folder(workdir), options=options, item_names=("state", "meta"))
+        # folders without a checkpoint in them, which orbax counts, are overwritten, too
+        self._damaged = set(self._manager.all_steps()) - set(complete_steps(self.folder))
 
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
         """Start writing the state after `step` updates; returns while the files are written in the background."""
@@ -59,12 +85,13 @@ class Checkpoints:
         elif step in self._manager.all_steps():
             return
         ranked = {self._best_metric: float(metrics[self._best_metric])} if metrics and self._best_metric in metrics else None
-        items = ocp.args.Composite(state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave({"format": FORMAT, **meta}))
+        tree = _as_dict(state)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(sealed(meta, tree, ranked)))
         self._manager.save(step, args=items, metrics=ranked, force=True)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that were completed, the oldest first."""
-        return sorted(self._manager.all_steps())
+        return complete_steps(self.folder)
 
     def restore_newest(
         self, target: TrainState, check: Callable[[Mapping[str, Any]], None] = lambda meta: None
@@ -81,13 +108,13 @@ class Checkpoints:
         reason = ""
         for step in reversed(self.steps()):
             try:
-                items = ocp.args.Composite(meta=ocp.args.JsonRestore())
-                meta = self._manager.restore(step, args=items)["meta"]
+                meta = read_meta(self.folder / str(step))
                 check_format(meta, f"checkpoint {step} in {self.folder}")
                 check(meta)
-                self._check_shapes(step, target)
+                self._check_shapes(step, meta, target)
                 items = ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(target)))
-                restored = self._manager.restore(step, args=items)
+                restored = self._manager.restore(step, args=items)["state"]
+                check_state(restored, meta, self.folder / str(step))
             except UserError:
                 raise
             except Exception as error:  # whatever a damaged file makes a reader raise
@@ -95,14 +122,16 @@ class Checkpoints:
                 reason = reason or one_line(error)
                 self._damaged.add(step)  # written anew when the run gets there again
                 continue
-            return TrainState(**restored["state"]), meta
+            return TrainState(**restored), meta
         if self.steps():
             raise UserError(f"none of the checkpoints {self.steps()} in {self.folder} can be read ({reason}): use another workdir")
         return None
 
-    def _check_shapes(self, step: int, target: TrainState) -> None:
-        with ocp.PyTreeCheckpointer() as reader:
-            there = _shapes(reader.metadata(self.folder / str(step) / "state").item_metadata.tree)
+    def _check_shapes(self, step: int, meta: Mapping[str, Any], target: TrainState) -> None:
+        there = stored_shapes(meta)
+        if there is None:
+            with ocp.PyTreeCheckpointer() as reader:
+                there = _shapes(reader.metadata(self.folder / str(step) / "state").item_metadata.tree)
         here = _shapes(_as_dict(target))
         for name in sorted(there.keys() | here.keys()):
             if there.get(name) != here.get(name):
@@ -131,18 +160,6 @@ class Checkpoints:
         self._manager.close()
 
 
-def check_format(meta: Mapping[str, Any], name: str) -> None:
-    """Refuse a checkpoint that a later version of the library wrote in another form.
-
-    Raises:
-      UserError: with both numbers.
-    """
-    if meta.get("format", FORMAT) > FORMAT:
-        raise UserError(
-            f"{name} has format {meta['format']}, written by a newer version of this library; this one reads up to {FORMAT}: update it"
-        )
-
-
 def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, dict[str, Any], Tree]:
     """Step, meta and state (nested dicts of numpy arrays) of a workdir's checkpoint, without building its model.
 
@@ -161,35 +178,20 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
         below = sorted(folder.parent.name for folder in root.glob(f"*/{FOLDER}"))  # of a search or a demo, say
         other = f"; there is one in {', '.join(f'{root / name}' for name in below)}" if below else ""
         raise UserError(f"{root} holds no {FOLDER}/ folder: give the workdir of a training job, the folder above {FOLDER}/{other}")
-    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=lambda metrics: next(iter(metrics.values())))
-    meta_items = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    with ocp.CheckpointManager(_folder(root), options=options, item_names=("state", "meta")) as manager:
-        steps = manager.all_steps()
-        if not steps:
-            raise UserError(f"{root / FOLDER} holds no complete checkpoint: the run was stopped before its first save")
-        step = last = max(steps)
-        try:
-            if which == "last":
-                step = last
-            elif which == "best":
-                config = manager.restore(last, args=meta_items)["meta"]["config"]
-                saving = current_form(config)["saving"]
-                step = _best_step(manager, steps, saving["best_metric"], saving["best_mode"])
-            elif str(which).isdigit():
-                step = int(which)
-                if step not in steps:
-                    raise UserError(f"{root / FOLDER} holds no step {step}: it holds {sorted(steps)}")
-            else:
-                raise UserError(f"checkpoint {which!r} is unknown: use 'last', 'best' or a step's number")
-            meta = manager.restore(step, args=meta_items)["meta"]
-            check_format(meta, f"checkpoint {step} in {root / FOLDER}")
-            meta["config"] = current_form(meta["config"])
-            tree = _read_state(_folder(root) / str(step) / "state")
-        except UserError:
-            raise
-        except Exception as error:
-            others = f"; it also holds steps {sorted(set(steps) - {step})}" if len(steps) > 1 else ""
-            raise UserError(f"checkpoint {step} in {root / FOLDER} cannot be read: {one_line(error)}{others}") from error
+    folder = _folder(root)
+    steps = complete_steps(folder)
+    if not steps:
+        raise UserError(f"{root / FOLDER} holds no complete checkpoint: the run was stopped before its first save")
+    step = steps[-1]
+    try:
+        step = _choose(folder, steps, which)
+        meta, tree = _read(folder / str(step))
+        meta["config"] = current_form(meta["config"])
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        others = _whole(folder, [other for other in steps if other != step])
+        raise UserError(f"checkpoint {step} in {root / FOLDER} is damaged: {one_line(error)}; {others}") from error
     return step, meta, tree
 
 
@@ -208,21 +210,78 @@ def weights(tree: Tree, meta: Mapping[str, Any], which: str, where: str) -> tupl
     return chosen.get("params", {}), chosen.get("stats", {})
 
 
-def _best_step(manager: ocp.CheckpointManager, steps: list[int], metric: str, mode: str) -> int:
-    values = {step: manager.metrics(step) for step in steps}
-    ranked = [(found[metric], step) for step, found in values.items() if found and metric in found]
-    if not ranked:
-        return max(steps)
-    sign = 1.0 if mode == "max" else -1.0
-    return max(ranked, key=lambda pair: (sign * pair[0], pair[1]))[1]
+def stored_backbone(tree: Tree, meta: Mapping[str, Any], which: str, where: str) -> tuple[Tree, Tree, dict[str, Any]]:
+    """(params, stats, model) of the backbone in a state from `read_checkpoint`; `which` as in `weights`, model as the config has it.
+
+    Raises:
+      UserError: naming `where` the checkpoint was asked for: no backbone, or another one than the config describes.
+    """
+    params, stats = weights(tree, meta, which, where)
+    if "backbone" not in params or "backbone" not in stats:
+        raise UserError(f"{where} holds a {meta['config']['job']} without a backbone of its own: give the pretraining run's workdir")
+    model = meta["config"].get("model")
+    try:
+        check_kinds(model if isinstance(model, dict) else {}, {"arch": (str,), "stem": (str,), "width": NUMBER, "dtype": (str,)})
+        network = create_backbone(model["arch"], stem=model["stem"], width=model["width"], dtype=model["dtype"])
+    except (ValueError, UserError) as error:
+        raise UserError(
+            f"{where}: the config in the checkpoint describes no backbone ({one_line(error)}): use another checkpoint"
+        ) from None
+    found, wanted = _shapes((params["backbone"], stats["backbone"])), _shapes(jax.eval_shape(network.init, jax.random.key(0)))
+    if found != wanted:
+        name = next(name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name))
+        what = f"the config in the checkpoint describes a {model['arch']} (stem {model['stem']}, width {model['width']:g})"
+        raise UserError(f"{where}: {what}, and its weights are another backbone's ({name} differs): use another checkpoint")
+    return params["backbone"], stats["backbone"], model
 
 
-def _read_state(path: epath.Path) -> Tree:
-    """The saved tree as numpy arrays, whatever devices and shardings it was written from."""
-    with ocp.PyTreeCheckpointer() as reader:
-        metadata = reader.metadata(path).item_metadata.tree
-        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
-        return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=restore_args))
+def _read(checkpoint: epath.Path) -> tuple[dict[str, Any], Tree]:
+    """Meta and state of one checkpoint; raises whatever a damaged file makes a reader raise."""
+    meta = read_meta(checkpoint)
+    check_format(meta, f"checkpoint {checkpoint.name} in {checkpoint.parent}")
+    state = read_state(checkpoint)
+    check_state(state, meta, checkpoint)
+    return meta, state
+
+
+def _choose(folder: epath.Path, steps: list[int], which: str) -> int:
+    """The step that is asked for."""
+    if which == "last":
+        return steps[-1]
+    if which == "best":
+        return _best_step(folder, steps)
+    if not str(which).isdecimal():
+        raise UserError(f"checkpoint {which!r} is unknown: use 'last', 'best' or a step's number")
+    if int(which) not in steps:
+        raise UserError(f"{folder} holds no step {int(which)}: it holds {steps}")
+    return int(which)
+
+
+def _best_step(folder: epath.Path, steps: list[int]) -> int:
+    """The step with the best score; the last one where no score is known."""
+    metas: dict[int, dict[str, Any]] = {}
+    for step in steps:
+        try:
+            metas[step] = read_meta(folder / str(step))
+        except (OSError, ValueError) as error:
+            logging.warning("checkpoint %d in %s is damaged (%s): the best is chosen among the others", step, folder, one_line(error))
+    if not metas:
+        return steps[-1]
+    saving = current_form(metas[max(metas)]["config"])["saving"]
+    sign = 1.0 if saving["best_mode"] == "max" else -1.0
+    scores = {step: read_score(folder / str(step), saving["best_metric"]) for step in metas}
+    ranked = [(sign * score, step) for step, score in scores.items() if score is not None]
+    return max(ranked)[1] if ranked else max(metas)
+
+
+def _whole(folder: epath.Path, steps: list[int]) -> str:
+    """Which of the steps can be read, in words."""
+    found = []
+    for step in steps:
+        with contextlib.suppress(Exception):
+            _read(folder / str(step))
+            found.append(step)
+    return f"whole {'are steps' if len(found) > 1 else 'is step'} {', '.join(map(str, found))}" if found else "no other one is whole"
 
 
 def _folder(workdir: epath.PathLike) -> epath.Path:
@@ -236,7 +295,5 @@ def _as_dict(state: TrainState) -> Tree:
     return {field: getattr(state, field) for field in fields}
 
 
-def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
-    """Path -> shape; a step of a path is a name or a number, whatever sort of node it belongs to."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: hasattr(node, "shape"))
-    return {re.sub(r"[^\w]+", "/", jax.tree_util.keystr(path)).strip("/"): tuple(leaf.shape) for path, leaf in leaves}
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}

@@ -4,13 +4,14 @@ Orbax gives a save or a read up at the first file that fails, on a full disk, sa
 other files go on: what they report to that loop, and each task that was never begun, would be a traceback of its own.
 """
 
+import inspect
 import logging
 import re
 import sys
 import warnings
 from collections.abc import Callable
 
-_UNBEGUN = r"coroutine '\S*(serialize|save|write|commit|finalize)\S*' was never awaited"
+_UNBEGUN = r"coroutine '\S*(serialize|save|write|commit|finalize|metadata|restore|read)\S*' was never awaited"
 
 
 def quiet_orbax() -> None:
@@ -44,5 +45,6 @@ class _NotAbandoned:
         error = unraisable.exc_value
         late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
         unbegun = isinstance(error, RuntimeWarning) and re.match(_UNBEGUN, str(error))  # where warnings are errors
-        if not late and not unbegun:
+        given_up = inspect.iscoroutine(unraisable.object) and "/orbax/" in unraisable.object.cr_code.co_filename.replace("\\", "/")
+        if not late and not unbegun and not given_up:
             self._others(unraisable)

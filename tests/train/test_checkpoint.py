@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jigclu_jax.errors import UserError
-from jigclu_jax.train import checkpoint
+from jigclu_jax.train import stored
 from jigclu_jax.train.checkpoint import Checkpoints, read_checkpoint
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.state import TrainState, zero_sums
@@ -54,7 +54,7 @@ def damage(workdir: Path, step: int) -> None:
 
 def test_a_later_format_is_refused_with_both_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "FORMAT", 7)
+        patch.setattr(stored, "FORMAT", 7)
         save(tmp_path, 5)
     expected = r"checkpoint 5 in .* has format 7, written by a newer version of this library; this one reads up to \d+: update it$"
     with pytest.raises(UserError, match=expected):
