@@ -17,7 +17,7 @@ from jigclu_jax.train.checkpoint import Checkpoints, read_checkpoint
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.state import TrainState, zero_sums
 
-META = {"config": {"job": "pretrain", "checkpoint": {"best_metric": "score", "best_mode": "max"}}, "seconds": 1.0}
+META = {"config": {"job": "pretrain", "saving": {"best_metric": "score", "best_mode": "max"}}, "seconds": 1.0}
 
 
 def state(step: int, width: int = 3) -> TrainState:
