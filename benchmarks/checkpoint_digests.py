@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 from rows import print_row
 
-from jigclu_jax.models import create_backbone
+from jigclu_jax.models import build_backbone
 from jigclu_jax.train.checkpoint import Checkpoints, read_checkpoint
 from jigclu_jax.train.digests import digests
 from jigclu_jax.train.state import TrainState, zero_sums
@@ -27,7 +27,7 @@ META = {"config": {"job": "pretrain"}, "seconds": 0.0}
 
 def make_state(arch: str) -> TrainState:
     """Random parameters and momentum, as SGD has them."""
-    network = create_backbone(arch, stem="imagenet", width=1.0, dtype="float32")
+    network = build_backbone({"arch": arch})
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
     rng = np.random.default_rng(0)
 

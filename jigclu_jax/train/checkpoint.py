@@ -18,7 +18,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from jigclu_jax.config.stored import current_form
 from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.json_file import NUMBER, check_kinds
-from jigclu_jax.models import create_backbone
+from jigclu_jax.models import build_backbone
 from jigclu_jax.train.digests import named_leaves
 from jigclu_jax.train.orbax_logging import quiet_orbax
 from jigclu_jax.train.state import TrainState, Tree
@@ -222,7 +222,7 @@ def stored_backbone(tree: Tree, meta: Mapping[str, Any], which: str, where: str)
     model = meta["config"].get("model")
     try:
         check_kinds(model if isinstance(model, dict) else {}, {"arch": (str,), "stem": (str,), "width": NUMBER, "dtype": (str,)})
-        network = create_backbone(model["arch"], stem=model["stem"], width=model["width"], dtype=model["dtype"])
+        network = build_backbone({name: model[name] for name in ("arch", "stem", "width")})
     except (ValueError, UserError) as error:
         raise UserError(
             f"{where}: the config in the checkpoint describes no backbone ({one_line(error)}): use another checkpoint"
