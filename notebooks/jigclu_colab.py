@@ -48,7 +48,6 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 import jax
 import numpy as np
 from IPython.display import SVG, display
-from PIL import Image
 
 import jigclu_jax
 
@@ -84,7 +83,7 @@ print(config.model)
 # %%
 from jigclu_jax.data.input.preview import preview
 from jigclu_jax.data.sources.opening import open_source
-from jigclu_jax.report.pictures import montage_sheet, patches_sheet, sheet
+from jigclu_jax.report.pictures import montage_sheet, patches_sheet, picture, sheet
 
 source = open_source(config.data, seed=config.seed)
 batch, stages = preview(source, config.data, config.augment, seed=config.seed, count=16)
@@ -103,12 +102,11 @@ pretrain.run(config, f"{WORKDIR}/pretrain")
 
 # %%
 from jigclu_jax.report import curves
-from jigclu_jax.train.workdir import config_as_dict
-from jigclu_jax.train.writers import read_metrics
+from jigclu_jax.report.workdir_files import read_run
 
-rows = read_metrics(f"{WORKDIR}/pretrain")
-for title, drawing in curves.draw_curves(rows, curves.pretrain_panels(config_as_dict(config))):
-    if title in ("Loss", "Patch retrieval"):
+run = read_run(f"{WORKDIR}/pretrain")
+for panel, drawing in curves.draw_curves(run.rows, curves.panels(run.specs)):
+    if {"loss", "accuracy_retrieval"} & panel.series.keys():
         display(SVG(drawing))
 
 # %% [markdown]
@@ -141,7 +139,7 @@ print(features.shape, features.dtype)
 
 unit = features / np.linalg.norm(features, axis=1, keepdims=True)
 nearest = np.argsort(-(unit[:4] @ unit.T), axis=1)[:, :6]
-pictures = [Image.fromarray(images[index]).resize((96, 96)) for index in nearest.ravel()]
+pictures = [picture(images[index], 96) for index in nearest.ravel()]
 display(sheet(pictures, [source.classes[source.labels[index]] for index in nearest.ravel()], columns=6))
 
 # %% [markdown]

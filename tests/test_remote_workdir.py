@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import remote_bucket
 from etils import epath
-from PIL import Image
 from refusals import ROOT, keep_signal_handler
 from remote_bucket import PREFIX, Bucket
 from tiny_checkpoint import make_workdir, tiny_config
@@ -20,7 +19,7 @@ from jigclu_jax.__main__ import main
 from jigclu_jax.config import read_config
 from jigclu_jax.encoder import load_encoder
 from jigclu_jax.errors import UserError
-from jigclu_jax.report.pretrain_report import pretrain_page
+from jigclu_jax.report.pages import write_page
 from jigclu_jax.report.workdir_files import read_run, save_picture
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.workdir import check_workdir, discard_run, open_workdir, read_result, write_result
@@ -50,12 +49,12 @@ def test_config_metrics_result_pictures_and_report(bucket: Bucket, tmp_path: Pat
     for step in (1, 2, 3):
         writer.write(step, {"epoch": step / 2, "loss": 3.0 / step})
     writer.flush()
-    save_picture(root, "montages", Image.new("RGB", (8, 8), (200, 0, 0)))
+    save_picture(root, "montages", "<svg/>")
     writer.close()
     write_result(root, {"job": "pretrain", "seed": 0, "seconds": 1.5})
-    pretrain_page(root)
+    write_page(root)
     names = {path.relative_to(bucket.root / "runs/one").as_posix() for path in (bucket.root / "runs/one").rglob("*") if path.is_file()}
-    assert names == {"config.json", "metrics.jsonl", "result.json", "pictures/montages.png", "report.html"}
+    assert names == {"config.json", "metrics.jsonl", "result.json", "pictures/montages.svg", "report.html"}
     assert {f"runs/one/{name}" for name in names} <= bucket.written
     assert _local_copies(bucket, tmp_path) == []
     # and back
@@ -63,7 +62,7 @@ def test_config_metrics_result_pictures_and_report(bucket: Bucket, tmp_path: Pat
     check_workdir(root, config)
     assert [row["loss"] for row in read_metrics(root)] == [3.0, 1.5, 1.0]
     assert (read_result(root) or {})["seconds"] == 1.5
-    assert list(read_run(root).pictures) == ["montages"]
+    assert read_run(root).pictures == {"montages": "<svg/>"}
     with pytest.raises(UserError, match=r"gs://bucket/runs/one holds a run with another config \(seed differs\)"):
         config.seed = 8
         check_workdir(root, config)
@@ -116,5 +115,5 @@ def test_pretrain_go_on_and_probe(bucket: Bucket, tmp_path: Path, capfd: pytest.
         assert {"config.json", "metrics.jsonl", "result.json", "report.html", "checkpoints"} <= {path.name for path in folder.iterdir()}
         assert json.loads((folder / "result.json").read_text())["job"] == job
         assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 3
-    assert (bucket.root / "pretrain/pictures/montages.png").exists()
+    assert (bucket.root / "pretrain/pictures/montages.svg").exists()
     assert _local_copies(bucket, tmp_path) == []

@@ -21,8 +21,8 @@ from jigclu_jax.methods import PRETRAINING, create_method
 from jigclu_jax.train.supply import open_supply
 
 
-def location_fields(config: ConfigDict, backbone: Backbone, source: Source, mesh: Mesh) -> tuple[dict[str, Any], np.ndarray, str]:
-    """(fields of result.json, confusion of positions, caption) on montages of `source`, made and augmented as the run made its own.
+def location_fields(config: ConfigDict, backbone: Backbone, source: Source, mesh: Mesh) -> tuple[dict[str, Any], np.ndarray]:
+    """(fields of result.json, confusion of positions) on montages of `source`, made and augmented as the run made its own.
 
     Raises:
       UserError: the images make no montage batch as the run wants them.
@@ -49,16 +49,11 @@ def location_fields(config: ConfigDict, backbone: Backbone, source: Source, mesh
     first, second = positive_pairs(image)
     right = logits.argmax(1) == location
     fields = {
+        "location_patches": len(rows),
         "location_top1": float(right.mean()),
         "location_top1_interval": list(accuracy_interval(int(right.sum()), len(right), config.seed)),
         "rank_embeddings": effective_rank(rows),
         "uniformity_embeddings": uniformity(rows, config.seed),
         "alignment_embeddings": alignment(rows[first], rows[second]),
     }
-    grid = run.method.grid
-    caption = (
-        f"Of the patches from a position of their image (row), per cent that the location head put at each position (column);"
-        f" {len(rows)} patches of evaluation images, augmented as in pretraining. Position = column * {grid} + row; guessing gives"
-        f" {100 / grid**2:.0f} %."
-    )
-    return fields, confusion_matrix(logits.argmax(1), location, grid * grid), caption
+    return fields, confusion_matrix(logits.argmax(1), location, run.method.grid**2)

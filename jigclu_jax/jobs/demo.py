@@ -15,8 +15,7 @@ from jigclu_jax.evals.logistic import linear_probe
 from jigclu_jax.evals.pixels import colour_histogram, pixel_features
 from jigclu_jax.jobs import pretrain, probe
 from jigclu_jax.jobs.accuracy import IMAGES, open_eval_source
-from jigclu_jax.jobs.reporting import say_result
-from jigclu_jax.report.demo_report import demo_page
+from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.train.workdir import open_workdir, read_result, write_result
 
 CHANCE = "chance"
@@ -65,9 +64,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
             "seconds_by_step": seconds,
         },
     )
-    demo_page(root, {"probe_top1": figures, "probe_top1_interval": intervals, "seconds": seconds})
     say_result(result)
-    print(f"report: {root / 'report.html'}", flush=True)
+    report(root)
 
 
 def _of(config: ConfigDict, checkpoint: epath.Path) -> ConfigDict:

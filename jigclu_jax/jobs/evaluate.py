@@ -23,10 +23,11 @@ from jigclu_jax.jobs.backbones import Backbone, random_backbone
 from jigclu_jax.jobs.banks import Banks, Features, Sets
 from jigclu_jax.jobs.cells import location_fields
 from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_backbone, open_evaluation, probe_fields
-from jigclu_jax.jobs.reporting import say_result
-from jigclu_jax.report.evaluation_report import Drawings, evaluation_page
+from jigclu_jax.jobs.reporting import report, say_result
+from jigclu_jax.report.curves import svg
 from jigclu_jax.report.matrices import draw_confusion, draw_map, principal_axes
 from jigclu_jax.report.pictures import neighbours_sheet
+from jigclu_jax.report.workdir_files import save_picture
 from jigclu_jax.train.workdir import open_workdir, write_result
 
 _RANK_ROWS = 8192  # features whose singular values are computed
@@ -56,10 +57,12 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if distributed.is_main():
         root = open_workdir(workdir, config)
         write_result(root, fields | {"seconds": time.monotonic() - begun})
-        drawings = Drawings(
-            draw_confusion(confusion, sets.classes), classes, _neighbours(config, banks, sets), _map(config, banks, sets), drawing
-        )
-        logging.info("report: %s", evaluation_page(root, drawings))
+        save_picture(root, "confusion", svg(draw_confusion(confusion, sets.classes)))
+        save_picture(root, "neighbours", _neighbours(config, banks, sets))
+        save_picture(root, "map", _map(config, banks, sets))
+        if drawing:
+            save_picture(root, "location", drawing)
+        report(root)
     say_result(fields)
 
 
@@ -99,20 +102,20 @@ def _classes(config: ConfigDict, probed: Probed, banks: Banks, sets: Sets) -> tu
     return confusion, rows
 
 
-def _location(config: ConfigDict, backbone: Backbone, sets: Sets, features: Features) -> tuple[dict[str, Any], Any]:
+def _location(config: ConfigDict, backbone: Backbone, sets: Sets, features: Features) -> tuple[dict[str, Any], str]:
     """Fields and drawing of the location head on montages of the evaluation images; nothing where the backbone's run has none."""
     if "location" not in backbone.all_params:
-        return {}, None
+        return {}, ""
     try:
-        fields, confusion, caption = location_fields(config, backbone, sets.test, features.mesh)
+        fields, confusion = location_fields(config, backbone, sets.test, features.mesh)
     except UserError as error:  # a set too small for a montage batch, images smaller than a patch
         logging.warning("the location head is left out: %s", error)
-        return {}, None
+        return {}, ""
     names = [f"position {position}" for position in range(len(confusion))]
-    return fields, (draw_confusion(confusion, names), caption)
+    return fields, svg(draw_confusion(confusion, names))
 
 
-def _neighbours(config: ConfigDict, banks: Banks, sets: Sets) -> Any:
+def _neighbours(config: ConfigDict, banks: Banks, sets: Sets) -> str:
     """Evaluation images of as many classes as can be, with their nearest training images."""
     labels, reading = banks.test.labels, config.reading
     order = np.random.default_rng([config.seed, 0x6E6E]).permutation(len(labels))
@@ -125,14 +128,14 @@ def _neighbours(config: ConfigDict, banks: Banks, sets: Sets) -> Any:
     names = [
         [sets.classes[label] for label in (labels[query], *banks.train.labels[rows])] for query, rows in zip(chosen, found, strict=True)
     ]
-    return neighbours_sheet([sets.test.read(int(banks.test.indices[query])) for query in chosen], images, right, names)
+    return neighbours_sheet([sets.test.read(int(banks.test.indices[query])) for query in chosen], images, right, names).svg
 
 
-def _map(config: ConfigDict, banks: Banks, sets: Sets) -> Any:
+def _map(config: ConfigDict, banks: Banks, sets: Sets) -> str:
     rows = _some(len(banks.test), config.reading.map_points, config.seed)
     points, shares = principal_axes(banks.test.features[rows])
     along = [f"principal component {number + 1} ({100 * share:.0f} % of the variance)" for number, share in enumerate(shares)]
-    return draw_map(points, banks.test.labels[rows], sets.classes, along=along)
+    return svg(draw_map(points, banks.test.labels[rows], sets.classes, along=along))
 
 
 def _some(count: int, most: int, seed: int) -> np.ndarray:

@@ -20,8 +20,7 @@ from jigclu_jax.evals.heads import Recipe, hits
 from jigclu_jax.evals.knn import knn_predictions, nearest
 from jigclu_jax.jobs.backbones import Backbone, open_backbone, random_backbone
 from jigclu_jax.jobs.banks import FEATURES_STAY, Banks, Features, Sets, open_sets
-from jigclu_jax.jobs.reporting import say_result
-from jigclu_jax.report.evaluation_report import evaluation_page
+from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 
@@ -61,7 +60,7 @@ def run_evaluation(
     if distributed.is_main():
         root = open_workdir(workdir, config)
         write_result(root, fields | {"seconds": time.monotonic() - begun})
-        evaluation_page(root)
+        report(root)
     say_result(fields)
 
 

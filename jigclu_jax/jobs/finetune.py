@@ -24,7 +24,7 @@ from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.evals.labels import check_labels, held_out_mask
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
 from jigclu_jax.jobs.backbones import Backbone, checkpoint_backbone, imported_backbone, with_model
-from jigclu_jax.jobs.reporting import report_finetuning, say_result
+from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.checkpoint import FOLDER
 from jigclu_jax.train.run import open_images, prepare_training, run_training, training_result
@@ -67,7 +67,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         if others:
             result["controls"] = {start: {name: found[name] for name in (*FIGURES, "chosen")} for start, found in others.items()}
             write_result(root, result)
-        report_finetuning(root, len(source.classes or ()))
+        report(root)
         say_result(result)
         for start, found in others.items():
             say_result(found, f"{start}: ")
@@ -201,7 +201,7 @@ def _single(
     result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}
     if distributed.is_main():
         result = write_result(root, result)
-        report_finetuning(root, len(source.classes or ()))
+        report(root)
     return result
 
 

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import check_best_metric, check_config
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
-from jigclu_jax.jobs.reporting import report_pretraining, save_pictures
+from jigclu_jax.jobs.reporting import report, save_pictures
 from jigclu_jax.jobs.watching import open_watch
 from jigclu_jax.methods import PRETRAINING, create_method
 from jigclu_jax.methods.online import with_online_head
@@ -31,4 +31,4 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     trained = run_training(training, workdir, begin=lambda root: save_pictures(training, root), epoch_hooks=hooks)
     if distributed.is_main():
         write_result(workdir, training_result(training, workdir, trained))
-        report_pretraining(config, workdir, source)
+        report(workdir)

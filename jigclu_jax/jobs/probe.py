@@ -16,7 +16,7 @@ from jigclu_jax.evals.frozen import digest
 from jigclu_jax.evals.scale import feature_size
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
 from jigclu_jax.jobs.backbones import checkpoint_backbone, with_model
-from jigclu_jax.jobs.reporting import report_probe, say_result
+from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.methods import PROBES, create_method
 from jigclu_jax.methods.linear import LinearProbe
 from jigclu_jax.train.loop import EpochHook, Trained
@@ -63,7 +63,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if distributed.is_main():
         result = training_result(training, workdir, trained) | figures
         write_result(workdir, result | {"checkpoint": str(config.checkpoint), "checkpoint_step": backbone.step, "backbone_unchanged": True})
-        report_probe(workdir, len(source.classes))
+        report(workdir)
         say_result(result)
 
 

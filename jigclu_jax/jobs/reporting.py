@@ -1,6 +1,5 @@
 """What a finished or starting job shows a person: pictures of its input, and its page."""
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ from jigclu_jax.data.augment.parameters import Draws, Steps, draw
 from jigclu_jax.data.input.plan import with_layout
 from jigclu_jax.data.input.preview import preview
 from jigclu_jax.data.lazy_tf import has_tensorflow
-from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device import distributed
 from jigclu_jax.device.feed import Batch, Feed, device_feed, prepared_batch
@@ -25,11 +23,9 @@ from jigclu_jax.device.resident import resident_side
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import crop_and_resize
 from jigclu_jax.ops.montage import from_planes, to_planes
-from jigclu_jax.report.finetune_report import finetune_page
+from jigclu_jax.report.pages import write_page
 from jigclu_jax.report.pictures import montage_sheet, patches_sheet, places_sheet
-from jigclu_jax.report.pretrain_report import pretrain_page
-from jigclu_jax.report.probe_report import probe_page
-from jigclu_jax.report.workdir_files import PICTURES_FOLDER, save_picture
+from jigclu_jax.report.workdir_files import has_picture, save_picture
 from jigclu_jax.train.run import Training
 
 _PREVIEWED = 16  # montages of one shuffle group: enough that some share images
@@ -39,7 +35,7 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
     """Pictures of montages with their labels, of the patches of one image before and after augmentation, and of the same patches
     made in each of the three places."""
     config, source = training.config, training.source
-    if not config.log.pictures or training.method.view != "montage" or (epath.Path(workdir) / PICTURES_FOLDER / "montages.png").exists():
+    if not config.log.pictures or training.method.view != "montage" or has_picture(workdir, "montages"):
         return
     if config.data.augment == "host":
         batch, _ = preview(source, with_layout(config), config.augment, seed=config.seed, count=_PREVIEWED)
@@ -50,9 +46,9 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
     reader = ImageReader(source, 1, config.data.on_error, "data")
     image, cells, draws = _first_image(config, reader)
     places = patches_by_place(config, reader, image, draws)
-    save_picture(workdir, "patches", patches_sheet(image, cells, places[config.data.augment]))
-    save_picture(workdir, "places", places_sheet(places))
-    save_picture(workdir, "montages", montage_sheet(batch["image"], batch["cluster"], batch["location"]))
+    save_picture(workdir, "patches", patches_sheet(image, cells, places[config.data.augment]).svg)
+    save_picture(workdir, "places", places_sheet(places).svg)
+    save_picture(workdir, "montages", montage_sheet(batch["image"], batch["cluster"], batch["location"]).svg)
 
 
 def patches_by_place(config: ConfigDict, reader: ImageReader, image: UInt8[np.ndarray, "h w 3"], draws: Draws) -> dict[str, np.ndarray]:
@@ -85,20 +81,9 @@ def _first_image(config: ConfigDict, reader: ImageReader) -> tuple[UInt8[np.ndar
     return image, cells, draw(config.augment, config.seed, 0, 0, cells)
 
 
-def report_pretraining(config: ConfigDict, workdir: epath.PathLike, source: Source) -> None:
-    """Write `report.html` of a pretraining run."""
-    path = pretrain_page(workdir, classes=len(source.classes or ()) if config.method.name == "supervised" else 0)
-    logging.info("report: %s", path)
-
-
-def report_probe(workdir: epath.PathLike, classes: int) -> None:
-    """Write `report.html` of a probe."""
-    logging.info("report: %s", probe_page(workdir, classes=classes))
-
-
-def report_finetuning(workdir: epath.PathLike, classes: int) -> None:
-    """Write `report.html` of a fine-tuning."""
-    logging.info("report: %s", finetune_page(workdir, classes=classes))
+def report(workdir: epath.PathLike) -> None:
+    """Write `report.html`, and say where it is."""
+    print(f"report: {write_page(workdir)}", flush=True)
 
 
 def say_result(fields: Mapping[str, Any], where: str = "") -> None:

@@ -5,17 +5,19 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from jigclu_jax.metrics import MetricSpec
+from jigclu_jax.report.pictures import INK as INK_STYLE
 
 # Mid tones: enough contrast on white and on near black
 COLOURS = ("#3b7dd8", "#e8722a", "#2f9e55", "#b04fc4", "#d6455d", "#1c9aa8", "#8a8d2b")
@@ -36,90 +38,39 @@ class Panel:
     series: Mapping[str, str]
     reference: Mapping[str, float] = field(default_factory=dict)
     percent: bool = False  # fractions, shown as percent from 0 to 100
-    log: bool = False
     named: bool = False  # a legend also where there is a single curve
+    about: str = ""  # for the caption
 
 
-def uninformed_losses(batch_size: int, grid: int, temperature: float, base_temperature: float) -> tuple[float, float]:
-    """(clustering, location) loss of a network that tells nothing apart: what both must fall below.
+def panels(specs: Sequence[MetricSpec], references: Mapping[str, Mapping[str, float]] | None = None) -> list[Panel]:
+    """What is drawn of some metrics: those whose titles agree up to the first comma together, with the level of guessing.
 
-    With all N = batch_size * m * m embeddings equal (collapse), or all of them orthogonal, every softmax is uniform:
-    T / T0 * log(N - 1), and log(m * m) for the location.
+    `references` gives a metric further lines, label -> level.
     """
-    patches = batch_size * grid * grid
-    return temperature / base_temperature * math.log(patches - 1), math.log(grid * grid)
+    groups: dict[tuple[str, str], list[MetricSpec]] = {}
+    for spec in telling(specs):
+        groups.setdefault((spec.title.partition(", ")[0], spec.unit), []).append(spec)
+    found = []
+    for (title, unit), members in groups.items():
+        lines: dict[str, float] = {}
+        for spec in members:
+            if spec.chance is not None:
+                lines.setdefault("chance" if spec.better == "max" else "nothing learned", spec.chance)
+            lines |= (references or {}).get(spec.name, {})
+        series = {spec.name: spec.title.partition(", ")[2] or spec.title for spec in members}
+        about = " ".join(dict.fromkeys(spec.about for spec in members if spec.about))
+        found.append(Panel(headline(title), series, lines, percent=unit == "%", about=about))
+    return found
 
 
-def pretrain_panels(config: Mapping[str, Any]) -> list[Panel]:
-    """The panels of a pretraining run, `config` being its config.json; with what a network that knows nothing reaches."""
-    try:
-        method, batch = config["method"], int(config["batch_size"])
-        grid = int(method["grid"])
-        cluster, location = uninformed_losses(batch, grid, float(method["temperature"]), float(method["base_temperature"]))
-        total = float(method["cluster_weight"]) * cluster + float(method["location_weight"]) * location
-    except (KeyError, TypeError, ValueError):  # another method's config: no such yardstick
-        return supervised_panels(0)
-    chance_retrieval = (grid * grid - 1) / (batch * grid * grid - 1)
-    return [
-        Panel("Loss", {"loss": "loss"}, {"nothing learned": total}),
-        Panel("Clustering loss", {"loss_cluster": "clustering"}, {"nothing learned": cluster}),
-        Panel("Location loss", {"loss_location": "location"}, {"nothing learned": location}),
-        Panel("Patch retrieval", {"accuracy_retrieval": "retrieval"}, {"chance": chance_retrieval}, percent=True),
-        Panel("Location accuracy", {"accuracy_location": "location"}, {"chance": 1 / (grid * grid)}, percent=True),
-        *_watched_panels(),
-        *_common_panels(),
-    ]
+def telling(specs: Iterable[MetricSpec]) -> list[MetricSpec]:
+    """The metrics without those of which guessing is always right: top-5 of five classes says nothing."""
+    return [spec for spec in specs if spec.unit != "%" or spec.chance is None or spec.chance < 1]
 
 
-def supervised_panels(classes: int) -> list[Panel]:
-    """The panels of training with labels; `classes` 0 where their number, hence chance, is not known."""
-    reference = {"chance": 1 / classes} if classes else {}
-    untrained = {"nothing learned": math.log(classes)} if classes else {}
-    return [
-        Panel("Loss", {"loss": "training"}, untrained),
-        Panel("Accuracy", {"accuracy_top1": "top-1, training batches"}, reference, percent=True),
-        *_watched_panels(),
-        *_common_panels(),
-    ]
-
-
-def probe_panels(classes: int, random_init: float | None = None) -> list[Panel]:
-    """The panels of a linear probe; `random_init` is the top-1 fraction of the same probe on a random backbone."""
-    reference = {"chance": 1 / classes} if classes else {}
-    if random_init is not None:
-        reference["random backbone"] = random_init
-    accuracies = {"accuracy_top1": "top-1, training batches", "probe_top1": "top-1, validation", "probe_top5": "top-5, validation"}
-    return [
-        Panel("Loss", {"loss": "training"}, {"nothing learned": math.log(classes)} if classes else {}),
-        Panel("Accuracy", accuracies, reference, percent=True),
-        *_common_panels(),
-    ]
-
-
-def finetune_panels(classes: int) -> list[Panel]:
-    """The panels of a fine-tuning; `classes` 0 where chance is not known."""
-    accuracies = {"accuracy_top1": "top-1, training batches", "finetune_top1": "top-1, held out", "finetune_top5": "top-5, held out"}
-    chance = {"chance": 1 / classes} if classes else {}
-    return [Panel("Loss", {"loss": "training"}), Panel("Accuracy", accuracies, chance, percent=True), *_common_panels()]
-
-
-def _watched_panels() -> list[Panel]:
-    """What `config.online` watches; a panel without data is not drawn."""
-    return [
-        Panel("Accuracy, watched", {"knn_top1": "kNN, evaluation images", "online_top1": "online head, training cells"}, percent=True),
-        Panel("Online head", {"online_loss": "loss"}),
-        Panel("Effective rank", {"rank_features": "features", "rank_embeddings": "embeddings"}),
-        Panel("Uniformity", {"uniformity_features": "features", "uniformity_embeddings": "embeddings"}, {"collapsed": 0.0}),
-        Panel("Alignment", {"alignment_embeddings": "embeddings"}),
-    ]
-
-
-def _common_panels() -> list[Panel]:
-    return [
-        Panel("Learning rate", {"learning_rate": "learning rate"}),
-        Panel("Gradient norm", {"gradient_norm": "gradient norm"}, log=True),
-        Panel("Images per second", {"images_per_second": "images/s"}),
-    ]
+def headline(title: str) -> str:
+    """The title with a capital, unless it is written as `kNN` is."""
+    return title if title[1:2].isupper() else title[:1].upper() + title[1:]
 
 
 def draw_panel(rows: Rows, panel: Panel, *, width: float = 4.6, height: float = 2.7) -> Figure | None:
@@ -130,10 +81,7 @@ def draw_panel(rows: Rows, panel: Panel, *, width: float = 4.6, height: float = 
         return None
     entries = len(curves) + len(panel.reference)
     height += _LEGEND_ROW * math.ceil(entries / 2) if entries > 2 else 0
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.patch.set_alpha(0)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0)
+    figure, axes = empty_axes(width, height)
     scale, unit = (100.0, " %") if panel.percent else (1.0, "")
     for number, label, x, y in curves:  # by number, so that a run has its colour in every panel
         colour, line = COLOURS[number % len(COLOURS)], _LINES[number // len(COLOURS) % len(_LINES)]
@@ -148,14 +96,10 @@ def draw_panel(rows: Rows, panel: Panel, *, width: float = 4.6, height: float = 
         axes.axhline(value * scale, color=FADED, linewidth=1.1, linestyle=style, label=f"{label}, {_figure(value * scale)}{unit}")
     axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=INK)
     axes.set_xlabel("epoch" if _has_epochs(rows) else "step", fontsize=9, color=INK)
-    _scale(axes, panel)
+    _scale(axes, panel, _spread(np.concatenate([y for *_, y in curves])))
     axes.set_xlim(left=0, right=None if any(np.ptp(x) for _, _, x, _ in curves) else 1.1 * max(1.0, *(x[0] for _, _, x, _ in curves)))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.tick_params(colors=INK, labelsize=8.5, length=3)
     axes.grid(True, color=FADED, alpha=0.18, linewidth=0.7)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(FADED)
     if entries > 2:  # a long legend would lie on the lines
         figure.legend(fontsize=8, frameon=False, labelcolor=INK, loc="outside lower center", ncols=2)
     elif entries == 2 or panel.named:
@@ -163,24 +107,28 @@ def draw_panel(rows: Rows, panel: Panel, *, width: float = 4.6, height: float = 
     return figure
 
 
-def _scale(axes: Any, panel: Panel) -> None:
+def empty_axes(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of that size in inches and its axes, without a ground of their own."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    for part in (figure, axes):
+        part.patch.set_alpha(0)
+    axes.tick_params(colors=INK, labelsize=8.5, length=3)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(FADED)
+    return figure, axes
+
+
+def _scale(axes: Any, panel: Panel, spread: bool) -> None:
     if panel.percent:
         axes.set_ylim(0, 100)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
-    elif panel.log:
-        low, high = axes.dataLim.intervaly
-        if high < 4 * low:  # too few of a logarithmic axis's ticks would lie within
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-            return
+    elif spread:
         axes.set_yscale("log")
-        # a norm seldom spans a decade: label the minor ticks too, in plain figures
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _figure(value)))
-        low, high = axes.get_ylim()
-        digits = (2, 5) if high > 10 * low else (2, 3, 4, 6, 8)
-        axes.yaxis.set_minor_formatter(
-            FuncFormatter(lambda value, _: _figure(value) if round(value / 10 ** math.floor(math.log10(value) + 1e-9)) in digits else "")
-        )
-        axes.tick_params(which="minor", labelsize=8.5, colors=INK, length=2)
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         low, high = axes.dataLim.intervaly
@@ -213,36 +161,26 @@ def svg(figure: Figure) -> str:
     text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL).strip()
     text = re.sub(r"font: (\S+ )?([\d.]+px) [^;\"]*", r"font: \g<1>\2 system-ui, sans-serif", text)
     text = text.replace(INK, "currentColor").replace(FADED, "currentColor")
-    style = "<style>svg{color:#26262b}@media(prefers-color-scheme:dark){svg{color:#d9d9de}}</style>"
-    return re.sub(r"(<svg\b[^>]*>)", rf"\1{style}", text, count=1)
+    return re.sub(r"(<svg\b[^>]*>)", rf"\1{INK_STYLE}", text, count=1)
 
 
-def png(figure: Figure, dpi: int = 144) -> bytes:
-    """The figure as PNG on white, for documents that take no SVG."""
-    figure.patch.set_alpha(1)
-    figure.patch.set_facecolor("white")
-    buffer = io.BytesIO()
-    figure.set_dpi(dpi)
-    with _as_written(figure):
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def draw_curves(rows: Rows, panels: Sequence[Panel]) -> list[tuple[str, str]]:
-    """(title, SVG) of every panel that has data."""
-    drawn = [(panel.title, draw_panel(rows, panel)) for panel in panels]
-    return [(title, svg(figure)) for title, figure in drawn if figure is not None]
+def draw_curves(rows: Rows, wanted: Sequence[Panel]) -> list[tuple[Panel, str]]:
+    """(panel, SVG) of every panel that has data."""
+    drawn = [(panel, draw_panel(rows, panel)) for panel in wanted]
+    return [(panel, svg(figure)) for panel, figure in drawn if figure is not None]
 
 
 def running_mean(values: np.ndarray, radius: int) -> np.ndarray:
     """Mean of the values up to `radius` away on both sides, of those that there are at the ends; NaN stays a gap."""
-    known = np.isfinite(values)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    counts = np.concatenate([[0], np.cumsum(known)])
-    index = np.arange(len(values))
-    low, high = np.maximum(index - radius, 0), np.minimum(index + radius, len(values) - 1) + 1
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(known, (sums[high] - sums[low]) / (counts[high] - counts[low]), np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, radius, constant_values=np.nan), 2 * radius + 1)
+    counts = np.isfinite(windows).sum(-1)
+    return np.where(np.isfinite(values), np.nansum(windows, -1) / np.maximum(counts, 1), np.nan)
+
+
+def _spread(values: np.ndarray) -> bool:
+    """Whether a few values tower over the rest, so that a linear axis would show nothing of it."""
+    known = values[np.isfinite(values)]
+    return bool(known.min() > 0 and known.max() > 10 * np.median(known))
 
 
 def _has_epochs(rows: Rows) -> bool:
@@ -262,16 +200,4 @@ def _figure(value: float) -> str:
     return f"{value:.3g}"
 
 
-__all__ = [
-    "Panel",
-    "draw_curves",
-    "draw_panel",
-    "finetune_panels",
-    "png",
-    "pretrain_panels",
-    "probe_panels",
-    "running_mean",
-    "supervised_panels",
-    "svg",
-    "uninformed_losses",
-]
+__all__ = ["Panel", "draw_curves", "draw_panel", "empty_axes", "legend_name", "panels", "running_mean", "svg"]

@@ -1,40 +1,64 @@
-"""Pictures of what the network sees: montages with their labels, and patches before and after augmentation."""
+"""Pictures of what the network sees: montages with their labels, patches before and after augmentation, nearest neighbours.
 
+They are SVG drawings around the images' own pixels: text is set in the reader's fonts, which have every script, and in the ink of a light
+or dark page.
+"""
+
+import base64
 import colorsys
 import io
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 from jaxtyping import Int32, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-Colour = tuple[int, int, int]
-
-BACKGROUND: Colour = (250, 250, 248)
-_INK: Colour = (40, 40, 44)
+INK = "<style>svg{color:#26262b}@media(prefers-color-scheme:dark){svg{color:#d9d9de}}</style>"
 _CELL = 184  # least side of a drawn cell: "image 255 · position 3" fits at the font's size
 _FONT = 15
 _GAP = 20
 _NEIGHBOUR = 128  # longer side of an image and its neighbours
 # As far apart as a dozen colours can be, strong ones first
-_PALETTE: tuple[Colour, ...] = (
-    (230, 25, 75),
-    (67, 99, 216),
-    (60, 180, 75),
-    (245, 130, 49),
-    (145, 30, 180),
-    (66, 212, 244),
-    (255, 225, 25),
-    (240, 50, 230),
-    (0, 128, 128),
-    (191, 239, 69),
-    (154, 99, 36),
-    (220, 190, 255),
+_PALETTE = (
+    *("#e6194b", "#4363d8", "#3cb44b", "#f58231", "#911eb4", "#42d4f4"),
+    *("#ffe119", "#f032e6", "#008080", "#bfef45", "#9a6324", "#dcbeff"),
 )
+_WRONG, _RIGHT = _PALETTE[0], _PALETTE[2]
+
+Box = tuple[float, float, float, float]  # left, top, width, height
 
 
-def cluster_colours(clusters: Int32[np.ndarray, "..."]) -> dict[int, Colour]:
+@dataclass(frozen=True)
+class Drawing:
+    """A piece of SVG and its size in pixels; notebooks show it as it is."""
+
+    width: float
+    height: float
+    body: str
+
+    @property
+    def svg(self) -> str:
+        """The drawing as a file of its own."""
+        size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
+        return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui,sans-serif">{INK}{self.body}</svg>'
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def at(self, left: float, top: float) -> str:
+        """The drawing as a part of another one; what leaves its bounds is cut."""
+        return f'<svg x="{left:g}" y="{top:g}" width="{self.width:g}" height="{self.height:g}">{self.body}</svg>'
+
+    def with_parts(self, *parts: str) -> "Drawing":
+        """The same with more drawn over it."""
+        return Drawing(self.width, self.height, self.body + "".join(parts))
+
+
+def cluster_colours(clusters: Int32[np.ndarray, "..."]) -> dict[int, str]:
     """A colour of its own for every id; the ids that occur most get the colours that are easiest to tell apart."""
     counts = Counter(int(cluster) for cluster in clusters.reshape(-1))
     ranked = sorted(counts, key=lambda cluster: (-counts[cluster], cluster))
@@ -61,27 +85,21 @@ def draw_montage(
     image: UInt8[np.ndarray, "S S 3"],
     cluster: Int32[np.ndarray, "m m"],
     location: Int32[np.ndarray, "m m"],
-    colours: Mapping[int, Colour] | None = None,
-) -> Image.Image:
+    colours: Mapping[int, str] | None = None,
+) -> Drawing:
     """One montage, enlarged by a whole factor where its cells are small; every cell is outlined and says its labels.
 
     `cluster` and `location` are label grids [row, column] of the montage's cells; `colours` maps a cluster to its
-    colour (default: `cluster_colours` of this montage). The picture's side is S times the factor.
+    colour (default: `cluster_colours` of this montage). The drawing's side is S times the factor.
     """
     grid = len(cluster)
     colours = cluster_colours(cluster) if colours is None else colours
-    side = image.shape[0] // grid
-    factor = -(-_CELL // side)
-    picture = _enlarged(image, factor)
-    draw = ImageDraw.Draw(picture)
-    for row in range(grid):
-        for column in range(grid):
-            left, top = column * side * factor, row * side * factor
-            box = (left, top, left + side * factor, top + side * factor)
-            colour = colours[int(cluster[row, column])]
-            _outline(draw, box, colour)
-            _tag(draw, box, f"image {cluster[row, column]} · position {location[row, column]}", colour)
-    return picture
+    side = image.shape[0] // grid * -(-_CELL * grid // image.shape[0])
+    parts = []
+    for row, column in np.ndindex(grid, grid):
+        box, colour = (column * side, row * side, side, side), colours[int(cluster[row, column])]
+        parts += [_outline(box, colour), _tag(box, f"image {cluster[row, column]} · position {location[row, column]}", colour)]
+    return picture(image, grid * side).with_parts(*parts)
 
 
 def montage_sheet(
@@ -91,71 +109,62 @@ def montage_sheet(
     *,
     count: int = 6,
     columns: int = 3,
-) -> Image.Image:
+) -> Drawing:
     """Several montages of a batch that share images, side by side: one image's patches have one colour throughout."""
     chosen = related_montages(cluster, count)
     colours = cluster_colours(cluster[chosen])
-    pictures = [draw_montage(image[index], cluster[index], location[index], colours) for index in chosen]
-    return sheet(pictures, [f"montage {index}" for index in chosen], columns=columns)
+    drawn = [draw_montage(image[index], cluster[index], location[index], colours) for index in chosen]
+    return sheet(drawn, [f"montage {index}" for index in chosen], columns=columns)
 
 
 def patches_sheet(
     image: UInt8[np.ndarray, "h w 3"],
     boxes: Int32[np.ndarray, "k 4"],
     augmented: UInt8[np.ndarray, "k p p 3"],
-) -> Image.Image:
+) -> Drawing:
     """One image with its m x m overlapping boxes, the plain crops, and the patches that the network gets.
 
     `boxes` are (left, top, right, bottom) in pixels in location order (location = column * m + row), `augmented` is
     in the same order. The colour is the location's.
     """
-    grid = round(len(boxes) ** 0.5)
+    grid = math.isqrt(len(boxes))
     height, width = image.shape[:2]
     cell = augmented.shape[1] * -(-_CELL // augmented.shape[1])  # side of a patch as it is drawn
     # the image as high as the patches beside it, unless it is much wider than high
-    original = _fitted(image, (2 * grid * cell, grid * cell + 8 * (grid - 1)))
-    scale = original.width / width, original.height / height
-    draw = ImageDraw.Draw(original)
-    scaled = [tuple(round(edge * scale[side % 2]) for side, edge in enumerate(box)) for box in boxes.tolist()]
-    for location, box in enumerate(scaled):
-        _outline(draw, _inset(box, 5 * (location % 2 + location // grid % 2)), _colour(location))  # overlapping edges stay visible
-    for location, box in enumerate(scaled):
-        column, row = divmod(location, grid)
-        spread = max(grid - 1, 1)
-        label = f"position {location}" if grid == 2 else str(location)  # more than four long labels would hide the image
-        _tag(draw, box, label, _colour(location), (column / spread, row / spread))
-    crops: list[Image.Image] = []
-    patches: list[Image.Image] = []
+    scale = min(2 * grid * cell / width, (grid * cell + 8 * (grid - 1)) / height)
+    outlines: list[str] = []
+    tags: list[str] = []
+    crops: list[Drawing] = []
+    patches: list[Drawing] = []
     for location, (left, top, right, bottom) in enumerate(boxes.tolist()):
-        crop = _fitted(image[top:bottom, left:right], (cell, cell))
-        patch = _enlarged(augmented[location], cell // augmented.shape[1])
-        for picture, pictures in ((crop, crops), (patch, patches)):
-            whole = (0, 0, picture.width, picture.height)
-            _outline(ImageDraw.Draw(picture), whole, _colour(location))
-            _tag(ImageDraw.Draw(picture), whole, f"position {location}", _colour(location))
-            pictures.append(picture)
+        colour, (column, row) = _colour(location), divmod(location, grid)
+        box = (scale * left, scale * top, scale * (right - left), scale * (bottom - top))
+        outlines.append(_outline(box, colour, 5 * (location % 2 + column % 2)))  # overlapping edges stay visible
+        label = f"position {location}" if grid == 2 else str(location)  # more than four long labels would hide the image
+        tags.append(_tag(box, label, colour, (column / max(grid - 1, 1), row / max(grid - 1, 1))))
+        for pixels, side, drawn in ((image[top:bottom, left:right], cell, crops), (augmented[location], cell, patches)):
+            shown = picture(pixels, side)
+            whole = (0, 0, shown.width, shown.height)
+            drawn.append(shown.with_parts(_outline(whole, colour), _tag(whole, f"position {location}", colour)))
     # in the order of the image's cells, row by row, as the eye reads
     order = [column * grid + row for row in range(grid) for column in range(grid)]
-    return sheet(
-        [
-            original,
-            sheet([crops[location] for location in order], columns=grid, gap=8, margin=0),
-            sheet([patches[location] for location in order], columns=grid, gap=8, margin=0),
-        ],
-        [f"image, {width} by {height} pixels", "crops", f"augmented patches, {augmented.shape[1]} pixels"],
-        columns=3,
-    )
+    drawings = [
+        picture(image, max(scale * width, scale * height)).with_parts(*outlines, *tags),
+        *(sheet([shown[location] for location in order], columns=grid, gap=8, margin=0) for shown in (crops, patches)),
+    ]
+    captions = [f"image, {width} by {height} pixels", "crops", f"augmented patches, {augmented.shape[1]} pixels"]
+    return sheet(drawings, captions, columns=3)
 
 
-def places_sheet(places: Mapping[str, UInt8[np.ndarray, "k p p 3"]]) -> Image.Image:
+def places_sheet(places: Mapping[str, UInt8[np.ndarray, "k p p 3"]]) -> Drawing:
     """The same patches as they come out of each place that can make them, a row a place, with its mean difference from the first."""
     rows, captions = [], []
     first = next(iter(places))
     for name, patches in places.items():
         apart = np.abs(patches.astype(float) - places[first]).mean()
         captions.append(f"augment={name}" + (f", {apart:.2g} of 255 from {first}" if name != first else ""))
-        factor = max(_CELL // patches.shape[1], 1)
-        rows.append(sheet([_enlarged(patch, factor) for patch in patches], columns=len(patches), gap=8, margin=0))
+        side = patches.shape[1] * max(_CELL // patches.shape[1], 1)
+        rows.append(sheet([picture(patch, side) for patch in patches], columns=len(patches), gap=8, margin=0))
     return sheet(rows, captions, columns=1)
 
 
@@ -164,115 +173,100 @@ def neighbours_sheet(
     neighbours: Sequence[Sequence[np.ndarray]],
     right: Sequence[Sequence[bool]],
     names: Sequence[Sequence[str]],
-) -> Image.Image:
+) -> Drawing:
     """Images uint8[h, w, 3], each with its neighbours in a row, outlined by whether the class is the same.
 
     `names` holds a row's class names, that of the query first.
     """
-    pictures: list[Image.Image] = []
-    captions: list[str] = []
-    for query, found, same, called in zip(queries, neighbours, right, names, strict=True):
-        for place, image in enumerate([query, *found]):
-            picture = _fitted(image, (_NEIGHBOUR, _NEIGHBOUR))
-            if place:
-                draw = ImageDraw.Draw(picture)
-                _outline(draw, (0, 0, *picture.size), _PALETTE[2] if same[place - 1] else _PALETTE[0])
-            pictures.append(picture)
-            captions.append(called[place][:16])
-    return sheet(pictures, captions, columns=1 + len(neighbours[0]), gap=10)
+    drawn: list[Drawing] = []
+    for query, found, same in zip(queries, neighbours, right, strict=True):
+        drawn.append(picture(query, _NEIGHBOUR))
+        for image, own in zip(found, same, strict=True):
+            shown = picture(image, _NEIGHBOUR)
+            drawn.append(shown.with_parts(_outline((0, 0, shown.width, shown.height), _RIGHT if own else _WRONG)))
+    captions = [name for called in names for name in called]
+    return sheet(drawn, captions, columns=1 + len(neighbours[0]), gap=10, least=_NEIGHBOUR)
 
 
 def sheet(
-    pictures: Sequence[Image.Image], captions: Sequence[str] = (), *, columns: int = 3, gap: int = _GAP, margin: int = _GAP
-) -> Image.Image:
-    """Pictures on a light ground in rows, each with its caption beneath; `gap` and `margin` in pixels."""
-    columns = min(columns, len(pictures))
-    caption = 2 * _FONT if captions else 0
-    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
-    widths = [max(row[column].width for row in rows if column < len(row)) for column in range(columns)]
-    heights = [max(picture.height for picture in row) + caption for row in rows]
-    size = (sum(widths) + gap * (columns - 1) + 2 * margin, sum(heights) + gap * (len(rows) - 1) + 2 * margin)
-    whole = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(whole)
-    top = margin
-    for number, row in enumerate(rows):
-        left = margin
-        for column, picture in enumerate(row):
-            whole.paste(picture, (left, top))
+    drawings: Sequence[Drawing], captions: Sequence[str] = (), *, columns: int = 3, gap: int = _GAP, margin: int = 0, least: int = 0
+) -> Drawing:
+    """Drawings in rows, the captions of a row on one line beneath; `gap`, `margin` and a column's `least` width in pixels."""
+    columns = min(columns, len(drawings))
+    line = 2 * _FONT if captions else 0
+    rows = [range(start, min(start + columns, len(drawings))) for start in range(0, len(drawings), columns)]
+    widths = [max([least, *(drawing.width for drawing in drawings[column::columns])]) for column in range(columns)]
+    parts: list[str] = []
+    top = float(margin)
+    for row in rows:
+        height, left = max(drawings[index].height for index in row), float(margin)
+        for column, index in enumerate(row):
+            parts.append(drawings[index].at(left, top))
             if captions:
-                text = captions[number * columns + column]
-                draw.text((left, top + picture.height + _FONT // 2), text, fill=_INK, font=_font(_FONT))
+                text = f'<text y="{1.4 * _FONT:g}" font-size="{_FONT}" fill="currentColor">{escape(captions[index])}</text>'
+                parts.append(Drawing(widths[column] + gap / 2, line, text).at(left, top + height))
             left += widths[column] + gap
-        top += heights[number] + gap
-    return whole
+        top += height + line + gap
+    return Drawing(sum(widths) + gap * (columns - 1) + 2 * margin, top - gap + margin, "".join(parts))
 
 
-def as_png(picture: Image.Image) -> bytes:
-    """The picture as the content of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+def picture(image: UInt8[np.ndarray, "h w 3"], side: float) -> Drawing:
+    """The image with `side` pixels along its longer side; pixels that are enlarged stay squares, since they are what the network sees."""
+    height, width = image.shape[:2]
+    scale, kept, data = side / max(height, width), Image.fromarray(np.ascontiguousarray(image)), io.BytesIO()
+    if scale < 1:  # no pixels of the network's: twice those shown are enough for any screen
+        kept.thumbnail((2 * side, 2 * side))
+        kept.save(data, kind := "JPEG", quality=88)
+    else:
+        kept.save(data, kind := "PNG", optimize=True)
+    wide, high = (max(1.0, round(length * scale, 2)) for length in (width, height))
+    look = f'width="{wide:g}" height="{high:g}" preserveAspectRatio="none"' + (' style="image-rendering:pixelated"' if scale > 1 else "")
+    content = base64.b64encode(data.getvalue()).decode()
+    return Drawing(wide, high, f'<image {look} href="data:image/{kind.lower()};base64,{content}"/>')
 
 
-def _colour(rank: int) -> Colour:
+def _colour(rank: int) -> str:
     if rank < len(_PALETTE):
         return _PALETTE[rank]
     # beyond a dozen: hues by the golden ratio, three shades in turn
-    red, green, blue = colorsys.hls_to_rgb(rank * 0.61803398875 % 1.0, (0.45, 0.65, 0.3)[rank % 3], 0.8)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    shade = colorsys.hls_to_rgb(rank * 0.61803398875 % 1.0, (0.45, 0.65, 0.3)[rank % 3], 0.8)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in shade)
 
 
-def _enlarged(image: np.ndarray, factor: int) -> Image.Image:
-    # repeated, not interpolated: what is shown are the network's own pixels
-    return Image.fromarray(np.repeat(np.repeat(image, factor, 0), factor, 1))
+def _outline(box: Box, colour: str, inset: float = 0) -> str:
+    """A frame of four pixels, and a dark hairline that parts it from content of the same colour."""
+    parts = []
+    for stroke, width, inner in ((colour, 4, 2.0), ("#141414", 1, 4.5)):
+        left, top, wide, high = box
+        by = inset + inner
+        if wide > 2 * by and high > 2 * by:
+            place = f'x="{left + by:g}" y="{top + by:g}" width="{wide - 2 * by:g}" height="{high - 2 * by:g}"'
+            parts.append(f'<rect {place} fill="none" stroke="{stroke}" stroke-width="{width}"/>')
+    return "".join(parts)
 
 
-def _fitted(image: np.ndarray, within: tuple[int, int]) -> Image.Image:
-    height, width = image.shape[:2]
-    scale = min(within[0] / width, within[1] / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.LANCZOS)
-
-
-def _inset(box: Sequence[int], by: int) -> tuple[int, int, int, int]:
-    left, top, right, bottom = box
-    by = max(0, min(by, (right - left) // 2 - 1, (bottom - top) // 2 - 1))
-    return left + by, top + by, right - by, bottom - by
-
-
-def _outline(draw: ImageDraw.ImageDraw, box: Sequence[int], colour: Colour) -> None:
-    left, top, right, bottom = box
-    draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=4)
-    if right - left > 10 and bottom - top > 10:  # a dark hairline parts the outline from content of the same colour
-        draw.rectangle((left + 4, top + 4, right - 5, bottom - 5), outline=(20, 20, 20), width=1)
-
-
-def _tag(draw: ImageDraw.ImageDraw, box: Sequence[int], text: str, colour: Colour, place: tuple[float, float] = (0.0, 0.0)) -> None:
-    """Text on a solid ground of the colour, so that it is legible on any content; `place` 0..1 within the box."""
-    left, top, right, bottom = box
-    size = _FONT
-    while size > 8 and draw.textlength(text, font=_font(size)) + 12 > right - left:
-        size -= 1
-    width, height = round(draw.textlength(text, font=_font(size))) + 12, size + 8
-    x = round(left + place[0] * max(0, right - left - width))
-    y = round(top + place[1] * max(0, bottom - top - height))
-    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+def _tag(box: Box, text: str, colour: str, place: tuple[float, float] = (0.0, 0.0)) -> str:
+    """Text within a thick line of the colour, so that it is legible on any content; `place` 0..1 within the box."""
+    left, top, width, height = box
+    anchor = ("start", "middle", "end")[round(2 * place[0])]
+    x = left + 9 + place[0] * (width - 18)
+    y = top + 18 + place[1] * (height - 28)
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     # relative luminance (Rec. 709) decides between black and white ink
-    light = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2] > 130
-    draw.text((x + 6, y + height // 2), text, fill=(0, 0, 0) if light else (255, 255, 255), font=_font(size), anchor="lm")
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+    ink = "#000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 130 else "#fff"
+    line = f'stroke="{colour}" stroke-width="9" stroke-linejoin="round" paint-order="stroke"'
+    return f'<text x="{x:g}" y="{y:g}" font-size="{_FONT}" text-anchor="{anchor}" fill="{ink}" {line}>{escape(text)}</text>'
 
 
 __all__ = [
-    "as_png",
+    "Drawing",
     "cluster_colours",
     "draw_montage",
     "montage_sheet",
     "neighbours_sheet",
     "patches_sheet",
+    "picture",
+    "places_sheet",
     "related_montages",
     "sheet",
 ]

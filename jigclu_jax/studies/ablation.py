@@ -18,7 +18,7 @@ from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config import check_config, read_config
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError, one_line
 from jigclu_jax.jobs import find_job
-from jigclu_jax.report.ablation_report import ablation_page, markdown_table
+from jigclu_jax.studies.ablation_page import ablation_page, markdown_table
 from jigclu_jax.studies.ablation_tables import Row, row_config, table_rows
 from jigclu_jax.studies.claims import claimed
 from jigclu_jax.studies.seeds import summarise, verdict

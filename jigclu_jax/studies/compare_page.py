@@ -6,10 +6,11 @@ from typing import Any
 
 from etils import epath
 
-from jigclu_jax.report import curves
-from jigclu_jax.report.page import Cell, Section, Table, Text, write_page
-from jigclu_jax.report.workdir_files import REPORT_FILE, curve_blocks, footer
-from jigclu_jax.studies.compared_runs import Compared, differences, is_share
+from jigclu_jax.report import curves, page
+from jigclu_jax.report.page import Block, Cell, Row
+from jigclu_jax.report.sections import footer, gallery, table, with_text
+from jigclu_jax.report.workdir_files import REPORT_FILE, is_share
+from jigclu_jax.studies.compared_runs import Compared, differences
 
 READING = (
     "Runs that differ by their seed alone stand together: mean ± standard deviation over the seeds, and in brackets the 95 % interval of"
@@ -18,61 +19,31 @@ READING = (
     " this figure."
 )
 _DIFFERENCES = "A dash stands where a run's configuration has no such field; fields that only some runs have, all alike, are left out."
-_TITLES = {
-    "loss": "Loss",
-    "loss_cluster": "Clustering loss",
-    "loss_location": "Location loss",
-    "accuracy_retrieval": "Patch retrieval",
-    "accuracy_location": "Location accuracy",
-    "accuracy_top1": "Top-1, training batches",
-    "probe_top1": "Linear probe, top-1",
-    "probe_top5": "Linear probe, top-5",
-    "finetune_top1": "Fine-tuning, top-1",
-    "finetune_top5": "Fine-tuning, top-5",
-    "online_top1": "Online head, top-1, training cells",
-    "online_loss": "Online head, loss",
-    "knn_top1": "kNN, top-1",
-    "rank_features": "Effective rank, features",
-    "rank_embeddings": "Effective rank, embeddings",
-    "uniformity_features": "Uniformity, features",
-    "uniformity_embeddings": "Uniformity, embeddings",
-    "alignment_embeddings": "Alignment, embeddings",
-    "learning_rate": "Learning rate",
-    "gradient_norm": "Gradient norm",
-    "images_per_second": "Images per second",
-}
-_HIDDEN = ("step", "epoch", "input_wait", "eval_images")
 
 
 def compare_page(
     workdir: epath.PathLike, runs: Sequence[Compared], groups: Sequence[Mapping[str, Any]], broken: Sequence[str]
 ) -> epath.Path:
     """Writes `DIR/report.html`; `groups` as `compared_runs.compared` gives them; returns its path."""
-    root = epath.Path(workdir)
-    changed = differences(runs)
-    rows: list[tuple[Cell, ...]] = [(name, *(_shown(value) for value in values)) for name, values in changed]
-    left_out: list[tuple[Cell, ...]] = [(line,) for line in broken]
+    rows: list[Row] = [(name, *(_shown(value) for value in values)) for name, values in differences(runs)]
     sections = [
-        Section("Figures", [Text(READING), _figure_table(groups)] if runs else []),
-        Section(
-            "Where the configurations differ", [Text(_DIFFERENCES), Table(("field", *(run.name for run in runs)), rows)] if rows else []
-        ),
-        Section("Curves", curve_blocks(_laid_over(runs), _panels(runs))),
-        Section("Left out", [Table(("workdirs that cannot be read",), left_out)] if left_out else []),
+        ("Figures", with_text(READING, _figure_table(groups))),
+        ("Where the configurations differ", with_text(_DIFFERENCES, table(("field", *(run.name for run in runs)), rows))),
+        ("Curves", gallery(curves.draw_curves(_laid_over(runs), _panels(runs)))),
+        ("Left out", table(("workdirs that cannot be read",), [(line,) for line in broken])),
     ]
     summary = f"{len(runs)} runs in {len(groups)} groups" if len(groups) < len(runs) else f"{len(runs)} runs"
-    write_page(root / REPORT_FILE, "Runs side by side", sections, summary=summary, footer=footer())
-    return root / REPORT_FILE
+    return page.write(epath.Path(workdir) / REPORT_FILE, page.Page("Runs side by side", sections, summary, footer=footer()))
 
 
-def _figure_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+def _figure_table(groups: Sequence[Mapping[str, Any]]) -> list[Block]:
     """A row for every figure, accuracies first, and a column for every group."""
     names = dict.fromkeys(name for group in groups for name in group["figures"])
-    rows: list[tuple[Cell, ...]] = [
+    rows: list[Row] = [
         (name + (", per cent" if is_share(name) else ""), *(_figure(name, group["figures"].get(name)) for group in groups))
         for name in sorted(names, key=lambda name: not is_share(name))
     ]
-    return Table(("figure", *map(_group_name, groups)), rows)
+    return table(("figure", *map(_group_name, groups)), rows)
 
 
 def _figure(name: str, found: Mapping[str, Any] | None) -> Cell:
@@ -106,17 +77,12 @@ def _laid_over(runs: Sequence[Compared]) -> list[dict[str, Any]]:
 
 
 def _panels(runs: Sequence[Compared]) -> list[curves.Panel]:
-    names = dict.fromkeys(name for run in runs for row in run.run.rows for name in row if name not in _HIDDEN)
-    ordered = [name for name in _TITLES if name in names] + [name for name in names if name not in _TITLES]
+    """A panel for every metric, with a curve for every run."""
+    specs = {spec.name: spec for run in runs for spec in run.run.specs}
+    series = {name: {f"{name} {number}": run.name for number, run in enumerate(runs)} for name in specs}
     return [
-        curves.Panel(
-            _TITLES.get(name, name.replace("_", " ")),
-            {f"{name} {number}": run.name for number, run in enumerate(runs)},
-            percent=is_share(name),
-            log=name == "gradient_norm",
-            named=True,
-        )
-        for name in ordered
+        curves.Panel(curves.headline(spec.title), series[spec.name], percent=spec.unit == "%", named=True)
+        for spec in curves.telling(specs.values())
     ]
 
 

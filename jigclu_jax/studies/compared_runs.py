@@ -11,14 +11,14 @@ from etils import epath
 from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.config import read_config
 from jigclu_jax.errors import UserError, one_line
-from jigclu_jax.report.workdir_files import Run, read_run
+from jigclu_jax.report.workdir_files import Run, is_share, read_run
 from jigclu_jax.studies.seeds import Summary, summarise, verdict
 from jigclu_jax.train.workdir import config_as_dict, flatten
 
 # of a result: about the run and not about its outcome
 _NO_FIGURES = (
     *("seed", "checkpoint_step", "images_skipped", "classes", "head_multiplier", "held_out"),
-    *("train_images", "eval_images", "test_images", "watched_images", "held_out_images"),
+    *("train_images", "eval_images", "test_images", "watched_images", "held_out_images", "location_patches"),
 )
 # of a config: where and how a run was done, and its seed
 _NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "data.workers", "cache")
@@ -51,9 +51,6 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
         try:
             config = config_as_dict(read_config(name))
             run = read_run(name)
-            # a search keeps the rows of the run that counts in a folder of its own
-            if not run.rows and (epath.Path(name) / "final").exists():
-                run = dataclasses.replace(run, rows=read_run(epath.Path(name) / "final").rows)
         except UserError as error:
             broken.append(str(error).removeprefix("--workdir="))
             continue
@@ -126,11 +123,6 @@ def _interval(value: Any) -> tuple[float, float] | None:
     return (value[0], value[1]) if good else None
 
 
-def is_share(name: str) -> bool:
-    """Whether a figure is a fraction, shown in per cent."""
-    return any(part in name for part in ("top1", "top5", "accuracy", "retrieval"))
-
-
 def _identity(config: Mapping[str, Any], depth: int = 3) -> tuple[str, str]:
     """(a text that two runs share exactly where nothing but seeds differs, in their backbones' runs neither; those seeds)."""
     every = flatten(config)
@@ -153,4 +145,4 @@ def _short_names(names: Sequence[str]) -> dict[str, str]:
     return {name: "/".join(part[shared:]) if len(names) > 1 else part[-1] for name, part in zip(names, parts, strict=True)}
 
 
-__all__ = ["Compared", "compared", "differences", "figures", "is_share", "read_runs"]
+__all__ = ["Compared", "compared", "differences", "figures", "read_runs"]

@@ -84,7 +84,7 @@ def test_a_fast_probe_and_its_files(pretrained: Path, tmp_path: Path, capsys: py
         low, high = found[f"{name}_interval"]
         assert 0 <= low <= found[name] <= high <= 1
     assert found["probe_top5_last"] >= found["probe_top1_last"] and found["probe_top1_best"] is None
-    assert "linear heads, best of the grid, top-5" in (tmp_path / "probe" / "report.html").read_text()
+    assert "top-5, linear heads, best of the grid" in (tmp_path / "probe" / "report.html").read_text()
     assert "seed 0)" in capsys.readouterr().out
     kept = sorted((tmp_path / "features").iterdir())
     assert len(kept) == 4, "two backbones, two sets"

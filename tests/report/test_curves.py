@@ -1,53 +1,36 @@
-"""Curves: reference levels against their meaning, gaps, smoothing, and drawings that carry no address."""
+"""Curves: which metrics share a drawing, levels of guessing, gaps, smoothing, names as they are written."""
 
-import io
+import html
 import math
 import re
+import warnings
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from jigclu_jax.config import pretrain_config
+from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
 from jigclu_jax.report import curves
+from jigclu_jax.report.matrices import draw_confusion, draw_map
 
 ROWS = [{"step": 10 * n, "epoch": n / 2, "loss": 7.0 - n, "accuracy_location": n / 10, "learning_rate": 0.03} for n in range(1, 7)]
+SPECS = [
+    loss_spec("loss", "loss", 9.5),
+    accuracy_spec("accuracy_top1", "top-1, training batches", 0.1),
+    accuracy_spec("probe_top1", "top-1, validation", 0.1),
+    accuracy_spec("probe_top5", "top-5, validation", 1.0),
+    MetricSpec("rank", "effective rank", about="Directions that are used."),
+    accuracy_spec("knn", "kNN"),
+]
 
 
-def clustering_loss(similarity: np.ndarray, clusters: np.ndarray, temperature: float, base: float) -> float:
-    """The paper's loss, written out anchor by anchor."""
-    total = 0.0
-    for i in range(len(clusters)):
-        others = [a for a in range(len(clusters)) if a != i]
-        log_sum = math.log(sum(math.exp(similarity[i, a] / temperature) for a in others))
-        positives = [a for a in others if clusters[a] == clusters[i]]
-        total -= temperature / base * sum(similarity[i, p] / temperature - log_sum for p in positives) / len(positives)
-    return total / len(clusters)
-
-
-@pytest.mark.parametrize("similarity", ["collapsed", "orthogonal"])
-def test_uninformed_losses_are_those_of_a_network_that_tells_nothing_apart(similarity: str) -> None:
-    batch, grid = 5, 2
-    clusters = np.repeat(np.arange(batch), grid * grid)
-    matrix = np.ones((20, 20)) if similarity == "collapsed" else np.eye(20)
-    cluster, location = curves.uninformed_losses(batch, grid, 0.3, 0.07)
-    assert cluster == pytest.approx(clustering_loss(matrix, clusters, 0.3, 0.07), rel=1e-12)
-    uniform = np.full(grid * grid, 1 / (grid * grid))
-    assert location == pytest.approx(-math.log(uniform[0]))
-
-
-def test_pretrain_panels_take_their_references_from_the_config() -> None:
-    config = pretrain_config()
-    config.method.grid, config.batch_size = 3, 64
-    config.method.cluster_weight = 2.0
-    panels = {panel.title: panel for panel in curves.pretrain_panels(config.to_dict())}
-    assert panels["Location accuracy"].reference == {"chance": pytest.approx(1 / 9)}
-    assert panels["Patch retrieval"].reference == {"chance": pytest.approx(8 / 575)}
-    cluster, location = curves.uninformed_losses(64, 3, 0.3, 0.07)
-    assert panels["Loss"].reference == {"nothing learned": pytest.approx(2 * cluster + location)}
-    assert {"Learning rate", "Gradient norm", "Images per second"} <= set(panels)
-    assert "Patch retrieval" not in {panel.title for panel in curves.pretrain_panels({})}
+def test_metrics_whose_titles_agree_share_a_drawing_with_the_level_of_guessing() -> None:
+    panels = {panel.title: panel for panel in curves.panels(SPECS, {"probe_top1": {"random weights": 0.2}})}
+    assert list(panels) == ["Loss", "Top-1", "Effective rank", "kNN"], "where guessing is always right, nothing is drawn"
+    assert panels["Top-1"].series == {"accuracy_top1": "training batches", "probe_top1": "validation"}
+    assert panels["Top-1"].reference == {"chance": 0.1, "random weights": 0.2} and panels["Top-1"].percent
+    assert panels["Loss"].reference == {"nothing learned": 9.5} and not panels["Loss"].percent
+    assert panels["Effective rank"].about == "Directions that are used."
 
 
 def test_panel_draws_the_rows_and_the_reference() -> None:
@@ -72,7 +55,7 @@ def test_metrics_that_are_missing_or_null() -> None:
     np.testing.assert_array_equal(curve.get_ydata(), [math.nan, 3, 2])
     assert curves.draw_panel(rows, curves.Panel("Other", {"other": "other"})) is None
     assert curves.draw_panel(rows[:1], curves.Panel("Loss", {"loss": "loss"})) is None
-    assert curves.draw_curves([], curves.pretrain_panels({})) == []
+    assert curves.draw_curves([], curves.panels(SPECS)) == []
 
 
 def test_running_mean() -> None:
@@ -90,48 +73,31 @@ def test_many_points_are_smoothed_with_the_single_values_behind() -> None:
     assert np.all(np.abs(np.asarray(smooth.get_ydata()) - 0.5) < 0.1)
 
 
-def test_svg_stands_alone_and_follows_light_and_dark() -> None:
-    for _, drawn in curves.draw_curves(ROWS, curves.pretrain_panels(pretrain_config().to_dict())):
-        root = ElementTree.fromstring(drawn)
-        assert root.tag.endswith("svg")
-        assert "prefers-color-scheme:dark" in drawn and "currentColor" in drawn and "#010203" not in drawn
-        # the namespaces' names are all that looks like an address
-        addresses = re.findall(r"https?://[^\"'\s<)]+", drawn)
-        assert set(addresses) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-
-
-def test_same_rows_give_the_same_drawing() -> None:
-    panels = curves.pretrain_panels(pretrain_config().to_dict())
-    assert curves.draw_curves(ROWS, panels) == curves.draw_curves(ROWS, panels)
-
-
-def test_png_for_documents() -> None:
-    figure = curves.draw_panel(ROWS, curves.Panel("Loss", {"loss": "loss"}), width=4, height=3)
-    assert figure is not None
-    picture = Image.open(io.BytesIO(curves.png(figure, dpi=100)))
-    assert picture.size == (400, 300)
-    pixels = np.asarray(picture.convert("RGB"))
-    assert (pixels[0, 0] == 255).all()
-    assert (np.abs(pixels.astype(int) - np.array([0x3B, 0x7D, 0xD8])).sum(-1) < 30).any()  # the curve is there
+def test_svg_stands_alone_follows_light_and_dark_and_is_the_same_each_time() -> None:
+    drawn = curves.draw_curves(ROWS, curves.panels(SPECS))
+    assert [panel.title for panel, _ in drawn] == ["Loss"] and drawn == curves.draw_curves(ROWS, curves.panels(SPECS))
+    for _, text in drawn:
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+        assert "prefers-color-scheme:dark" in text and "currentColor" in text and "#010203" not in text
+        assert set(re.findall(r"https?://[^\"'\s<)]+", text)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
 def test_no_global_state_of_matplotlib_is_used() -> None:
     import sys
 
-    curves.draw_curves(ROWS, curves.probe_panels(10, 0.4))
+    curves.draw_curves(ROWS, curves.panels(SPECS))
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
-def test_negative_values_and_a_single_point_are_within_the_axes() -> None:
-    for values in ([-0.4, -0.3], [0.5, 0.5], [5.0, 6.5]):
-        rows = [{"step": n + 1, "y": value} for n, value in enumerate(values)]
-        for panel in (curves.Panel("Y", {"y": "y"}), curves.Panel("Y", {"y": "y"}, log=values[0] > 0)):
-            figure = curves.draw_panel(rows, panel)
-            assert figure is not None
-            low, high = figure.axes[0].get_ylim()
-            assert low < min(values) and max(values) < high
-    figure = curves.draw_panel([{"step": 30, "y": 2.0}], curves.Panel("Y", {"y": "y"}))
-    assert figure is not None and figure.axes[0].get_xlim() == (0, 33)
+@pytest.mark.parametrize("values", [(-0.4, -0.3), (0.5, 0.5), (5.0, 6.5), (1.0, 1.0, 1.0, 400.0), (2.0,)])
+def test_every_value_is_within_the_axes_and_a_few_large_ones_hide_nothing(values: tuple[float, ...]) -> None:
+    rows = [{"step": n + 1, "y": value} for n, value in enumerate(values)]
+    figure = curves.draw_panel(rows, curves.Panel("Y", {"y": "y"}))
+    assert figure is not None
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    assert low < min(values) and max(values) < high and axes.get_xlim()[0] == 0 and axes.get_xlim()[1] >= len(values)
+    assert (axes.get_yscale() == "log") == (max(values) > 100)
 
 
 def test_a_run_has_its_colour_in_every_panel_and_its_name() -> None:
@@ -142,3 +108,22 @@ def test_a_run_has_its_colour_in_every_panel_and_its_name() -> None:
     assert single.axes[0].get_lines()[0].get_color() == both.axes[0].get_lines()[1].get_color()
     legend = single.axes[0].get_legend()
     assert legend is not None and [text.get_text() for text in legend.get_texts()] == ["run 1"]
+
+
+NAMES = ("5$_{$ bill", "US$ and A$", "_background_noise_", "\N{CJK UNIFIED IDEOGRAPH-732B}", "a&b<c>")
+
+
+def test_names_of_classes_and_runs_are_shown_as_they_are_written() -> None:
+    labels = np.arange(20) % len(NAMES)
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    rows = [{"epoch": epoch, "step": epoch, **{name: epoch / 4 for name in NAMES}} for epoch in range(4)]
+    panel = curves.Panel("US$ and A$", {name: name for name in NAMES}, {"chance": 0.1})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = curves.draw_panel(rows, panel)
+        assert figure is not None
+        confusion = html.unescape(curves.svg(draw_confusion(np.eye(len(NAMES), dtype=np.int64), NAMES)))
+        drawn = [html.unescape(curves.svg(one)) for one in (figure, draw_map(points, labels, NAMES, along=("first", "second")))]
+    for name in NAMES:
+        assert confusion.count(f">{name}<") == 2, "beside the rows and below the columns"
+        assert all(f">{name}<" in text or f"> {name}<" in text for text in drawn)

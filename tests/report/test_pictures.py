@@ -1,77 +1,59 @@
-"""Pictures: colours at the right pixels, labels that can be read, sizes, and a choice of montages that share images."""
+"""Pictures: colours, labels, the network's own pixels, and a choice of montages that share images."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import ImageDraw
+from PIL import Image
 
 from jigclu_jax.report import pictures
 
-
-def solid(side: int, value: int = 128) -> np.ndarray:
-    return np.full((side, side, 3), value, np.uint8)
-
-
+SVG = "{http://www.w3.org/2000/svg}"
 CLUSTER = np.array([[7, 3], [3, 12]], np.int32)
 LOCATION = np.array([[0, 2], [1, 3]], np.int32)
 
 
+def parsed(drawing: pictures.Drawing) -> ElementTree.Element:
+    assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", drawing.svg)
+    return ElementTree.fromstring(drawing.svg)
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    return [node.text or "" for node in root.iter(f"{SVG}text")]
+
+
+def frames(root: ElementTree.Element) -> list[str]:
+    """The colours of the frames in order, without their hairlines."""
+    return [node.get("stroke", "") for node in root.iter(f"{SVG}rect") if node.get("stroke-width") == "4"]
+
+
+def images(root: ElementTree.Element) -> Iterator[np.ndarray]:
+    for node in root.iter(f"{SVG}image"):
+        yield np.asarray(Image.open(io.BytesIO(base64.b64decode(node.get("href", "").partition(",")[2]))))
+
+
 @pytest.mark.parametrize(("size", "factor"), [(64, 6), (224, 2), (400, 1), (2, 184)])
-def test_every_cell_is_outlined_in_its_clusters_colour(size: int, factor: int) -> None:
-    colours = {7: (200, 0, 0), 3: (0, 200, 0), 12: (0, 0, 200)}
-    picture = np.asarray(pictures.draw_montage(solid(size), CLUSTER, LOCATION, colours))
-    cell = size // 2 * factor
-    assert picture.shape == (2 * cell, 2 * cell, 3)
-    for row in range(2):
-        for column in range(2):
-            inside = picture[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]
-            colour = colours[int(CLUSTER[row, column])]
-            for edge in (inside[-4:], inside[:, :4].swapaxes(0, 1)[:, 40:], inside[:, -4:].swapaxes(0, 1)):
-                assert (edge == colour).all()
-            # content stays as it is away from outline and label
-            assert (inside[60:-10, 10:-10] == 128).all()
-
-
-def test_content_is_repeated_not_interpolated() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    picture = np.asarray(pictures.draw_montage(image, CLUSTER, LOCATION))
-    factor = len(picture) // 8
-    assert factor == 46
-    centre = picture[factor // 2 :: factor, factor // 2 :: factor]
-    assert (centre[1:, :] == image[1:, :]).all()  # the first row lies under the labels
-
-
-def test_label_names_image_and_position_on_any_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts: list[str] = []
-    original = ImageDraw.ImageDraw.text
-
-    def text(self: ImageDraw.ImageDraw, xy: tuple[float, float], string: str, **options: object) -> None:
-        texts.append(string)
-        original(self, xy, string, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
-    white = np.asarray(pictures.draw_montage(solid(64, 255), CLUSTER, LOCATION))
-    assert texts == ["image 7 · position 0", "image 3 · position 2", "image 3 · position 1", "image 12 · position 3"]
-    black = np.asarray(pictures.draw_montage(solid(64, 0), CLUSTER, LOCATION))
-    # the label lies on a ground of its own: the same pixels whatever is beneath
-    assert (white[4:22, 5:120] == black[4:22, 5:120]).all()
-    tag = white[4:22, 5:120].reshape(-1, 3).astype(int)
-    ground, ink = tag[0], tag[np.abs(tag - tag[0]).sum(1).argmax()]
-    assert np.abs(ground - ink).max() > 120
-
-
-def test_label_fits_its_cell_even_with_large_numbers() -> None:
-    cluster = np.array([[123456, 1], [2, 3]], np.int32)
-    picture = np.asarray(
-        pictures.draw_montage(solid(400, 128), cluster, LOCATION, {123456: (9, 9, 9), 1: (0, 200, 0), 2: (1, 1, 1), 3: (2, 2, 2)})
-    )
-    assert (picture[:4, 200:400] == (0, 200, 0)).all()  # not run over
+def test_a_montage_shows_the_networks_pixels_and_every_cells_image_and_position(size: int, factor: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    colours = {7: "#c80000", 3: "#00c800", 12: "#0000c8"}
+    drawing = pictures.draw_montage(image, CLUSTER, LOCATION, colours)
+    root = parsed(drawing)
+    assert (drawing.width, drawing.height) == (size * factor, size * factor)
+    (shown,) = images(root)
+    assert (shown == image).all()
+    assert frames(root) == ["#c80000", "#00c800", "#00c800", "#0000c8"]
+    assert texts(root) == ["image 7 · position 0", "image 3 · position 2", "image 3 · position 1", "image 12 · position 3"]
 
 
 def test_colours_are_distinct_and_frequent_ids_get_the_strongest() -> None:
     clusters = np.array([5, 9, 9, 9, *range(100, 180)], np.int32)
     colours = pictures.cluster_colours(clusters)
     assert set(colours) == {5, 9, *range(100, 180)}
-    assert len(set(colours.values())) == len(colours)
+    assert len(set(colours.values())) == len(colours) and all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours.values())
     assert next(iter(colours)) == 9
 
 
@@ -84,43 +66,50 @@ def test_related_montages_share_images() -> None:
     assert pictures.related_montages(cluster, 9) == [0, 1, 2, 3, 4]
 
 
-def test_sheet_uses_one_colour_an_image_throughout() -> None:
+def test_a_sheet_uses_one_colour_an_image_throughout() -> None:
     cluster = np.array([[[0, 1], [2, 3]], [[3, 2], [1, 0]], [[4, 5], [6, 7]]], np.int32)
     location = np.zeros((3, 2, 2), np.int32)
-    sheet = np.asarray(pictures.montage_sheet(np.full((3, 400, 400, 3), 128, np.uint8), cluster, location, count=2, columns=2))
-    gap = 20
-    assert sheet.shape == (gap + 400 + 30 + gap, 2 * 400 + 3 * gap, 3)
-    first, second = sheet[gap : gap + 400, gap : gap + 400], sheet[gap : gap + 400, 2 * gap + 400 : 2 * gap + 800]
-    for row in range(2):
-        for column in range(2):
-            edge = (first[row * 200 + 198, column * 200 + 100], second[(1 - row) * 200 + 198, (1 - column) * 200 + 100])
-            assert (edge[0] == edge[1]).all()
-    assert (sheet[0, 0] == pictures.BACKGROUND).all()
+    root = parsed(pictures.montage_sheet(np.full((3, 400, 400, 3), 128, np.uint8), cluster, location, count=2, columns=2))
+    first, second = frames(root)[:4], frames(root)[4:]
+    assert first == second[::-1] and len(set(first)) == 4
+    assert texts(root)[4::5] == ["montage 0", "montage 1"]
 
 
-def test_patches_sheet_draws_boxes_where_they_lie() -> None:
+def test_captions_of_a_row_stand_on_one_line_in_the_ink_of_the_page() -> None:
+    drawn = [pictures.picture(np.zeros((height, 50, 3), np.uint8), height) for height in (60, 90, 120)]
+    root = parsed(pictures.sheet(drawn, ["a", "b", "\N{CJK UNIFIED IDEOGRAPH-732B} <&>"], columns=3))
+    lines = [node for node in root if node.find(f"{SVG}text") is not None]
+    assert len({node.get("y") for node in lines}) == 1 and float(lines[0].get("y", 0)) >= 120
+    assert texts(root) == ["a", "b", "\N{CJK UNIFIED IDEOGRAPH-732B} <&>"]
+    assert {node.get("fill") for node in root.iter(f"{SVG}text")} == {"currentColor"}
+    assert "prefers-color-scheme:dark" in (root[0].text or "") and root.find(f"{SVG}rect") is None, "no ground of its own"
+
+
+def test_patches_sheet_has_the_image_its_crops_and_the_patches_row_by_row() -> None:
     image = np.full((100, 200, 3), 128, np.uint8)
     boxes = np.array([[0, 0, 160, 80], [0, 20, 160, 100], [40, 0, 200, 80], [40, 20, 200, 100]], np.int32)
-    augmented = np.stack([solid(32, value) for value in (10, 60, 180, 230)])
-    sheet = np.asarray(pictures.patches_sheet(image, boxes, augmented))
-    colours = [np.array(pictures.cluster_colours(np.arange(4, dtype=np.int32))[location]) for location in range(4)]
-    scale = 2 * 2 * 192 / 200  # the image is drawn twice as wide as the patches beside it at most
-    # left edge of box 0 and 1, right edge of 2 and 3, each where no other box runs
-    assert (sheet[20 + round(50 * scale), 20 + 1] == colours[0]).all()
-    assert (sheet[20 + round(10 * scale), 20 + round(160 * scale) - 2] == colours[0]).all()
-    assert (sheet[20 + round(90 * scale), 20 + round(160 * scale) - 7] == colours[1]).all()
-    # augmented patches lie row by row: locations 0 and 2 on top
-    right = sheet[:, -20 - 2 * 192 - 8 : -20]
-    for location, value in enumerate((10, 60, 180, 230)):
-        column, row = divmod(location, 2)
-        patch = right[20 + row * 200 : 20 + row * 200 + 192, column * 200 : column * 200 + 192]
-        assert (patch[40:-10, 10:-10] == value).all()
-        assert (patch[-3:] == colours[location]).all()
+    augmented = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (10, 60, 180, 230)])
+    root = parsed(pictures.patches_sheet(image, boxes, augmented))
+    shown = list(images(root))
+    assert shown[0].shape == (100, 200, 3) and {crop.shape for crop in shown[1:5]} == {(80, 160, 3)}
+    assert [int(patch[0, 0, 0]) for patch in shown[5:]] == [10, 180, 60, 230], "locations run down the columns"
+    colours = frames(root)
+    assert len(set(colours)) == 4 and [colours[place] for place in (0, 2, 1, 3)] == colours[4:8] == colours[8:]
+    assert "image, 200 by 100 pixels" in texts(root) and "augmented patches, 32 pixels" in texts(root)
 
 
-@pytest.mark.parametrize(("shape", "grid"), [((3, 2), 2), ((1, 300), 3), ((500, 40), 4)])
+@pytest.mark.parametrize(("shape", "grid"), [((3, 2), 2), ((1, 300), 3), ((500, 40), 4), ((4000, 3000), 2)])
 def test_patches_sheet_of_odd_images(shape: tuple[int, int], grid: int) -> None:
     height, width = shape
     boxes = np.tile(np.array([[0, 0, width, height]], np.int32), (grid * grid, 1))
-    picture = pictures.patches_sheet(np.zeros((height, width, 3), np.uint8), boxes, np.zeros((grid * grid, 10, 10, 3), np.uint8))
-    assert picture.width < 6000 and picture.height < 3000
+    drawing = pictures.patches_sheet(np.zeros((height, width, 3), np.uint8), boxes, np.zeros((grid * grid, 10, 10, 3), np.uint8))
+    assert drawing.width < 6000 and drawing.height < 3000 and len(drawing.svg) < 1_000_000
+    parsed(drawing)
+
+
+def test_places_and_neighbours() -> None:
+    patches = np.zeros((4, 8, 8, 3), np.uint8)
+    root = parsed(pictures.places_sheet({"host": patches, "device": patches + 2}))
+    assert len(list(images(root))) == 8 and ["augment=host" in texts(root), any("2 of 255" in text for text in texts(root))] == [True, True]
+    root = parsed(pictures.neighbours_sheet([patches[0]], [[patches[1], patches[2]]], [[True, False]], [["a", "a", "\N{SNOWMAN}"]]))
+    assert texts(root) == ["a", "a", "\N{SNOWMAN}"] and len(set(frames(root))) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from etils.epath import backend, gpath
 
-from jigclu_jax.report.pretrain_report import pretrain_page
+from jigclu_jax.report.pages import write_page
 from jigclu_jax.train.writers import JsonlWriter, create_writer, read_metrics
 
 Remote = str | os.PathLike[str]
@@ -61,6 +61,6 @@ def test_metrics_resume_in_an_object_store(store: Path) -> None:
 
 
 def test_report_in_an_object_store(store: Path) -> None:
-    assert str(pretrain_page("gs://bucket/run")) == "gs://bucket/run/report.html"
+    assert str(write_page("gs://bucket/run")) == "gs://bucket/run/report.html"
     assert [path.name for path in (store / "run").iterdir()] == ["report.html"]
-    assert "jigsaw clustering" in (store / "run" / "report.html").read_text()
+    assert "<title>Pretraining</title>" in (store / "run" / "report.html").read_text()

@@ -1,0 +1,270 @@
+"""The page of each job: its title, its sections in order, and what captions and labels say. One generator makes them all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from etils import epath
+
+from jigclu_jax.report import page
+from jigclu_jax.report.page import Block, Row, Share, Table, Text, format_interval
+from jigclu_jax.report.sections import (
+    Builder,
+    Labels,
+    accuracies,
+    describe,
+    drawn_curves,
+    ending,
+    facts,
+    footer,
+    headline,
+    last_values,
+    numbers,
+    pictures,
+    random_weights,
+    table,
+    together,
+    with_text,
+    within,
+)
+from jigclu_jax.report.workdir_files import REPORT_FILE, Run, read_run
+from jigclu_jax.train.progress import duration
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """What the page of a job shows.
+
+    Attributes:
+      title: its heading.
+      sections: (heading, text above it, builder) in order; a section without blocks is left out.
+      labels: the accuracies of its result; the first that is there is the figure that the page begins with.
+      configs: title of a further configuration -> the folder that it lies in.
+    """
+
+    title: str
+    sections: Sequence[tuple[str, str, Builder]]
+    labels: Labels = field(default_factory=dict)
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_page(workdir: epath.PathLike) -> epath.Path:
+    """Writes `DIR/report.html` from the files of a workdir, finished or not; returns its path."""
+    run = read_run(workdir)
+    job = JOBS.get(run.config.get("job") or run.result.get("job") or "", JOBS["pretrain"])
+    sections = [(title, with_text(text, builder(run))) for title, text, builder in job.sections]
+    configs = {title: run.inner(folder).config for title, folder in job.configs.items()}
+    summary, notices = _finding(run, job.labels)
+    about = describe(run.config.get("pretrain") or run.config)
+    made = page.Page(job.title, [*sections, *ending(run, configs)], f"{summary}{about}", [*notices, *_oddities(run)], footer())
+    return page.write(run.root / REPORT_FILE, made)
+
+
+def _finding(run: Run, labels: Labels) -> tuple[str, list[str]]:
+    """The figure in a sentence, whichever way it went, and what a reader must be told of it."""
+    found = headline(run.result, labels)
+    if found is None:
+        return "", []
+    label, name = found
+    own, random = run.result[name], random_weights(run.result, name)
+    if random is None:
+        return f"{Share(own)} {label}. ", []
+    figure, interval = random
+    summary, ends = f"{Share(own)} {label}; with random weights {Share(figure)}. ", run.result.get(f"{name}_interval")
+    if own <= figure:
+        return summary, [f"Random weights do as well or better: {Share(figure)} against {Share(own)}. {_NOT_TRAINED}"]
+    return summary, [_NOT_RESOLVED] if ends and interval and ends[0] <= interval[1] else []
+
+
+def _oddities(run: Run) -> list[str]:
+    """What the run itself found odd."""
+    unfinished = ["This run has not finished: what stands here is what it has reached."] if run.config and not run.result else []
+    skipped = run.result.get("images_skipped")
+    left_out = [f"{skipped} images were left out because they could not be read."] if skipped else []
+    return [*unfinished, *left_out, *(f"{line}." for line in run.result.get("oddities") or ())]
+
+
+def _yardsticks(run: Run) -> list[Block]:
+    """Linear probes on other features, the run's own first."""
+    figures, intervals = run.result.get("probe_top1") or {}, run.result.get("probe_top1_interval") or {}
+    ends = {name: format_interval(intervals.get(name)) for name in figures}
+    shares = {name: None if share is None else Share(share) for name, share in figures.items()}
+    rows: list[Row] = [(name, shares[name], ends[name], _NOTES.get(name, "")) for name in figures]
+    return table(("features", "top-1", "95 % interval", ""), rows, best=0)
+
+
+def _times(run: Run) -> list[Block]:
+    return table(("part", "time"), [(name, duration(seconds)) for name, seconds in (run.result.get("seconds_by_step") or {}).items()])
+
+
+def _search(run: Run) -> list[Block]:
+    """The trials of a search with their accuracy on the held-out part, the chosen one marked."""
+    trials, chosen = run.result.get("search") or [], run.result.get("chosen") or {}
+    rows: list[Row] = []
+    for trial in trials:
+        figure = "diverged" if trial["top1"] is None else Share(trial["top1"])
+        rows.append((f"{trial['learning_rate']:g}", f"{trial['weight_decay']:g}", figure, format_interval(trial.get("top1_interval"))))
+    best = next((number for number, trial in enumerate(trials) if chosen and chosen.items() <= trial.items()), None)
+    return table(("learning rate", "weight decay", "top-1, held-out part of train", "95 % interval"), rows, best)
+
+
+def _heads(run: Run) -> list[Block]:
+    """The grid of linear heads on the held-out part of train, rates down, decays across."""
+    found = {(head["learning_rate"], head["weight_decay"]): head["held_out_top1"] for head in run.result.get("heads") or ()}
+    if not found:
+        return []
+    rates, decays = (sorted(set(values)) for values in zip(*found, strict=True))
+    rows: list[Row] = [(f"{rate:g}", *(Share(found[rate, decay], bar=False) for decay in decays)) for rate in rates]
+    head = run.result["head"]
+    rate, decay, interval = head["learning_rate"], head["weight_decay"], format_interval(head.get("held_out_top1_interval"))
+    text = f"Accuracy on the held-out part of the training images, by which rate {rate:g} and weight decay {decay:g} were chosen: "
+    text += f"{Share(head['held_out_top1'])}" + (f", 95 % interval {interval}." if interval else ".")
+    if len(found) > 1 and (rate in (rates[0], rates[-1]) or decay == decays[-1]):
+        text += " They lie on the grid's edge: a wider grid may do better."
+    return [Text(text), Table(("learning rate", *(f"decay {decay:g}" for decay in decays)), rows, rates.index(rate))]
+
+
+def _classes(run: Run) -> list[Block]:
+    """Accuracy of every class that has images."""
+    counts = [sum(row) for row in run.result.get("confusion") or () if sum(row)]
+    shares, intervals = run.result.get("class_top1") or {}, run.result.get("class_top1_interval") or {}
+    rows: list[Row] = []
+    for (name, share), count in zip(shares.items(), counts, strict=False):
+        rows.append((name, str(count), Share(share), format_interval(intervals.get(name))))
+    return table(("class", "images", "accuracy", "95 % interval"), rows)
+
+
+_NOT_TRAINED = (
+    "These weights are not trained enough to be of use here. Train for more epochs or on more images, and look at the curves of training:"
+    " where the loss stays at the line “nothing learned”, lower the learning rate, or look at the pictures of the input."
+)
+_NOT_RESOLVED = (
+    "The intervals of the trained weights and of random weights overlap: these evaluation images cannot tell the two apart. More images to"
+    " evaluate on, or a longer training, would."
+)
+_BOOTSTRAP = " The interval is the 95 % bootstrap over these images; it says nothing about other seeds."
+_LINES = "Lines across are what a network reaches that has learned nothing: the loss if nothing is told apart, the accuracy of guessing."
+_SEEN = {
+    "montages": "Montages as the network sees them, enlarged by a whole factor. Every cell is outlined in the colour of the image that it"
+    " was cut from, so patches of one colour belong together; the position is its place in the image (column by column, from the top).",
+    "patches": "One image: the overlapping boxes, the plain crops, and the patches after augmentation.",
+    "places": "The patches of that image with the same random numbers, made in each of the three places that data.augment can name (host is"
+    " missing where TensorFlow is). Below each row: the mean difference from the first.",
+}
+_CONFUSION = {"confusion": "Of the images of the class in the row, per cent that the linear head took for the class in the column."}
+_NEIGHBOURS = {
+    "neighbours": "Left, an evaluation image; beside it the training images nearest by cosine, green of the same class, red of another."
+}
+_MAP = {"map": "Features of evaluation images along their first two principal components."}
+_LOCATION = {
+    "location": "Of the patches from a position of their image (row), per cent that the location head put at each position (column), on"
+    " evaluation images, augmented as in pretraining. Position = column * m + row."
+}
+_FEATURES = {
+    "probe_top1_last": "top-1, linear heads, best of the grid",
+    "probe_top5_last": "top-5, linear heads, best of the grid",
+    "ridge_top1": "top-1, ridge regression",
+    "lbfgs_top1": "top-1, logistic regression (L-BFGS)",
+    r"knn_top1_([a-z]+)_(\d+)": "top-1, kNN, {0} vote, k = {1}",
+    "location_top1": "location head, on patches",
+}
+_SPREAD = {
+    "rank_features": "effective rank, features",
+    "uniformity_features": "uniformity, features",
+    "alignment_features": "alignment, features of two crops of an image",
+    "rank_embeddings": "effective rank, embeddings of montage cells",
+    "uniformity_embeddings": "uniformity, embeddings of montage cells",
+    "alignment_embeddings": "alignment, embeddings of cells of one image",
+}
+_SPREAD_TEXT = (
+    "Effective rank (RankMe) counts the directions that the features use; near 1 they have collapsed. Uniformity is 0 where all features"
+    " are one and about -4 where they are spread evenly over the sphere; alignment is 0 where two views of an image give one feature."
+)
+_ABOUT = {
+    "backbone": "backbone",
+    "classes": "classes",
+    "train_images": "training images",
+    "test_images": "evaluation images",
+    "images_skipped": "images left out",
+    "location_patches": "patches that the location head saw",
+    "backbone_digest": "SHA-256 of the weights",
+}
+_PROBE = {"probe_top1_last": "top-1, last epoch", "probe_top1_best": "top-1, best epoch", "probe_top5_last": "top-5, last epoch"}
+_PROBE_TEXT = (
+    "A linear classifier on the features of the frozen backbone, trained with labels. The last epoch's figure is the one to compare; the"
+    " best epoch is chosen on the validation images themselves and so flatters a little, yet it is what papers report."
+)
+_FINETUNE = {name.replace("probe", "finetune"): label for name, label in _PROBE.items()}
+_FINETUNE_TEXT = (
+    "Backbone and classifier are trained together. The last epoch's figure is the one to compare; where accuracies were measured after"
+    " several epochs, the best one is chosen on these images themselves and so flatters a little."
+)
+_STARTS = {"checkpoint": "pretrained backbone", "weights": "imported weights", "random": "from scratch"}
+_SEARCH_TEXT = (
+    "Each row is a run of its own on the same part of the training images, judged on the rest of them; the final run sees all training"
+    " images, with the values of the best row, and looks at the evaluation images once."
+)
+_YARDSTICKS_TEXT = "Each row is one linear classifier, trained with labels on other features of the same training images."
+_NOTES = {
+    "JigClu pretraining": "frozen backbone, pretrained without labels",
+    "random initialisation": "frozen backbone, never trained",
+    "trained with labels": "frozen backbone, trained on the labels first",
+    "raw pixels": "no backbone",
+    "colour histogram": "no backbone",
+    "chance": "guessing",
+}
+_EVALUATION = (
+    ("Accuracy", "Accuracy on the evaluation images, which no choice has seen." + _BOOTSTRAP, accuracies("evaluation", _FEATURES)),
+    ("Heads", "", _heads),
+    ("Spread of the features", _SPREAD_TEXT, numbers(_SPREAD)),
+    ("Classes", "", together(pictures(_CONFUSION), _classes)),
+    ("Nearest neighbours", "", pictures(_NEIGHBOURS)),
+    ("Map of the features", "", pictures(_MAP)),
+    ("Where the location head is wrong", "", pictures(_LOCATION)),
+    ("The evaluation", "", facts(_ABOUT)),
+)
+JOBS: dict[str, JobPage] = {
+    "pretrain": JobPage(
+        "Pretraining",
+        (
+            ("Outcome", "", together(last_values, facts())),
+            ("Curves", _LINES, drawn_curves),
+            ("What the network sees", "", pictures(_SEEN)),
+        ),
+    ),
+    "probe": JobPage(
+        "Linear probe",
+        (
+            ("Accuracy", _PROBE_TEXT + _BOOTSTRAP, accuracies("validation images", _PROBE)),
+            ("Curves", "", drawn_curves),
+            ("The run", "", facts()),
+        ),
+        _PROBE,
+    ),
+    "finetune": JobPage(
+        "Fine-tuning",
+        (
+            ("Accuracy", _FINETUNE_TEXT + _BOOTSTRAP, accuracies("start", _FINETUNE, _STARTS)),
+            ("Search", _SEARCH_TEXT, _search),
+            ("Curves", "", drawn_curves),
+            ("The run", "", facts({"held_out": "held-out part of train, on which accuracies are measured"})),
+        ),
+        _FINETUNE,
+    ),
+    "fast_probe": JobPage("Linear probe on cached features", _EVALUATION, _FEATURES),
+    "knn": JobPage("Nearest neighbours", _EVALUATION, _FEATURES),
+    "evaluate": JobPage("Evaluation", _EVALUATION, _FEATURES),
+    "demo": JobPage(
+        "Jigsaw clustering, the demo",
+        (
+            ("Linear probes", _YARDSTICKS_TEXT + _BOOTSTRAP, _yardsticks),
+            ("What the network sees", "", within("pretrain", pictures(_SEEN))),
+            ("Pretraining", _LINES, within("pretrain", together(drawn_curves, last_values, facts()))),
+            ("The probe", "", within("probe", drawn_curves)),
+            ("Time", "", _times),
+        ),
+        {"probe_top1_last": "top-1 in a linear probe of the backbone that was pretrained without labels"},
+        {"Configuration of the pretraining": "pretrain", "Configuration of the probe": "probe"},
+    ),
+}
+
+__all__ = ["JOBS", "JobPage", "write_page"]
