@@ -22,8 +22,9 @@ from jigclu_jax.config import head_grid_config
 from jigclu_jax.data.input.order import epoch_order
 from jigclu_jax.evals.fast_probe import Settings, fast_probe, lbfgs_scores, ridge_scores
 from jigclu_jax.evals.features import FeatureBank
-from jigclu_jax.evals.heads import Recipe, best_head, fit_heads, head_accuracies, hits, standardiser
+from jigclu_jax.evals.heads import Recipe, best_head, fit_heads, head_accuracies, standardiser
 from jigclu_jax.evals.labels import held_out_mask
+from jigclu_jax.losses.cross_entropy import hits
 
 
 def read(path: str) -> FeatureBank:

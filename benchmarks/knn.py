@@ -19,7 +19,8 @@ import clusters
 import numpy as np
 from rows import print_row
 
-from jigclu_jax.evals.knn import TEMPERATURE, knn_predictions, nearest, unit_rows
+from jigclu_jax.evals.knn import TEMPERATURE, knn_predictions, nearest
+from jigclu_jax.ops.unit_length import unit_length
 
 KS = (20, 200)
 Found = tuple[np.ndarray, np.ndarray]
@@ -88,7 +89,7 @@ def main() -> None:
     similarity, index = nearest(queries, bank, k)
     seconds = time.perf_counter() - begun
     begun = time.perf_counter()
-    peer_similarity, peer_index = peers[name](unit_rows(queries), unit_rows(bank), k)
+    peer_similarity, peer_index = peers[name](unit_length(queries), unit_length(bank), k)
     peer_seconds = time.perf_counter() - begun
     size = {"queries": len(queries), "bank": len(bank), "dim": bank.shape[1]}
     print_row("knn seconds", round(seconds, 2), "s", peer=name, peer_value=round(peer_seconds, 2), **size)

@@ -1,5 +1,6 @@
 """A pretrained backbone as a plain function of images, for notebooks and other programs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import config_from_dict
-from jigclu_jax.models import build_backbone
+from jigclu_jax.models import Stages, build_backbone
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.train.checkpoint import read_checkpoint, stored_backbone
 
@@ -20,6 +21,8 @@ class Encoder:
 
     Attributes:
       dim: D.
+      channels: of the map of each stage.
+      strides: pixels from one place of each stage's map to the next.
       config: config of the run that trained it.
       step: the checkpoint's step.
       classes: the training set's classes, None where it had no labels.
@@ -29,14 +32,16 @@ class Encoder:
 
     def __init__(self, params: Any, stats: Any, config: ConfigDict, step: int, classes: tuple[str, ...] | None) -> None:
         backbone = build_backbone(config.model)
-        self.dim, self.config, self.step, self.classes = backbone.dim, config, step, classes
+        self.dim, self.channels, self.strides = backbone.dim, backbone.channels, backbone.strides
+        self.config, self.step, self.classes = config, step, classes
         self.params, self.stats = params, stats
 
-        def forward(params: Any, stats: Any, images: jax.Array) -> jax.Array:
-            stages, _ = backbone.apply(params, stats, normalize(images, config.model.dtype), False)
-            return stages.features.astype(jnp.float32)
+        def stages(params: Any, stats: Any, images: jax.Array) -> Stages:
+            found, _ = backbone.apply(params, stats, normalize(images, config.model.dtype), False)
+            return jax.tree.map(lambda array: array.astype(jnp.float32), found)
 
-        self._forward = jax.jit(forward)
+        self._features = jax.jit(lambda *arguments: stages(*arguments).features)
+        self._maps = jax.jit(lambda *arguments: stages(*arguments).maps)
 
     def __call__(self, images: UInt8[np.ndarray, "b h w 3"], batch_size: int = 256) -> Float32[np.ndarray, "b d"]:
         """Features of a batch of any length, computed `batch_size` images at a time.
@@ -44,21 +49,34 @@ class Encoder:
         Raises:
           TypeError: images are not uint8; ValueError: not of shape [b, h, w, 3].
         """
+        features: np.ndarray = self._chunks(self._features, images, batch_size)
+        return features
+
+    def maps(self, images: UInt8[np.ndarray, "b h w 3"], batch_size: int = 64) -> tuple[Float32[np.ndarray, "_ _ _ _"], ...]:
+        """Feature maps `float32[b, h', w', channels]` of the four stages, the finest first; h' is h / stride, rounded up.
+
+        Raises:
+          TypeError, ValueError: as for features.
+        """
+        maps: tuple[np.ndarray, ...] = self._chunks(self._maps, images, batch_size)
+        return maps
+
+    def _chunks(self, forward: Callable[..., Any], images: np.ndarray, batch_size: int) -> Any:
         images = np.asarray(images)
         if images.dtype != np.uint8:
             raise TypeError(f"images are {images.dtype}: give uint8, 0 to 255, as they are decoded (normalising happens inside)")
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images have shape {images.shape}: give [batch, height, width, 3]; one image is image[None]")
         if not len(images):
-            return np.zeros((0, self.dim), np.float32)
+            return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(forward, self.params, self.stats, images))
         parts = []
         for begin in range(0, len(images), batch_size):
             chunk = images[begin : begin + batch_size]
             missing = batch_size - len(chunk) if len(images) > batch_size else 0
             # the last chunk is padded to the others' length: one compilation serves all
             padded = np.pad(chunk, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            parts.append(np.asarray(self._forward(self.params, self.stats, padded))[: len(chunk)])
-        return np.concatenate(parts)
+            parts.append(jax.device_get(forward(self.params, self.stats, padded)))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(images)], *parts)
 
 
 def load_encoder(workdir: epath.PathLike, which: str = "last", *, ema: bool = False) -> Encoder:

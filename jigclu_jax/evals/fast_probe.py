@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from jigclu_jax.evals.features import FeatureBank
-from jigclu_jax.evals.heads import Recipe, best_head, fit_heads, head_accuracies, hits, standardiser
+from jigclu_jax.evals.heads import Recipe, best_head, fit_heads, head_accuracies, standardiser
 from jigclu_jax.evals.labels import held_out_mask
 from jigclu_jax.evals.logistic import fit_logistic
 from jigclu_jax.evals.ridge import PENALTIES, fit_ridge
+from jigclu_jax.losses.cross_entropy import hits
 
 
 @dataclasses.dataclass(frozen=True)

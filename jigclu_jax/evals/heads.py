@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int
 
 from jigclu_jax.data.input.order import EpochOrders
+from jigclu_jax.losses.cross_entropy import hits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,14 +117,6 @@ def head_accuracies(heads: Heads, x: Float32[np.ndarray, "n d"], y: Int[np.ndarr
     return [float(np.mean(hits(heads.scores(x, head), y))) for head in range(len(heads.kernel))]
 
 
-def hits(scores: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"], top: int = 1) -> Bool[np.ndarray, " n"]:
-    """Whether the label's score is among the `top` best; a class that ties with it counts as better, scores not finite are wrong."""
-    own = np.take_along_axis(scores, np.asarray(y)[:, None].astype(np.int64), 1)
-    with np.errstate(invalid="ignore"):
-        rank = (scores >= own).sum(1) - 1
-    return (rank < top) & np.isfinite(scores).all(1)
-
-
 def best_head(accuracies: Sequence[float], learning_rates: Sequence[float], weight_decays: Sequence[float]) -> int:
     """Index of the head with the best accuracy; ties go to the strongest weight decay, then to the lowest learning rate."""
     return max(range(len(accuracies)), key=lambda head: (accuracies[head], weight_decays[head], -learning_rates[head]))
@@ -137,4 +130,4 @@ def standardiser(x: Float32[np.ndarray, "n d"]) -> Callable[[Float32[np.ndarray,
     return lambda features: (features - centre) * scale
 
 
-__all__ = ["Heads", "Recipe", "best_head", "fit_heads", "head_accuracies", "hits", "standardiser"]
+__all__ = ["Heads", "Recipe", "best_head", "fit_heads", "head_accuracies", "standardiser"]

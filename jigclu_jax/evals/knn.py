@@ -14,15 +14,10 @@ from jax import lax
 from jaxtyping import Array, Float, Float32, Int, Int32
 
 from jigclu_jax.errors import UserError
+from jigclu_jax.ops.unit_length import unit_length
 
 TEMPERATURE = 0.07
 _QUERIES, _BANK = 1024, 8192  # rows a chunk: what bounds the memory, whatever the number of images
-
-
-def unit_rows(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    """Rows divided by their length; a row of zeros stays zero."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
-    return (x / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
 
 
 def nearest(
@@ -40,13 +35,12 @@ def nearest(
     """
     if not 1 <= k <= len(bank):
         raise UserError(f"k={k} neighbours of a bank of {len(bank)} images: choose from 1 to {len(bank)}")
-    bank, queries = unit_rows(bank), unit_rows(queries)
     size = min(_BANK, len(bank))
-    chunks = [jnp.asarray(_padded(bank[begin : begin + size], size)) for begin in range(0, len(bank), size)]
+    chunks = [unit_length(jnp.asarray(_padded(bank[begin : begin + size], size))) for begin in range(0, len(bank), size)]
     rows = min(_QUERIES, max(len(queries), 1))
     similarities, indices = [], []
     for begin in range(0, len(queries), rows):
-        part = jnp.asarray(_padded(queries[begin : begin + rows], rows))
+        part = unit_length(jnp.asarray(_padded(queries[begin : begin + rows], rows)))
         best = jnp.full((rows, k), -jnp.inf), jnp.zeros((rows, k), jnp.int32)
         for number, chunk in enumerate(chunks):
             best = _merge(part, chunk, *best, jnp.int32(number * size), jnp.int32(min(size, len(bank) - number * size)), k=k)
@@ -119,4 +113,4 @@ def knn_predictions(
     return found
 
 
-__all__ = ["TEMPERATURE", "knn_predictions", "nearest", "predicted", "unit_rows", "votes"]
+__all__ = ["TEMPERATURE", "knn_predictions", "nearest", "predicted", "votes"]

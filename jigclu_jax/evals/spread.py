@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float32, Int
 
-from jigclu_jax.evals.knn import unit_rows
+from jigclu_jax.ops.unit_length import unit_length
 
 _EPSILON = 1e-7  # of RankMe's entropy
 _PAIRS = 1_000_000  # pairs that uniformity is a mean over, at most
@@ -27,7 +27,7 @@ def alignment(x: Float32[np.ndarray, "n d"], y: Float32[np.ndarray, "n d"]) -> f
     Source: Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the Hypersphere",
     ICML 2020, section 4 (alpha = 2).
     """
-    return float(np.mean(np.sum(np.square(unit_rows(x) - unit_rows(y), dtype=np.float64), axis=1)))
+    return float(np.mean(np.sum(np.square(unit_length(x) - unit_length(y), dtype=np.float64), axis=1)))
 
 
 def uniformity(x: Float32[np.ndarray, "n d"], seed: int = 0) -> float:
@@ -35,7 +35,7 @@ def uniformity(x: Float32[np.ndarray, "n d"], seed: int = 0) -> float:
 
     All pairs up to a million, else so many drawn with `seed`. Source: as `alignment` (t = 2).
     """
-    unit = unit_rows(x)
+    unit = unit_length(x)
     first, second = _pairs(len(unit), seed)
     total = 0.0
     for begin in range(0, len(first), 65_536):

@@ -16,11 +16,12 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.check import check_features
 from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
-from jigclu_jax.evals.heads import Recipe, hits
+from jigclu_jax.evals.heads import Recipe
 from jigclu_jax.evals.knn import knn_predictions, nearest
 from jigclu_jax.jobs.backbones import Backbone, open_backbone, random_backbone
 from jigclu_jax.jobs.banks import FEATURES_STAY, Banks, Features, Sets, open_sets
 from jigclu_jax.jobs.reporting import report, say_result
+from jigclu_jax.losses.cross_entropy import hits
 from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 

@@ -1,7 +1,10 @@
 """Cross entropy against integer labels, and top-k accuracy, with a mask for padded examples."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -19,18 +22,22 @@ def cross_entropy(logits: Float[Array, "*n k"], labels: Int[Array, "*n"], mask: 
     return each.sum() / jnp.maximum(mask.sum(), 1)
 
 
+def hits(scores: Float[Array, "*n k"] | Float[np.ndarray, "*n k"], labels: Int[Array, "*n"] | Int[np.ndarray, "*n"], top: int = 1) -> Any:
+    """Whether the score of an example's label is among the `top` highest; bool[*n], of numpy where the scores are.
+
+    A class that ties with the label's goes before it, so that constant scores hit nothing; neither do scores that are not all finite.
+    """
+    xp = scores.__array_namespace__()
+    own = xp.take_along_axis(scores, labels[..., None], axis=-1)
+    ahead = (scores >= own).sum(axis=-1) - 1  # all but the label's own
+    return (ahead < top) & xp.isfinite(scores).all(axis=-1)
+
+
 def accuracy(
     logits: Float[Array, "*n k"], labels: Int[Array, "*n"], mask: Bool[Array, "*n"] | None = None, *, top: int = 1
 ) -> Float[Array, ""]:
-    """Share of the examples (with a true `mask`) whose label is among the `top` highest logits, 0..1, float32.
-
-    Of equal logits the lower class goes first, so that constant logits score chance, and logits that are no numbers score 0.
-    """
+    """Share of the examples (with a true `mask`) that are `hits`, 0..1, float32; 0 when there are none."""
     if mask is None:
         mask = jnp.ones(labels.shape, bool)
-    label = jnp.where(mask, labels, 0)[..., None]
-    own = jnp.take_along_axis(logits, label, axis=-1)
-    classes = jnp.arange(logits.shape[-1])
-    ahead = ((logits > own) | ((logits == own) & (classes < label))).sum(axis=-1)
-    hit = (ahead < top) & ~jnp.isnan(logits).any(axis=-1) & mask
+    hit = hits(logits, jnp.where(mask, labels, 0), top) & mask
     return hit.sum() / jnp.maximum(mask.sum(), 1).astype(jnp.float32)

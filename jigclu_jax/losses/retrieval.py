@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jigclu_jax.losses.pairs import Rows, dot_products, over_blocks, rows_and_keys
+from jigclu_jax.ops.unit_length import unit_length
 
 
 def retrieval_accuracy(embeddings: Float[Array, "n d"], clusters: Int[Array, " n"]) -> Float[Array, ""]:
@@ -13,7 +14,7 @@ def retrieval_accuracy(embeddings: Float[Array, "n d"], clusters: Int[Array, " n
     """
     embeddings = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
     # made unit length after the exchange, so that the array exchanged is the clustering loss's own
-    rows, keys = (_unit(side) for side in rows_and_keys(embeddings, clusters))
+    rows, keys = (side._replace(embedding=unit_length(side.embedding)) for side in rows_and_keys(embeddings, clusters))
 
     def visit(best: tuple[Array, Array], block: Rows) -> tuple[Array, Array]:
         cosine, cluster = best
@@ -25,8 +26,3 @@ def retrieval_accuracy(embeddings: Float[Array, "n d"], clusters: Int[Array, " n
     start = (jnp.full(len(embeddings), -jnp.inf, embeddings.dtype), jnp.broadcast_to(keys.cluster[0], clusters.shape))
     _, cluster = over_blocks(visit, start, keys)
     return jnp.mean(cluster == rows.cluster, dtype=jnp.float32)
-
-
-def _unit(rows: Rows) -> Rows:
-    length = jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(rows.embedding), axis=1, keepdims=True), 1e-24))
-    return rows._replace(embedding=rows.embedding / length)

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional
 from jigclu_jax.models.layers import Linear
+from jigclu_jax.ops.unit_length import unit_length
 
 
 class LinearHead(Linear):
@@ -27,12 +28,6 @@ class Projection(nnx.Module):
     def __call__(self, x: Float[Array, "*n d"], train: bool) -> Float[Array, "*n e"]:
         del train
         return unit_length(self.output(jax.nn.relu(self.hidden(x))))
-
-
-def unit_length(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-    """Rows divided by their length; a row of zeros stays zero, with a finite gradient."""
-    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    return x / jnp.sqrt(jnp.maximum(squares, 1e-24))
 
 
 def create_linear(dim_in: int, dim_out: int, *, dtype: str = "float32") -> Functional:

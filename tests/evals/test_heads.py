@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jigclu_jax.data.input.order import epoch_order
-from jigclu_jax.evals.heads import Recipe, best_head, fit_heads, head_accuracies, hits, standardiser
+from jigclu_jax.evals.heads import Recipe, best_head, fit_heads, head_accuracies, standardiser
 from jigclu_jax.evals.logistic import fit_logistic
 
 
@@ -73,13 +73,6 @@ def test_the_order_belongs_to_the_seed() -> None:
     x, y = clouds(3)
     first, again, other = (fit_heads(x, y, 3, (0.1,), (0.0,), Recipe(1, 10, seed=seed)).kernel for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
-
-
-def test_hits_count_ties_and_broken_scores_as_wrong() -> None:
-    scores = np.array([[1, 2, 3], [3, 2, 1], [2, 2, 0], [np.nan, 1, 0], [np.inf, 1, 0]], np.float32)
-    labels = np.array([2, 1, 0, 0, 0])
-    assert hits(scores, labels).tolist() == [True, False, False, False, False]
-    assert hits(scores, labels, 2).tolist() == [True, True, True, False, False]
 
 
 def test_of_equally_good_heads_the_tamest_is_chosen() -> None:

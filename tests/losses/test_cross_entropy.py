@@ -1,11 +1,15 @@
 """Cross entropy and top-k accuracy against numpy, with masks, ties and numbers that are none."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jigclu_jax.losses import accuracy, cross_entropy
+from jigclu_jax.losses.cross_entropy import hits
 
 
 def logits_and_labels(shape: tuple[int, ...] = (12,), classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -57,8 +61,18 @@ def test_accuracy_against_sorting(top: int) -> None:
     assert float(accuracy(jnp.asarray(logits, "float32"), jnp.asarray(labels), top=top)) == pytest.approx(expected)
 
 
-def test_constant_and_undefined_logits_score_no_more_than_chance() -> None:
+@pytest.mark.parametrize("of", [np.asarray, jnp.asarray])
+def test_hits_count_ties_and_broken_scores_as_wrong(of: Callable[..., Any]) -> None:
+    scores = of(np.array([[1, 2, 3], [3, 2, 1], [2, 2, 0], [np.nan, 1, 0], [1, np.nan, 0], [np.inf, 1, 0]], np.float32))
+    labels = of(np.array([2, 1, 0, 0, 0, 0]))
+    assert isinstance(hits(scores, labels), type(scores))
+    assert hits(scores, labels).tolist() == [True, False, False, False, False, False]
+    assert hits(scores, labels, 2).tolist() == [True, True, True, False, False, False]
+    assert hits(scores[None], labels[None], 3).tolist() == [[True] * 3 + [False] * 3]
+
+
+def test_constant_and_undefined_logits_score_nothing() -> None:
     labels = jnp.arange(8)
-    assert float(accuracy(jnp.zeros((8, 8)), labels)) == 1 / 8
-    assert float(accuracy(jnp.zeros((8, 8)), labels, top=5)) == 5 / 8
-    assert float(accuracy(jnp.full((8, 8), jnp.nan), labels)) == 0.0
+    for value in (0.0, jnp.nan):
+        assert float(accuracy(jnp.full((8, 8), value), labels, top=5)) == 0.0
+    assert float(accuracy(jnp.zeros((8, 8)), labels, top=8)) == 1.0
