@@ -25,8 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         STOP.install()
         config, workdir = parse(sys.argv[1:] if arguments is None else arguments)
         from jigclu_jax.jobs import find_job  # only now: a mistake in the command line is answered at once
+        from jigclu_jax.jobs.ending import say_end
 
         find_job(config.job).run(config, workdir)
+        say_end(config, workdir)
     except UserError as error:
         return _say(f"error: {error}", USER_ERROR)
     except Preempted as error:

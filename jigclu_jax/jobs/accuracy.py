@@ -21,9 +21,9 @@ IMAGES = "eval_images"
 
 
 def open_eval_source(config: ConfigDict, train: Source) -> Source:
-    """The evaluation images, labels numbered as in training; fields of `eval_data` left empty are those of `data`."""
+    """The evaluation images, labels numbered as in training; what `eval_data` leaves empty of where they are is as in `data`."""
     config = config.copy_and_resolve_references()
-    for name in ("source", "path", "name", "data_dir"):
+    for name in ("source", "path", "name", "data_dir", "white"):
         config.eval_data[name] = config.eval_data[name] or config.data[name]
     return open_images(config, "eval_data", train.classes)
 

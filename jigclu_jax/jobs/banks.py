@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.data.input.evaluation import EvalStream
 from jigclu_jax.data.sources.fingerprint import fingerprint
-from jigclu_jax.data.sources.opening import Source, subset_seed
+from jigclu_jax.data.sources.opening import Source, subset_seed, why_unlabelled
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import check_batch, create_mesh, replicated
 from jigclu_jax.errors import UserError
@@ -60,7 +60,7 @@ def open_sets(config: ConfigDict) -> Sets:
     """
     train = open_images(config, "data")
     if train.classes is None:
-        raise UserError(f"config.data: {train.name} has no labels: give folders split/class/file, or a label array")
+        raise UserError(f"config.data: {train.name}: an evaluation needs labels: {why_unlabelled(train)}")
     test = open_eval_source(config, train)
     check_labels(_labels(train), _labels(test), train.classes)
     return Sets(train, test, train.classes)

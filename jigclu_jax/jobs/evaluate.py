@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import crop_augment_config
 from jigclu_jax.data.input.views import two_views
+from jigclu_jax.data.sources.presets import folder_in_place_of_preset
 from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
@@ -36,6 +37,7 @@ _RANK_ROWS = 8192  # features whose singular values are computed
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Evaluate the backbone of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     begun = time.monotonic()
+    config = folder_in_place_of_preset(config)
     backbone, sets = open_evaluation(config, workdir, check_probe, check_knn, check_reading)
     if len(sets.test) < 2:
         raise UserError("config.eval_data holds one image: how features are spread needs two or more")

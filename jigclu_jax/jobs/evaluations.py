@@ -1,5 +1,6 @@
 """Evaluations on features, from two banks to fields of result.json, which the jobs `fast_probe`, `knn` and `evaluate` share."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,9 @@ from etils import epath
 from jaxtyping import Bool, Int
 from ml_collections import ConfigDict
 
+from jigclu_jax.data.sources.presets import folder_in_place_of_preset
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
-from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.check import check_features
 from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
@@ -38,8 +39,6 @@ def open_evaluation(config: ConfigDict, workdir: epath.PathLike, *checks: Callab
         check(config)
     check_workdir(workdir, config)
     backbone, sets = open_backbone(config), open_sets(config)
-    if "knn" in config:
-        check_neighbours(config, sets)
     return backbone, sets
 
 
@@ -51,6 +50,7 @@ def run_evaluation(
 ) -> None:
     """A job of one evaluation, `fields_of`; leaves config.json, result.json and report.html."""
     begun = time.monotonic()
+    config = folder_in_place_of_preset(config)
     backbone, sets = open_evaluation(config, workdir, check)
     features = Features(config, workdir)
     banks = features.of_sets(backbone, sets)
@@ -65,11 +65,12 @@ def run_evaluation(
     say_result(fields)
 
 
-def check_neighbours(config: ConfigDict, sets: Sets) -> None:
-    """Refuse more neighbours than there are training images, before features are computed; UserError names the field."""
-    k = max(config.knn.neighbours)
-    if k > len(sets.train):
-        raise UserError(f"config.knn.neighbours: {k} of {sets.train.name}, which has {len(sets.train)} images: choose at most those")
+def neighbours_of(config: ConfigDict, images: int) -> tuple[int, ...]:
+    """The numbers of neighbours of `config.knn`, none above that of the training images; one that had to be lowered is told."""
+    found = tuple(dict.fromkeys(min(k, images) for k in config.knn.neighbours))
+    if max(config.knn.neighbours) > images:
+        logging.warning("config.knn.neighbours=%s: lowered to %s, as there are %d training images", config.knn.neighbours, found, images)
+    return found
 
 
 def settings_of(config: ConfigDict) -> Settings:
@@ -83,14 +84,12 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
     """The grid of heads, and the classifiers beside it that `config.probe.checks` names."""
     begun = time.monotonic()
     settings, classes, labels = settings_of(config), len(sets.classes), banks.test.labels
-    says = {
-        part: _counter(f"{len(settings.pairs)} heads" if part == "heads" else "the chosen head on all training images")
-        for part in ("heads", "refit")
-    }
-    rows = len(banks.train)
+    rows = f"{len(banks.train):,} images"
+    titles = {"heads": f"{len(settings.pairs)} heads on {rows}", "refit": f"the chosen head on all {rows}"}
+    says = {part: _counter(title, "epochs") for part, title in titles.items()}
 
     def say(part: str, epoch: int) -> None:
-        says[part](epoch * rows, settings.recipe.epochs * rows)
+        says[part](epoch, settings.recipe.epochs)
 
     found = fast_probe(banks.train, banks.test, classes, settings, say)
     fields = _accuracy("probe_top1_last", hits(found.scores, labels), config.seed)
@@ -114,10 +113,9 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
 def knn_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str, Any], dict[str, Int[np.ndarray, " n"]]]:
     """Weighted and plain votes for every number of neighbours: fields, and the predictions by name."""
     say = _counter(f"neighbours among {len(banks.train)} images")
-    similarity, index = nearest(
-        banks.test.features, banks.train.features, max(config.knn.neighbours), lambda done: say(done, len(banks.test))
-    )
-    predictions = knn_predictions(similarity, banks.train.labels[index], len(sets.classes), config.knn.neighbours, config.knn.temperature)
+    neighbours = neighbours_of(config, len(banks.train))
+    similarity, index = nearest(banks.test.features, banks.train.features, max(neighbours), lambda done: say(done, len(banks.test)))
+    predictions = knn_predictions(similarity, banks.train.labels[index], len(sets.classes), neighbours, config.knn.temperature)
     fields: dict[str, Any] = {}
     for name, predicted in predictions.items():
         fields |= _accuracy(f"knn_top1_{name}", predicted == banks.test.labels, config.seed)
@@ -166,5 +164,5 @@ def _head(probed: Probed, head: tuple[float, float, float], seed: int) -> dict[s
     return {"learning_rate": rate, "weight_decay": decay, "held_out_top1": top1, "held_out_top1_interval": list(interval)}
 
 
-def _counter(what: str) -> Callable[[int, int], None]:
-    return stopping(counter(what), FEATURES_STAY) if jax.process_count() == 1 else counter(what)
+def _counter(what: str, unit: str = "images") -> Callable[[int, int], None]:
+    return stopping(counter(what, unit), FEATURES_STAY) if jax.process_count() == 1 else counter(what, unit)

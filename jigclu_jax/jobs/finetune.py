@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import check_best_metric, check_config
-from jigclu_jax.data.sources.opening import Source, Subset
+from jigclu_jax.data.sources.opening import Source, Subset, why_unlabelled
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
@@ -135,7 +135,7 @@ def _images(config: ConfigDict) -> tuple[Source, Source]:
     """Training and evaluation images, labelled and of two classes at least."""
     source = open_images(config, "data")
     if source.classes is None:
-        raise UserError(f"{source.name} has no labels, and fine-tuning needs them: give folders split/class/file, or a label array")
+        raise UserError(f"config.data: {source.name}: fine-tuning needs labels: {why_unlabelled(source)}")
     eval_source = open_eval_source(config, source)
     train, held = source.labels, eval_source.labels
     assert train is not None and held is not None

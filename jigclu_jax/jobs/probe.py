@@ -8,6 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import check_best_metric, check_config
+from jigclu_jax.data.sources.opening import why_unlabelled
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
@@ -41,7 +42,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_workdir(workdir, config)
     source = open_images(config, "data")
     if source.classes is None:
-        raise UserError(f"{source.name} has no labels, and a probe needs them: give folders split/class/file, or a label array")
+        raise UserError(f"config.data: {source.name}: a probe needs labels: {why_unlabelled(source)}")
     eval_source = open_eval_source(config, source)
     method = create_method(config, len(source.classes), choices=PROBES)
     check_best_metric(config, ("probe_top1", "probe_top5", *method.metric_names))

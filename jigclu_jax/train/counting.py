@@ -1,4 +1,4 @@
-"""Progress line of work that counts images (done, rate, time left), and the point where such work can be stopped."""
+"""Progress line of work that counts images or epochs (done, rate, time left), and the point where such work can be stopped."""
 
 import sys
 import time
@@ -12,22 +12,25 @@ from jigclu_jax.train.stop import STOP
 _SECONDS = 5.0  # between two lines
 
 
-def counter(what: str) -> Callable[[int, int], None]:
-    """A function (images done, images in all) that prints now and then, and once at the end, on the process that speaks."""
+def counter(what: str, unit: str = "images") -> Callable[[int, int], None]:
+    """A function (units done, units in all) that prints at the first call, now and then, and at the end, on the process that speaks."""
     begun = last = time.monotonic()
     first: int | None = None
     ended = False
 
     def say(done: int, count: int) -> None:
         nonlocal last, first, ended
-        first = done if first is None else first
+        if first is None:
+            first = done
+            if done < count and distributed.is_main():
+                print(f"{what}: {count:,} {unit}", file=sys.stderr, flush=True)
         now = time.monotonic()
         if ended or not distributed.is_main() or (now - last < _SECONDS and done < count):
             return
         last, ended = now, done >= count
         rate = (done - first) / max(now - begun, 1e-9) or done / max(now - begun, 1e-9)
         rest = f"took {duration(now - begun)}" if ended else f"{duration((count - done) / max(rate, 1e-9))} left"
-        print(f"{what}: {done}/{count} images  {rate:.0f} images/s  {rest}", file=sys.stderr, flush=True)
+        print(f"{what}: {done}/{count} {unit}  {rate:.3g} {unit}/s  {rest}", file=sys.stderr, flush=True)
 
     return say
 

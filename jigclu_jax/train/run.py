@@ -24,6 +24,7 @@ from jigclu_jax.errors import NonFiniteError, UserError, first_few
 from jigclu_jax.methods import Method
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.disk import disk_error
+from jigclu_jax.train.introduction import introduce
 from jigclu_jax.train.loop import EpochHook, Plan, Trained, fit
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.progress import Progress
@@ -79,13 +80,15 @@ class Training:
 
 
 def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = None) -> Source:
-    """The images that `config.data` or `config.eval_data` describes; `group` says which of the two.
+    """The images that `config.data` or `config.eval_data` describes; `group` says which of the two; introduces them to a person.
 
     Raises:
       UserError: anything wrong with the source, told with the name of the group.
     """
     try:
-        return open_source(config[group], seed=config.seed, classes=classes)
+        source = open_source(config[group], seed=config.seed, classes=classes)
+        introduce(source, group)
+        return source
     except UserError as error:
         raise UserError(f"config.{group}: {error}") from error
 

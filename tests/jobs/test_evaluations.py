@@ -11,6 +11,7 @@ from jobs import tiny
 from PIL import Image
 from tiny_checkpoint import make_workdir
 
+from jigclu_jax.config import knn_config
 from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.data.sources.toy import load_embedded
 from jigclu_jax.encoder import Encoder
@@ -18,6 +19,7 @@ from jigclu_jax.errors import Preempted, UserError
 from jigclu_jax.interop import to_torchvision
 from jigclu_jax.jobs import evaluate, fast_probe, knn
 from jigclu_jax.jobs.backbones import open_backbone, random_backbone
+from jigclu_jax.jobs.evaluations import neighbours_of
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.stop import STOP
 
@@ -199,7 +201,6 @@ def test_labels_with_gaps_and_a_class_that_training_lacks(pretrained: Path, tmp_
         ("fast_probe", {"probe.epochs": 0}, r"^config\.probe\.epochs=0 must be at least 1"),
         ("fast_probe", {"model.arch": "resnet34"}, r"belongs to another backbone: its model\.arch is 'resnet18'"),
         ("knn", {"knn.neighbours": (0,)}, r"^config\.knn\.neighbours=\(0,\) must be one whole number or more, each at least 1"),
-        ("knn", {"knn.neighbours": (20, 200)}, r"^config\.knn\.neighbours: 200 of .* which has 96 images"),
         ("knn", {"knn.temperature": 0.0}, r"^config\.knn\.temperature=0\.0 must be greater than 0"),
         ("knn", {"eval_data.split": "nowhere"}, r"^config\.eval_data: "),
         ("evaluate", {"eval_data.limit": 1}, r"^config\.eval_data holds one image: how features are spread needs two or more"),
@@ -239,3 +240,12 @@ def test_an_evaluation_that_is_asked_to_stop_leaves_its_features_and_goes_on(
     knn.run(settings, tmp_path / "straight")
     names = ("knn_top1_weighted_20", "knn_top1_majority_20")
     assert [result(tmp_path / "stopped")[name] for name in names] == [result(tmp_path / "straight")[name] for name in names]
+
+
+def test_more_neighbours_than_training_images_are_lowered_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    settings = knn_config()
+    assert settings.knn.neighbours == (20, 200)
+    assert neighbours_of(settings, 96) == (20, 96) and "lowered to (20, 96)" in caplog.text
+    assert neighbours_of(settings, 7) == (7,)
+    caplog.clear()
+    assert neighbours_of(settings, 200) == (20, 200) and not caplog.text

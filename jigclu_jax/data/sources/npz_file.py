@@ -11,8 +11,7 @@ _DEFLATE = 1032  # bytes that one byte can stand for, at most
 
 def read_array(archive: NpzFile, name: str) -> np.ndarray:
     """The array `name` of an opened file; ValueError where its header claims more than the file can hold."""
-    entry = _entry(archive, name)
-    if entry is None:
+    if archive.zip is None or (entry := _entry(archive.zip, name)) is None:
         return archive[name]
     with archive.zip.open(entry) as file:
         version = np.lib.format.read_magic(file)
@@ -24,11 +23,11 @@ def read_array(archive: NpzFile, name: str) -> np.ndarray:
     return archive[name]
 
 
-def _entry(archive: NpzFile, name: str) -> zipfile.ZipInfo | None:
-    """The part of the zip archive, None for one that is no array."""
-    names = set(archive.zip.namelist())
+def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
+    """The part of the archive, None for one that is no array."""
+    names = set(archive.namelist())
     found = name if name in names and name.endswith(".npy") else f"{name}.npy"
-    return archive.zip.getinfo(found) if found in names else None
+    return archive.getinfo(found) if found in names else None
 
 
 __all__ = ["read_array"]

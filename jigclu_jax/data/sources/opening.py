@@ -124,13 +124,13 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
 
 def why_unlabelled(source: Source) -> str:
     """Why a source has no labels, and what to do; for messages behind its name."""
-    inner = _innermost(source)
+    inner = innermost(source)
     return getattr(
         inner, "why_unlabelled", "no labels here: use a source that has them (a folder split/class/file, an .npz file with label)"
     )
 
 
-def _innermost(source: Source) -> Source:
+def innermost(source: Source) -> Source:
     """The source that a subset or a relabelled one is made of."""
     while isinstance(source, Subset | Relabelled):
         source = source.origin
@@ -237,6 +237,7 @@ __all__ = [
     "Source",
     "Subset",
     "encoded_image",
+    "innermost",
     "open_source",
     "subset_seed",
     "why_unlabelled",

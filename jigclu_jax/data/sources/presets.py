@@ -32,6 +32,23 @@ PRESETS = {
 PROBE_RATES = {"imagenet": 10.0, "imagenet100": 1.0, "cifar10": 0.1, "cifar100": 0.1, "tiny_imagenet": 0.1, "folder": 0.1}
 
 
+_OF_PRESET = (
+    *(("data", name) for name in ("source", "name", "split")),
+    *(("eval_data", name) for name in ("split", "resize", "crop")),
+)
+
+
+def folder_in_place_of_preset(config: ConfigDict) -> ConfigDict:
+    """The config with the preset "folder" where it has the preset cifar10 as it came, which no path goes with, and a path all the same."""
+    plain = config.copy_and_resolve_references()
+    set_data(plain, "cifar10")
+    fields = [(config[group][name], plain[group][name]) for group, name in _OF_PRESET]
+    if not config.data.path or any(given != preset for given, preset in fields):
+        return config
+    set_data(plain, "folder")
+    return plain
+
+
 def set_data(config: ConfigDict, preset: str, resize: int = 0, crop: int = 0) -> None:
     """Fill `config.data` and `config.eval_data`; `resize` and `crop` in pixels replace the preset's where they are not 0.
 

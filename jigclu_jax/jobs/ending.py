@@ -1,0 +1,50 @@
+"""The last lines of a job: where its report and its figures lie, and what can be done next."""
+
+import shlex
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax.data.sources.presets import PRESETS
+from jigclu_jax.device import distributed
+
+_OWN = ("demo", "ablation", "compare")  # jobs of many runs, which end with lines of their own
+
+
+def say_end(config: ConfigDict, workdir: epath.PathLike) -> None:
+    """Prints the paths of report and result, and a command for what comes next, on the process that speaks."""
+    if config.job in _OWN or not distributed.is_main():
+        return
+    root = epath.Path(workdir)
+    for what, name in (("report", "report.html"), ("figures", "result.json")):
+        if (root / name).exists():
+            print(f"{what}: {root / name}", flush=True)
+    if command := next_command(config, workdir):
+        print(f"next: {command}", flush=True)
+
+
+def next_command(config: ConfigDict, workdir: epath.PathLike) -> str:
+    """What one does with the result of a job, as a command line; empty where nothing follows."""
+    root = epath.Path(workdir)
+    if config.job == "prepare":
+        shards = {"data.source": "prepared", "data.path": config.output, "data.split": config.output_split or config.data.split}
+        return _command("pretrain_folder", root.parent / "pretrained", shards) if config.mode == "write" else ""
+    if config.job == "pretrain":
+        data = {f"data.{name}": config.data[name] for name in ("source", "path", "name", "data_dir") if config.data[name]}
+        if config.data.source == "folder" and not config.data.split:
+            data["data.path"] = "FOLDER_OF_TRAIN_AND_VAL"  # a tree without labels
+        if config.data.source == "embedded":
+            data["eval_data.split"] = "validation"
+        side = config.data.image_size
+        preset = config.data.name if config.data.name in PRESETS else f"folder,resize={round(side * 8 / 7)},crop={side}"
+        return _command(f"evaluate:preset={preset}", f"{root}_evaluation", {"checkpoint": root, **data})
+    if config.job in ("evaluate", "fast_probe", "knn") and config.checkpoint:
+        return _command("finetune", f"{root}_finetuned", {"checkpoint": config.checkpoint, "data.path": config.data.path or None})
+    return ""
+
+
+def _command(config: str, workdir: epath.PathLike, fields: dict[str, object]) -> str:
+    file, _, argument = config.partition(":")
+    given = [f"--config.{name}={value}" for name, value in fields.items() if value is not None]
+    words = [f"--config=configs/{file}.py{':' if argument else ''}{argument}", f"--workdir={workdir}", *given]
+    return shlex.join(["python", "-m", "jigclu_jax", *words])

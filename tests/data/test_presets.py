@@ -1,0 +1,27 @@
+"""A folder given to an evaluation needs no preset: that of folders takes the place of the one that was not chosen."""
+
+import pytest
+
+from jigclu_jax.cli import load_config
+from jigclu_jax.data.sources.presets import PRESETS, folder_in_place_of_preset
+
+
+@pytest.mark.parametrize("name", ["evaluate", "fast_probe", "knn"])
+def test_a_path_without_a_preset_is_a_folder(name: str) -> None:
+    config = load_config(f"configs/{name}.py")
+    assert folder_in_place_of_preset(config) == config and config.data.source == "tfds"
+    config.data.path = "/data/flowers"
+    found = folder_in_place_of_preset(config)
+    assert found.data.path == "/data/flowers" and found.data.source == "folder" and found.data.name == ""
+    preset = PRESETS["folder"]
+    assert (found.data.split, found.eval_data.split) == (preset.train, preset.test)
+    assert (found.eval_data.resize, found.eval_data.crop) == (preset.resize, preset.crop)
+    assert folder_in_place_of_preset(found) == found
+
+
+@pytest.mark.parametrize(("group", "field", "value"), [("data", "source", "arrays"), ("eval_data", "crop", 28), ("data", "split", "all")])
+def test_what_was_chosen_stays(group: str, field: str, value: object) -> None:
+    config = load_config("configs/knn.py")
+    config.data.path = "set.npz"
+    config[group][field] = value
+    assert folder_in_place_of_preset(config) == config

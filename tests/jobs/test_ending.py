@@ -1,0 +1,57 @@
+"""First and last lines of jobs: images and devices, paths of report and figures, a command that goes on."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from jigclu_jax.cli import load_config, parse
+from jigclu_jax.config import knn_config, pretrain_config, source_config
+from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.jobs.ending import next_command, say_end
+from jigclu_jax.train.introduction import introduce
+
+
+def test_the_first_lines_say_images_classes_and_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    config = source_config()
+    config.source = "embedded"
+    introduce(open_source(config), "data")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("data: ") and "images" in lines[0] and "classes" in lines[0]
+    assert lines[1].startswith("devices: ")
+    introduce(open_source(config), "eval_data")
+    assert "devices" not in capsys.readouterr().err
+
+
+def test_the_last_lines_say_where_the_result_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.html").write_text("")
+    (tmp_path / "result.json").write_text("{}")
+    config = knn_config()
+    config.checkpoint = "runs/mine"
+    say_end(config, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"report: {tmp_path}/report.html", f"figures: {tmp_path}/result.json"]
+    assert lines[2].startswith("next: python -m jigclu_jax ")
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "name", "split"),
+    [("folder", "/data/my photos", "", "train"), ("tfds", "", "cifar10", "train"), ("embedded", "", "", "train"), ("folder", "/x", "", "")],
+)
+def test_what_follows_pretraining_is_a_command_that_is_understood(source: str, path: str, name: str, split: str) -> None:
+    config = pretrain_config()
+    config.data.update({"source": source, "path": path, "name": name, "split": split})
+    words = shlex.split(next_command(config, "runs/mine"))
+    assert words[:3] == ["python", "-m", "jigclu_jax"]
+    found, workdir = parse(words[3:])
+    assert found.job == "evaluate" and found.checkpoint == "runs/mine" and workdir == "runs/mine_evaluation"
+    assert found.data.source == source and (found.data.path == path or not split) and found.data.name == name
+    follow = shlex.split(next_command(found, workdir))
+    assert parse(follow[3:])[0].checkpoint == "runs/mine"
+
+
+def test_what_follows_prepare_reads_the_shards() -> None:
+    config = load_config("configs/prepare.py")
+    config.output, config.data.split = "shards", "train"
+    found, _ = parse(shlex.split(next_command(config, "runs/prepare"))[3:])
+    assert (found.data.source, found.data.path, found.data.split) == ("prepared", "shards", "train")
