@@ -1,7 +1,8 @@
 """Job `ablation`: one table of the paper's ablations, row by row and seed by seed; any number of processes may work on one workdir.
 
-A cell of the table is a pretraining in WORKDIR/cells/ROW/seedN/pretrain and its judge in .../judge. What is finished is not run again,
-what was killed goes on. Each process takes the next cell that nobody holds (`studies/claims.py`); whoever ends last writes the table.
+The trial of a row and seed is a pretraining in WORKDIR/cells/ROW/seedN/pretrain and its judge in .../judge. What is finished is not run
+again, what was killed goes on. Each process takes the next trial that nobody holds (`studies/claims.py`); whoever ends last writes the
+table.
 """
 
 import json
@@ -27,17 +28,17 @@ from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
 from jigclu_jax.train.writers import read_metrics
 
-CELLS = "cells"
+TRIALS, TRIAL_FILE = "cells", "cell.json"  # names of version 0.1.0
 _POLL = 2.0  # seconds between two looks at what other processes do
-Cell = dict[str, Any]
+Trial = dict[str, Any]
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
-    """Work on the cells until all are done; then result.json, rows.jsonl, table.md and report.html stand in the workdir.
+    """Work on the trials until all are done; then result.json, rows.jsonl, table.md and report.html stand in the workdir.
 
     Raises:
       UserError: a configuration that cannot work, or several processes that JAX joins into one job.
-      Preempted: SIGTERM has come; finished cells stay, the one under way has saved.
+      Preempted: SIGTERM has come; finished trials stay, the one under way has saved.
     """
     check_config(config)
     if "checkpoint" not in config.judge or not config.figure:
@@ -54,9 +55,9 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         if not begun:
             _discard(root)
         raise
-    cells = {row.key: [_read(_folder(root, row, seed)) for seed in config.seeds] for row in rows}
-    found = table(rows, {key: [cell for cell in row if cell] for key, row in cells.items()})
-    seconds = sum(cell["seconds"] for row in cells.values() for cell in row if cell)
+    trials = {row.key: [_read(_folder(root, row, seed)) for seed in config.seeds] for row in rows}
+    found = table(rows, {key: [trial for trial in row if trial] for key, row in trials.items()})
+    seconds = sum(trial["seconds"] for row in trials.values() for trial in row if trial)
     write_text(root / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in found))
     write_text(root / "table.md", markdown_table(found))
     write_result(
@@ -67,18 +68,18 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     print(markdown_table(found) + f"report: {root / 'report.html'}", flush=True)
 
 
-def table(rows: list[Row], cells: dict[str, list[Cell]]) -> list[dict[str, Any]]:
-    """The rows of the table from its finished cells; the first row is what the others' verdicts are about."""
+def table(rows: list[Row], trials: dict[str, list[Trial]]) -> list[dict[str, Any]]:
+    """The rows of the table from its finished trials; the first row is what the others' verdicts are about."""
     found: list[dict[str, Any]] = []
     reference = None
     for row in rows:
-        own = cells[row.key]
-        ended = [cell for cell in own if cell["figure"] is not None]
-        values = [cell["figure"] for cell in ended]
-        entry: dict[str, Any] = {"row": row.key, "label": row.label, "values": values, "seeds": [cell["seed"] for cell in ended]}
+        own = trials[row.key]
+        ended = [trial for trial in own if trial["figure"] is not None]
+        values = [trial["figure"] for trial in ended]
+        entry: dict[str, Any] = {"row": row.key, "label": row.label, "values": values, "seeds": [trial["seed"] for trial in ended]}
         entry |= {"diverged": len(own) - len(ended), "epochs": own[0]["epochs"] if own else None}
         for name in ("seconds_pretrain", "images_per_second"):
-            known = [cell[name] for cell in own if cell[name] is not None]
+            known = [trial[name] for trial in own if trial[name] is not None]
             entry[name] = statistics.median(known) if known else None
         # one seed that is left of several says little of them
         single = ended[0]["interval"] if len(ended) > 1 or len(ended) == len(own) == 1 else None
@@ -94,46 +95,46 @@ def table(rows: list[Row], cells: dict[str, list[Cell]]) -> list[dict[str, Any]]
 
 
 def _work(config: ConfigDict, root: epath.Path, rows: list[Row]) -> None:
-    """Take cells until all are done."""
-    cells = [(row, seed) for seed in config.seeds for row in rows]  # seed by seed: a table that was cut short has whole columns
+    """Take trials until all are done."""
+    trials = [(row, seed) for seed in config.seeds for row in rows]  # seed by seed: a table that was cut short has whole columns
     took: list[float] = []
     announced = False
     while True:
-        left = [(row, seed) for row, seed in cells if _read(_folder(root, row, seed)) is None]
+        left = [(row, seed) for row, seed in trials if _read(_folder(root, row, seed)) is None]
         if not left:
             return
         worked = False
         for row, seed in left:
             epochs = _epochs(config, root, rows, row)
             if epochs is None:
-                continue  # the cells that say how long it takes are not done
+                continue  # the trials that say how long it takes are not done
             folder = _folder(root, row, seed)
             with claimed(folder / "claim") as mine:
                 if not mine or _read(folder) is not None:
                     continue
                 begun = time.monotonic()
                 rest = f"  about {duration(statistics.mean(took) * len(left))} left" if took else ""
-                print(f"== {row.label}, seed {seed}: cell {len(cells) - len(left) + 1} of {len(cells)}{rest}", flush=True)
-                _run_cell(config, row, seed, epochs, folder)
+                print(f"== {row.label}, seed {seed}: trial {len(trials) - len(left) + 1} of {len(trials)}{rest}", flush=True)
+                _run_trial(config, row, seed, epochs, folder)
                 took.append(time.monotonic() - begun)
             worked = True
             break  # what is left is looked up anew: other processes have gone on as well
         if not worked:
             if not announced:
-                print(f"{len(left)} cells are held by other processes: waiting for them", flush=True)
+                print(f"{len(left)} trials are held by other processes: waiting for them", flush=True)
             announced = True
             if STOP.requested:
-                raise Preempted("while other processes work on the last cells")
+                raise Preempted("while other processes work on the last trials")
             time.sleep(_POLL)
 
 
-def _run_cell(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epath.Path) -> None:
-    """Pretrain and judge; leaves cell.json, by which the cell counts as done."""
+def _run_trial(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epath.Path) -> None:
+    """Pretrain and judge; leaves TRIAL_FILE, by which the trial counts as done."""
     begun = time.monotonic()
     pretrain = row_config(config.pretrain, row, seed, epochs)
     found: dict[str, Any] = {"row": row.key, "seed": seed, "epochs": epochs, "figure": None, "interval": None}
     found |= {"seconds_pretrain": None, "images_per_second": None}
-    seconds = 0.0  # of what earlier processes did for this cell and this one has not repeated
+    seconds = 0.0  # of what earlier processes did for this trial and this one has not repeated
     try:
         _run_job(pretrain, "pretrain", folder / "pretrain")
         trained = read_result(folder / "pretrain") or {}
@@ -147,7 +148,7 @@ def _run_cell(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epat
         print(f"{folder}: {error}", flush=True)
         found["images_per_second"] = found["images_per_second"] or _logged_rate(folder / "pretrain")
     found["seconds"] = seconds + time.monotonic() - begun
-    write_text(folder / "cell.json", json.dumps(found, indent=2) + "\n")
+    write_text(folder / TRIAL_FILE, json.dumps(found, indent=2) + "\n")
 
 
 def _figure(name: str, judged: dict[str, Any], folder: epath.Path) -> float:
@@ -167,7 +168,7 @@ def _logged_rate(workdir: epath.Path) -> float | None:
 
 
 def _run_job(config: ConfigDict, field: str, workdir: epath.Path) -> None:
-    """Run one half of a cell; a mistake is told by the ablation's own name of the field."""
+    """Run one half of a trial; a mistake is told by the ablation's own name of the field."""
     try:
         find_job(config.job).run(config, workdir)
     except UserError as error:
@@ -175,11 +176,11 @@ def _run_job(config: ConfigDict, field: str, workdir: epath.Path) -> None:
 
 
 def _discard(root: epath.Path) -> None:
-    """Remove what a refused first call has left, where no cell holds more than its claim."""
-    left = [path for path in (root / CELLS).glob("*/*/*") if path.name != "claim"]
+    """Remove what a refused first call has left, where no trial holds more than its claim."""
+    left = [path for path in (root / TRIALS).glob("*/*/*") if path.name != "claim"]
     if not left:
-        if (root / CELLS).exists():
-            (root / CELLS).rmtree()
+        if (root / TRIALS).exists():
+            (root / TRIALS).rmtree()
         discard_run(root)
 
 
@@ -195,8 +196,8 @@ def _judge_config(config: ConfigDict, backbone: epath.Path, seed: int) -> Config
 def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row) -> int | None:
     """Epochs of a row: the pretraining's, or as many as take the reference row's time; None while that is not measured.
 
-    Rates are the medians over the seeds of the cells with equal epochs, without compilation. A row that has begun keeps its epochs: seeds
-    that are added later move the medians, and the cells of a row must not differ by more than their seed.
+    Rates are the medians over the seeds of the trials with equal epochs, without compilation. A row that has begun keeps its epochs: seeds
+    that are added later move the medians, and the trials of a row must not differ by more than their seed.
     """
     epochs = int(config.pretrain.epochs)
     if not row.time_of:
@@ -206,13 +207,13 @@ def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row) -> 
     rates = []
     for key in (rows[0].key, row.time_of):
         found = [_read(_folder(root, other, seed)) for other in rows if other.key == key for seed in config.seeds]
-        known = [cell for cell in found if cell is not None]
+        known = [trial for trial in found if trial is not None]
         if len(known) < len(found):
             return None
-        measured = [cell["images_per_second"] for cell in known if cell["images_per_second"]]
+        measured = [trial["images_per_second"] for trial in known if trial["images_per_second"]]
         if not measured:
             raise UserError(
-                f"no cell of row {key!r} has run long enough for its rate to be known: give config.pretrain more epochs, or a lower"
+                f"no trial of row {key!r} has run long enough for its rate to be known: give config.pretrain more epochs, or a lower"
                 " learning rate where it diverged"
             )
         rates.append(statistics.median(measured))
@@ -220,26 +221,26 @@ def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row) -> 
 
 
 def _begun_epochs(root: epath.Path, row: Row) -> int | None:
-    """The epochs of the row's first cell that has begun, whichever seed's."""
-    parent = root / CELLS / row.key
+    """The epochs of the row's first trial that has begun, whichever seed's."""
+    parent = root / TRIALS / row.key
     for folder in sorted(parent.iterdir()) if parent.exists() else ():
-        cell = _read(folder)
-        if cell is not None:
-            return int(cell["epochs"])
+        trial = _read(folder)
+        if trial is not None:
+            return int(trial["epochs"])
         if has_run(folder / "pretrain"):
             return int(read_config(folder / "pretrain").epochs)
     return None
 
 
 def _folder(root: epath.Path, row: Row, seed: int) -> epath.Path:
-    return root / CELLS / row.key / f"seed{seed}"
+    return root / TRIALS / row.key / f"seed{seed}"
 
 
-def _read(folder: epath.Path) -> Cell | None:
-    path = folder / "cell.json"
+def _read(folder: epath.Path) -> Trial | None:
+    path = folder / TRIAL_FILE
     if not path.exists():
         return None
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path}: damaged ({one_line(error)}): delete it, and start the same command again: that cell runs anew") from None
+        raise UserError(f"{path}: damaged ({one_line(error)}): delete it, and start the same command again: that trial runs anew") from None

@@ -1,4 +1,4 @@
-"""Claims a run of a sweep for one worker: a claim is a lock on a file, which the system releases however its process ends.
+"""Claims a trial for one worker: a claim is a lock on a file, which the system releases however its process ends.
 
 So a claim of a dead process is none: nothing has to be found stale, and a process that is stopped or paused keeps its own. Locks reach
 over the processes of a machine, and over machines that share a disk with file locks (NFS has them).
