@@ -215,7 +215,7 @@ _JOBS: Mapping[str, Fields] = {
         "seeds": Field((0, 1, 2), 0, MOST_SEED, least=1, order="distinct"),  # more may be added later: what is finished stays
         "pretrain": _ablated,  # of the table's first row; the others change some of its fields
         "judge": _judge,  # how good a backbone is; checkpoint, seed and, where it names none, images are filled in
-        "figure": Field("probe_top1_last"),  # field of the judge's result.json that the table is made of
+        "metric": Field("probe_top1_last"),  # field of the judge's result.json that the table is made of
         "force_config": RUN["force_config"],
     },
     "demo": {

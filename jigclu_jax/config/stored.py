@@ -19,6 +19,7 @@ RENAMED: Mapping[str, str] = {
     **{f"data.{name}": f"method.{name}" for name in ("grid", "overlap", "shuffle_group")},
     **{f"loss.{name}": f"method.{name}" for name in ("temperature", "base_temperature", "cluster_weight", "location_weight")},
     **{f"head.{name}": f"method.{name}" for name in ("embedding_dim", "decouple_size")},
+    "figure": "metric",
     **{f"checkpoint.{name}": f"saving.{name}" for name in ("every_epochs", "best_metric", "best_mode")},
 }
 _ALWAYS_THERE = {"seed", "data"}  # sections of every config that was ever stored
@@ -31,6 +32,8 @@ def current_form(tree: Mapping[str, Any]) -> dict[str, Any]:
     is left as it is, for `check_config` to refuse.
     """
     now = {name: current_form(value) if isinstance(value, Mapping) and "job" in value else value for name, value in tree.items()}
+    if now.get("job") == "ablation" and "figure" in now:
+        now["metric"] = now.pop("figure")
     if not now.keys() >= _ALWAYS_THERE:
         return now
     try:

@@ -41,8 +41,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
       Preempted: SIGTERM has come; finished trials stay, the one under way has saved.
     """
     check_config(config)
-    if "checkpoint" not in config.judge or not config.figure:
-        raise UserError("config.judge must be a job that reads a checkpoint, and config.figure a field of its result.json")
+    if "checkpoint" not in config.judge or not config.metric:
+        raise UserError("config.judge must be a job that reads a checkpoint, and config.metric a field of its result.json")
     rows = table_rows(config)
     if jax.process_count() > 1:
         raise UserError("an ablation is spread by starting processes that know nothing of each other: start them without a coordinator")
@@ -62,7 +62,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     write_text(root / "table.md", markdown_table(found))
     write_result(
         root,
-        {"job": config.job, "table": config.table, "figure": config.figure, "seeds": list(config.seeds), "rows": found, "seconds": seconds},
+        {"job": config.job, "table": config.table, "metric": config.metric, "seeds": list(config.seeds), "rows": found, "seconds": seconds},
     )
     ablation_page(root)
     print(markdown_table(found) + f"report: {root / 'report.html'}", flush=True)
@@ -74,8 +74,8 @@ def table(rows: list[Row], trials: dict[str, list[Trial]]) -> list[dict[str, Any
     reference = None
     for row in rows:
         own = trials[row.key]
-        ended = [trial for trial in own if trial["figure"] is not None]
-        values = [trial["figure"] for trial in ended]
+        ended = [trial for trial in own if trial["value"] is not None]
+        values = [trial["value"] for trial in ended]
         entry: dict[str, Any] = {"row": row.key, "label": row.label, "values": values, "seeds": [trial["seed"] for trial in ended]}
         entry |= {"diverged": len(own) - len(ended), "epochs": own[0]["epochs"] if own else None}
         for name in ("seconds_pretrain", "images_per_second"):
@@ -132,7 +132,7 @@ def _run_trial(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epa
     """Pretrain and judge; leaves TRIAL_FILE, by which the trial counts as done."""
     begun = time.monotonic()
     pretrain = row_config(config.pretrain, row, seed, epochs)
-    found: dict[str, Any] = {"row": row.key, "seed": seed, "epochs": epochs, "figure": None, "interval": None}
+    found: dict[str, Any] = {"row": row.key, "seed": seed, "epochs": epochs, "value": None, "interval": None}
     found |= {"seconds_pretrain": None, "images_per_second": None}
     seconds = 0.0  # of what earlier processes did for this trial and this one has not repeated
     try:
@@ -143,7 +143,7 @@ def _run_trial(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epa
         judge = _judge_config(config, folder / "pretrain", seed)
         _run_job(judge, "judge", folder / "judge")
         judged = read_result(folder / "judge") or {}
-        found |= {"figure": _figure(config.figure, judged, folder), "interval": judged.get(f"{config.figure}_interval")}
+        found |= {"value": _value(config.metric, judged, folder), "interval": judged.get(f"{config.metric}_interval")}
     except NonFiniteError as error:
         print(f"{folder}: {error}", flush=True)
         found["images_per_second"] = found["images_per_second"] or _logged_rate(folder / "pretrain")
@@ -151,13 +151,13 @@ def _run_trial(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epa
     write_text(folder / TRIAL_FILE, json.dumps(found, indent=2) + "\n")
 
 
-def _figure(name: str, judged: dict[str, Any], folder: epath.Path) -> float:
-    """The figure that the table is made of; UserError where the judge has none of that name, or one that is no fraction."""
+def _value(name: str, judged: dict[str, Any], folder: epath.Path) -> float:
+    """The result that the table is made of; UserError where the judge has none of that name, or one that is no fraction."""
     where, value = folder / "judge" / "result.json", judged.get(name)
     if value is None:
-        raise UserError(f"config.figure={name!r} is no figure of {where}: it has {', '.join(judged)}")
+        raise UserError(f"config.metric={name!r} is not in {where}: it has {', '.join(judged)}")
     if not isinstance(value, float) or not 0 <= value <= 1:
-        raise UserError(f"config.figure={name!r} is no accuracy in {where}, and the table shows accuracies: use another figure")
+        raise UserError(f"config.metric={name!r} is no accuracy in {where}, and the table shows accuracies: use another one")
     return value
 
 
@@ -241,6 +241,7 @@ def _read(folder: epath.Path) -> Trial | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        found = json.loads(path.read_text())
+        return {"value": found.pop("figure", None)} | found  # its name in version 0.1.0
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({one_line(error)}): delete it, and start the same command again: that trial runs anew") from None

@@ -15,7 +15,7 @@ from jigclu_jax.train.progress import duration
 
 READING = (
     "Mean over the seeds, with the 95 % interval of the mean: Student's t over the seeds; of a single seed, or of seeds that gave the very"
-    " same figure, the bootstrap over the evaluation images. All rows and seeds see the same images. “Not resolved” stands where a row's"
+    " same value, the bootstrap over the evaluation images. All rows and seeds see the same images. “Not resolved” stands where a row's"
     " interval overlaps that of the first row."
 )
 _HEADER = ("", "top-1", "deviation", "95 % interval", "seeds", "against the first row", "epochs")
@@ -35,10 +35,10 @@ def ablation_page(workdir: epath.PathLike) -> epath.Path:
     rows, title = run.result["rows"], _TITLES.get(run.result["table"], run.result["table"])
     times = [None if row["seconds_pretrain"] is None else duration(row["seconds_pretrain"]) for row in rows]
     table = Table((*_HEADER, "time of pretraining"), [(*_cells(row), time) for row, time in zip(rows, times, strict=True)], best=0)
-    figure = f"Figure: {run.result.get('figure', 'top-1')} of the job that judges ({run.config.get('judge', {}).get('job', '')})."
+    metric = f"Metric: {run.result.get('metric', 'top-1')} of the job that judges ({run.config.get('judge', {}).get('job', '')})."
     caption = "Bars are intervals, diamonds means, rings the single seeds; shaded is the first row's interval."
     sections: list[tuple[str, Sequence[Block]]] = [
-        ("Table", [Text(f"{READING}\n\n{figure}"), table]),
+        ("Table", [Text(f"{READING}\n\n{metric}"), table]),
         ("Figure", [Figure(svg(draw_intervals(rows)), caption, f"{title}: intervals")]),
         *ending(run),
     ]

@@ -1,4 +1,4 @@
-"""Ablations with stand-ins for pretraining and judge: which cells are run, by whom, and what becomes of their figures."""
+"""Ablations with stand-ins for pretraining and judge: which trials are run, by whom, and what becomes of their results."""
 
 import json
 import math
@@ -54,9 +54,9 @@ def stand_in(calls: list[Any], fail: Any = None) -> Any:
 
 
 def accuracy(backbone: Path) -> float:
-    loss = json.loads((backbone / "config.json").read_text())["loss"]
+    method = json.loads((backbone / "config.json").read_text())["method"]
     seed = int(backbone.parent.name.removeprefix("seed"))
-    return 0.4 + 0.001 * seed - (0.2 if loss["cluster_weight"] == 0 else 0.0)
+    return 0.4 + 0.001 * seed - (0.2 if method["cluster_weight"] == 0 else 0.0)
 
 
 # --- tables
@@ -83,7 +83,7 @@ def test_rows_are_those_of_the_paper() -> None:
     overlaps = [row.fields["method.overlap"] for row in table_rows(config_of("overlap"))]
     assert overlaps[0] == 0.3 and sorted(overlaps) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     large = table_rows(config_of("montage"))[2]
-    assert large.fields == {"input": "cells", "data.image_size": 64}
+    assert large.fields == {"method.input": "cells", "data.image_size": 64}
     with pytest.raises(UserError, match=r"^config.table='overlaps' is unknown: use one of montage"):
         table_rows(config_of("overlaps"))
 
@@ -91,7 +91,7 @@ def test_rows_are_those_of_the_paper() -> None:
 # --- the sweep
 
 
-def test_cells_are_judged_with_their_seed_and_the_table_says_what_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_are_judged_with_their_seed_and_the_table_says_what_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(ablation, "find_job", stand_in(calls))
     config = config_of()
@@ -124,7 +124,7 @@ def test_cells_are_judged_with_their_seed_and_the_table_says_what_is_resolved(tm
     assert len(calls) == 6 and all("seed2" in where for _, where, _ in calls)
 
 
-def test_a_damaged_cell_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_trial_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "find_job", stand_in([]))
     config = config_of("montage", (0,), epochs=10)
     ablation.run(config, tmp_path / "run")
@@ -146,8 +146,8 @@ def test_equal_time_takes_its_epochs_from_the_measured_rates(tmp_path: Path, mon
     assert rows[0]["deviation"] is None and (rows[0]["low"], rows[0]["high"]) == (0.1, 0.2)  # of one seed: the judge's
 
 
-def test_seeds_added_later_train_as_long_as_the_rows_other_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new seeds' rates would move the medians: 6 epochs by the first seed, 30 by all three. A half-done cell keeps its epochs, too."""
+def test_seeds_added_later_train_as_long_as_the_rows_other_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new seeds' rates would move the medians: 6 epochs by the first seed, 30 by all three. A half-done trial keeps its epochs, too."""
     speed = {0: 60.0, 1: 300.0, 2: 300.0}
 
     def run(config: ConfigDict, workdir: Any) -> None:
@@ -189,13 +189,13 @@ def test_a_row_that_diverges_has_a_rate_and_its_equal_time(tmp_path: Path, monke
     assert "| none (1 diverged) |" in (tmp_path / "run" / "table.md").read_text()
 
 
-def test_what_a_cell_took_counts_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_trial_took_counts_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "find_job", stand_in([]))  # whose pretrainings say 10 seconds
     ablation.run(config_of(seeds=(0,)), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["seconds"] == pytest.approx(30.0, abs=5)
 
 
-def test_a_stopped_sweep_goes_on_and_a_diverged_cell_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_sweep_goes_on_and_a_diverged_trial_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(config: ConfigDict, workdir: Any) -> None:
         if "location" in str(workdir) and config.job == "pretrain":
             raise NonFiniteError("loss is not finite since step 3")
@@ -220,14 +220,14 @@ def test_a_stopped_sweep_goes_on_and_a_diverged_cell_is_told(tmp_path: Path, mon
 def test_fields_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "find_job", stand_in([]))
     for seeds in ((), (0, 0), (-1,), (0.5,), ("a",)):
-        with pytest.raises(UserError, match=r"^config.seeds=.* must be different whole numbers"):
+        with pytest.raises(UserError, match=r"^config.seeds=.* must hold 1 or more distinct whole numbers"):
             ablation.run(config_of(seeds=seeds), tmp_path / "run")
     config = config_of(seeds=(0,))
-    config.figure = "top1"
-    with pytest.raises(UserError, match=r"^config.figure='top1' is no figure of .*judge/result.json: it has job, version"):
+    config.metric = "top1"
+    with pytest.raises(UserError, match=r"^config.metric='top1' is not in .*judge/result.json: it has job, version"):
         ablation.run(config, tmp_path / "run")
-    config.figure = "seconds"
-    with pytest.raises(UserError, match=r"^config.figure='seconds' is no accuracy in .*judge/result.json, and the table shows accuracies"):
+    config.metric = "seconds"
+    with pytest.raises(UserError, match=r"^config.metric='seconds' is no accuracy in .*judge/result.json, and the table shows accuracies"):
         ablation.run(config, tmp_path / "other")
 
 
@@ -252,7 +252,7 @@ ablation.run(config_of(), {workdir!r})
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_cells_and_run_none_twice(tmp_path: Path) -> None:
+def test_two_processes_share_the_trials_and_run_none_twice(tmp_path: Path) -> None:
     code = WORKER.format(tests=str(ROOT / "tests"), log=str(tmp_path / "log"), workdir=str(tmp_path / "run"))
     workers = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [worker.communicate(timeout=300)[0] for worker in workers]
@@ -300,7 +300,7 @@ def test_summary_of_seeds_is_scipys() -> None:
     assert summarise([0.5]).low is None and summarise([0.5], (0.4, 0.6)).high == 0.6
 
 
-def test_seeds_that_give_one_figure_have_the_interval_over_the_images() -> None:
+def test_seeds_that_give_one_value_have_the_interval_over_the_images() -> None:
     """A collapsed backbone has the same accuracy with every seed; two seeds may by chance. Neither makes an interval without width."""
     same = summarise([0.4, 0.4], (0.37, 0.43))
     assert (same.mean, same.deviation, same.low, same.high, same.over) == (0.4, 0.0, 0.37, 0.43, "images")
