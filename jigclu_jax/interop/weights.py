@@ -1,7 +1,5 @@
 """Loads a backbone from a weights file of another program: torchvision's ResNets, or the JigClu authors' checkpoints."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +11,7 @@ from etils import epath
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop.authors import from_authors
 from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision, to_torchvision
+from jigclu_jax.interop.weight_files import read_state
 from jigclu_jax.models import ARCHITECTURES, build_backbone
 from jigclu_jax.models.architectures import architecture, stage_channels
 
@@ -26,10 +25,7 @@ def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, 
     Raises:
       UserError: no such file, it cannot be read, it holds no ResNet, or numbers that no backbone can have.
     """
-    found = _read(epath.Path(path).expanduser())
-    state = found.get("state_dict", found) if isinstance(found, Mapping) else found
-    if not isinstance(state, Mapping):
-        raise UserError(f"{path}: holds {type(state).__name__}, not a state dict")
+    state = read_state(epath.Path(path).expanduser())
     try:
         if any("fc_clu.0.weight" in str(name) for name in state):
             heads_too, stats_too = from_authors(state)
@@ -91,28 +87,6 @@ def _likely(name: str, params: NumpyTree, width: float) -> bool:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _read(path: epath.Path) -> Any:
-    if not path.exists() or path.is_dir():
-        raise UserError(f"{path}: no such file of weights")
-    if path.suffix == ".npz":
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:  # TypeError: a single array
-            raise UserError(f"{path}: cannot be read as an .npz file ({type(error).__name__}): fetch or export it again") from None
-    if path.suffix not in (".pth", ".pt", ".tar"):
-        raise UserError(f"{path}: weights are read from .npz, .pth, .pt and .pth.tar files")
-    try:
-        import torch
-    except ImportError:
-        raise UserError(f"{path}: a file of PyTorch needs PyTorch to be read: pip install torch, or save its arrays as .npz") from None
-    try:
-        with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the damage leads to
-        raise UserError(f"{path}: cannot be read as a file of PyTorch ({type(error).__name__}): fetch or export it again") from None
 
 
 __all__ = ["load_weights", "model_of"]
