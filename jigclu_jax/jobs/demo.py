@@ -66,6 +66,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     )
     say_result(result)
     report(root)
+    print(f"report: {root / 'report.html'}", flush=True)
 
 
 def _of(config: ConfigDict, checkpoint: epath.Path) -> ConfigDict:

@@ -1,5 +1,6 @@
 """What a finished or starting job shows a person: pictures of its input, and its page."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,8 +83,8 @@ def _first_image(config: ConfigDict, reader: ImageReader) -> tuple[UInt8[np.ndar
 
 
 def report(workdir: epath.PathLike) -> None:
-    """Write `report.html`, and say where it is."""
-    print(f"report: {write_page(workdir)}", flush=True)
+    """Write `report.html`."""
+    logging.info("report: %s", write_page(workdir))
 
 
 def say_result(fields: Mapping[str, Any], where: str = "") -> None:

@@ -53,11 +53,13 @@ def panels(specs: Sequence[MetricSpec], references: Mapping[str, Mapping[str, fl
     found = []
     for (title, unit), members in groups.items():
         lines: dict[str, float] = {}
-        for spec in members:
-            if spec.chance is not None:
-                lines.setdefault("chance" if spec.better == "max" else "nothing learned", spec.chance)
-            lines |= (references or {}).get(spec.name, {})
         series = {spec.name: spec.title.partition(", ")[2] or spec.title for spec in members}
+        levels = {spec.name: spec.chance for spec in members if spec.chance is not None}
+        for spec in members:
+            if spec.name in levels:
+                word = "chance" if spec.better == "max" else "nothing learned"
+                lines[word if len(set(levels.values())) == 1 else f"{word}, {series[spec.name]}"] = levels[spec.name]
+            lines |= (references or {}).get(spec.name, {})
         about = " ".join(dict.fromkeys(spec.about for spec in members if spec.about))
         found.append(Panel(headline(title), series, lines, percent=unit == "%", about=about))
     return found

@@ -246,16 +246,16 @@ def _outline(box: Box, colour: str, inset: float = 0) -> str:
 
 
 def _tag(box: Box, text: str, colour: str, place: tuple[float, float] = (0.0, 0.0)) -> str:
-    """Text within a thick line of the colour, so that it is legible on any content; `place` 0..1 within the box."""
+    """Text on a ground of the colour, so that it is legible on any content; `place` 0..1 within the box."""
     left, top, width, height = box
-    anchor = ("start", "middle", "end")[round(2 * place[0])]
-    x = left + 9 + place[0] * (width - 18)
-    y = top + 18 + place[1] * (height - 28)
+    size = min(0.52 * _FONT * len(text), max(width - 12, 1))  # the reader's font is not known: its text is made to fit
+    x, y = left + place[0] * (width - size - 12), top + place[1] * (height - _FONT - 8)
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     # relative luminance (Rec. 709) decides between black and white ink
     ink = "#000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 130 else "#fff"
-    line = f'stroke="{colour}" stroke-width="9" stroke-linejoin="round" paint-order="stroke"'
-    return f'<text x="{x:g}" y="{y:g}" font-size="{_FONT}" text-anchor="{anchor}" fill="{ink}" {line}>{escape(text)}</text>'
+    ground = f'<rect x="{x:g}" y="{y:g}" width="{size + 12:g}" height="{_FONT + 8}" fill="{colour}"/>'
+    fit = f'font-size="{_FONT}" textLength="{size:g}" lengthAdjust="spacingAndGlyphs"'
+    return f'{ground}<text x="{x + 6:g}" y="{y + _FONT + 1:g}" fill="{ink}" {fit}>{escape(text)}</text>'
 
 
 __all__ = [

@@ -147,9 +147,11 @@ def last_values(run: Run) -> list[Block]:
 
 def drawn_curves(run: Run) -> list[Block]:
     """A gallery of all metrics over the run; random weights are a line where result.json has them."""
-    random = {spec.name: run.result.get(f"{spec.name}_random_init") for spec in run.specs}
+    # what has no direction and never changes is a fact and no curve
+    moving = [spec for spec in run.specs if spec.better or len({row[spec.name] for row in run.rows if spec.name in row}) > 1]
+    random = {spec.name: run.result.get(f"{spec.name}_random_init") for spec in moving}
     lines = {name: {RANDOM: float(value)} for name, value in random.items() if value is not None}
-    return gallery(curves.draw_curves(run.rows, curves.panels(run.specs, lines)))
+    return gallery(curves.draw_curves(run.rows, curves.panels(moving, lines)))
 
 
 def gallery(drawn: Sequence[tuple[curves.Panel, str]]) -> list[Block]:

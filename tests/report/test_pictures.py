@@ -82,7 +82,7 @@ def test_captions_of_a_row_stand_on_one_line_in_the_ink_of_the_page() -> None:
     assert len({node.get("y") for node in lines}) == 1 and float(lines[0].get("y", 0)) >= 120
     assert texts(root) == ["a", "b", "\N{CJK UNIFIED IDEOGRAPH-732B} <&>"]
     assert {node.get("fill") for node in root.iter(f"{SVG}text")} == {"currentColor"}
-    assert "prefers-color-scheme:dark" in (root[0].text or "") and root.find(f"{SVG}rect") is None, "no ground of its own"
+    assert "prefers-color-scheme:dark" in (root[0].text or "") and root.find(f"{SVG}rect") is None, "the ground is the page's"
 
 
 def test_patches_sheet_has_the_image_its_crops_and_the_patches_row_by_row() -> None:

@@ -52,7 +52,7 @@ def make(
 
 
 def make_pretrain(workdir: Path, result: Mapping[str, Any] | None = {}, specs: Sequence[MetricSpec] = SPECS) -> Path:
-    rows = [{"epoch": n / 4, "loss": 9 - n / 8, "accuracy_retrieval": n / 16, "rate": 0.03} for n in range(1, 9)]
+    rows = [{"epoch": n / 4, "loss": 9 - n / 8, "accuracy_retrieval": n / 16, "rate": 0.1 / n} for n in range(1, 9)]
     config = {"method": {"name": "jigclu"}, "data": {"image_size": 224, "source": "folder"}, "batch_size": 256}
     return make(workdir, "pretrain", result, rows, specs, **config)
 
