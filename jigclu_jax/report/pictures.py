@@ -153,7 +153,7 @@ def patches_sheet(
         *(sheet([shown[location] for location in order], columns=grid, gap=8, margin=0) for shown in (crops, patches)),
     ]
     captions = [f"image, {width} by {height} pixels", "crops", f"augmented patches, {augmented.shape[1]} pixels"]
-    return sheet(drawings, captions, columns=3)
+    return sheet(drawings, captions, columns=3, least=_CELL)
 
 
 def places_sheet(places: Mapping[str, UInt8[np.ndarray, "k p p 3"]]) -> Drawing:
@@ -204,7 +204,7 @@ def sheet(
             parts.append(drawings[index].at(left, top))
             if captions:
                 text = f'<text y="{1.4 * _FONT:g}" font-size="{_FONT}" fill="currentColor">{escape(captions[index])}</text>'
-                parts.append(Drawing(widths[column] + gap / 2, line, text).at(left, top + height))
+                parts.append(Drawing(widths[column], line, text).at(left, top + height))
             left += widths[column] + gap
         top += height + line + gap
     return Drawing(sum(widths) + gap * (columns - 1) + 2 * margin, top - gap + margin, "".join(parts))
