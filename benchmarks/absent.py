@@ -41,14 +41,10 @@ def devices_of(target: str) -> list[Any]:
     return list(topologies.get_topology_desc(**options).devices)
 
 
-def batch_of(view: str, batch: int, size: int, grid: int, sharding: Any = None) -> dict[str, Any]:
-    """Shapes of what a training step takes: montages with their labels, or for the view "crop" images with theirs."""
+def batch_of(method: Any, facts: Any, sharding: Any = None) -> dict[str, Any]:
+    """Shapes of the batch that a training step of the method takes."""
     import jax
 
-    def array(shape: tuple[int, ...], dtype: str) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=sharding)
+    from jigclu_jax.methods import batch_shapes
 
-    image = {"image": array((size, size, 3), "uint8")}
-    if view == "montage":
-        return image | {label: array((grid, grid), "int32") for label in ("cluster", "location")}
-    return image | {"label": array((), "int32"), "mask": array((), "bool")}
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), batch_shapes(method, facts))

@@ -29,7 +29,7 @@ def compile_one(target: str, name: str) -> None:
     """In the child: one config, one row."""
     from jigclu_jax.config import load_config
     from jigclu_jax.device.mesh import create_mesh
-    from jigclu_jax.methods import create_method
+    from jigclu_jax.methods import DataFacts, create_method
     from jigclu_jax.train.optimizer import create_optimizer
     from jigclu_jax.train.schedule import create_schedule
     from jigclu_jax.train.state import abstract_state
@@ -38,11 +38,12 @@ def compile_one(target: str, name: str) -> None:
     mesh = create_mesh(devices_of(target)[:1])
     file, _, argument = name.partition(":")
     config = load_config(file, argument or None)
-    method, optimizer = create_method(config, 10), create_optimizer(config.optimizer)
-    batch = batch_of(method.view, config.batch_size, config.data.image_size, config.method.grid)
+    facts = DataFacts(100 * config.batch_size, tuple("0123456789"), config.batch_size, 100)
+    method, optimizer = create_method(config, facts), create_optimizer(config.optimizer)
+    batch = batch_of(method, facts)
     step: Any = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
     begun = time.perf_counter()
-    memory = step.lower(abstract_state(method, optimizer, mesh), batch).compile().memory_analysis()
+    memory = step.lower(abstract_state(method, facts, optimizer, mesh), batch).compile().memory_analysis()
     print_row(
         f"compile {name}",
         round(time.perf_counter() - begun, 1),

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import check_best_metric, check_config, load_config, parse
 from jigclu_jax.device.mesh import create_mesh
-from jigclu_jax.methods import create_method
+from jigclu_jax.methods import DataFacts, create_method
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import abstract_state
@@ -60,13 +60,13 @@ def _step(file: str, argument: str | None, name: str) -> tuple[ConfigDict, Step,
         config.model.update(PRETRAINED if "imagenet" in f"{file}{argument}" else {"arch": "resnet18", "stem": "small", "width": 0.25})
     check_config(config)
     classes = CLASSES.get(file.removesuffix(".py").rpartition("_")[2], 10)
-    method = create_method(config, classes)
+    facts = DataFacts(100 * config.batch_size, tuple(map(str, range(classes))), config.batch_size, 100)
+    method = create_method(config, facts)
     judged = {"probe": ("probe_top1", "probe_top5"), "finetune": ("finetune_top1", "finetune_top5")}
-    check_best_metric(config, (*judged.get(config.job, ()), *method.metric_names))
+    check_best_metric(config, (*judged.get(config.job, ()), *(spec.name for spec in method.metrics)))
     mesh, optimizer = create_mesh(jax.devices()[:1]), create_optimizer(config.optimizer)
     step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
-    batch = batch_of(method.view, config.batch_size, config.data.image_size, config.method.get("grid", 1))
-    return config, step, abstract_state(method, optimizer, mesh), batch
+    return config, step, abstract_state(method, facts, optimizer, mesh), batch_of(method, facts)
 
 
 def test_the_config_files_are_those_promised() -> None:
@@ -155,6 +155,8 @@ def test_pretrain_imagenet_is_the_papers_recipe() -> None:
         "grayscale_probability": 0.2,
         "blur_probability": 0.5,
         "blur_sigma": (0.1, 2.0),
+        "solarize_probability": 0.0,
+        "solarize_threshold": 128,
         "flip_probability": 0.5,
     }
     assert (config.method.temperature, config.method.base_temperature) == (0.3, 0.07)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.feed import Feed
 from jigclu_jax.device.mesh import create_mesh
-from jigclu_jax.methods import create_method
+from jigclu_jax.methods import DataFacts, create_method
 from jigclu_jax.models import Functional, create_classifier, create_linear, create_projection
 from jigclu_jax.models.architectures import Architecture
 from jigclu_jax.models.functional import Draw, compute_dtype, functional
@@ -49,7 +49,7 @@ def tiny_method(config: ConfigDict, classes: int = 5, *, blocks: int = 2) -> Any
     """`create_method` with the tiny backbone."""
     config = config.copy_and_resolve_references()
     config.model.update({"arch": "resnet18", "width": 0.05})
-    method = create_method(config, classes)
+    method = create_method(config, tiny_facts(config, classes))
     backbone = tiny_backbone(config.model.dtype, blocks=blocks, remat=config.model.remat)
     dtype = "float64" if config.model.dtype == "float64" else "float32"
     if config.method.name == "jigclu":
@@ -59,15 +59,34 @@ def tiny_method(config: ConfigDict, classes: int = 5, *, blocks: int = 2) -> Any
     return dataclasses.replace(method, backbone=backbone, **heads)
 
 
-def tiny_batch(size: int, seed: int = 0, side: int = 16) -> dict[str, np.ndarray]:
+def tiny_facts(config: ConfigDict, classes: int = 5) -> DataFacts:
+    """Of a data set of ten batches."""
+    return DataFacts(10 * config.batch_size, tuple(map(str, range(classes))) or None, config.batch_size, 10)
+
+
+def tiny_batch(size: int, seed: int = 0, side: int = 16) -> dict[str, Any]:
     """Montages of random pixels."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(4 * size)
-    return {
-        "image": rng.integers(0, 255, (size, side, side, 3)).astype(np.uint8),
-        "cluster": (order // 4).reshape(size, 2, 2).astype(np.int32),
-        "location": (order % 4).reshape(size, 2, 2).astype(np.int32),
-    }
+    return montage_batch(rng.integers(0, 255, (size, side, side, 3)), rng.permutation(4 * size))
+
+
+def montage_batch(image: np.ndarray, order: np.ndarray) -> dict[str, Any]:
+    """A batch of montages of 2 x 2, whose cells hold the patches numbered by `order`: image * 4 + location."""
+    size = len(image)
+    grids = {"cluster": order // 4, "location": order % 4}
+    montages = {"image": image.astype(np.uint8)} | {name: grid.reshape(size, 2, 2).astype(np.int32) for name, grid in grids.items()}
+    return about(size) | {"montage": montages}
+
+
+def crop_batch(image: np.ndarray, label: np.ndarray, mask: np.ndarray | None = None) -> dict[str, Any]:
+    """A batch of one crop an image, with labels."""
+    batch = about(len(image)) | {"label": label.astype(np.int32), "crop": {"image": image.astype(np.uint8)[:, None]}}
+    return batch if mask is None else batch | {"mask": mask}
+
+
+def about(size: int) -> dict[str, Any]:
+    """What every batch says of its images."""
+    return {"example": np.arange(size, dtype=np.int32), "epoch": np.zeros(size, np.int32), "mask": np.ones(size, bool)}
 
 
 def tiny_step(
@@ -77,9 +96,10 @@ def tiny_step(
     config = pretrain_config() if config is None else config
     method, optimizer = tiny_method(config, blocks=blocks), create_optimizer(config.optimizer)
     mesh = create_mesh(jax.devices()[:1])
-    target = abstract_state(method, optimizer, mesh, ema=config.ema_decay > 0)
+    facts = tiny_facts(config)
+    target = abstract_state(method, facts, optimizer, mesh, ema=config.ema_decay > 0)
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, config.ema_decay, accumulate)
-    return create_state(method, optimizer, 0, target), compile_step(method, update, mesh, feed, target)
+    return create_state(method, facts, optimizer, 0, target), compile_step(method, update, mesh, feed, target)
 
 
 def step_memory(*, batch: int, accumulate: int) -> int:
@@ -87,6 +107,6 @@ def step_memory(*, batch: int, accumulate: int) -> int:
     config = pretrain_config()
     method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=accumulate)
-    state = jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0)))
+    state = jax.eval_shape(lambda: init_state(method, tiny_facts(config), optimizer, jax.random.key(0)))
     step = jax.jit(lambda state, batch: train_step(method, update, state, batch, unroll=False))
     return step.lower(state, tiny_batch(batch, side=32)).compile().memory_analysis().temp_size_in_bytes

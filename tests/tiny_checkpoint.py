@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import pretrain_config, probe_config
-from jigclu_jax.methods import create_method
+from jigclu_jax.methods import DataFacts, create_method
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.state import TrainState, init_state
@@ -28,8 +28,9 @@ def tiny_config(job: str = "pretrain", **model: Any) -> ConfigDict:
 def make_workdir(folder: Path, config: ConfigDict | None = None, *, classes: tuple[str, ...] = (), images: int = 40) -> Path:
     """`folder` with config.json and a checkpoint of step 5."""
     config = tiny_config() if config is None else config
-    method, ema = create_method(config, len(classes)), config.get("ema_decay", 0.0) > 0
-    shapes = jax.eval_shape(lambda: init_state(method, create_optimizer(config.optimizer), jax.random.key(0), ema=ema))
+    facts, ema = DataFacts(images, classes or None, config.batch_size, images // config.batch_size), config.get("ema_decay", 0.0) > 0
+    method = create_method(config, facts)
+    shapes = jax.eval_shape(lambda: init_state(method, facts, create_optimizer(config.optimizer), jax.random.key(0), ema=ema))
     generator = np.random.default_rng(0)
 
     def fill(leaf: jax.ShapeDtypeStruct) -> jax.Array:

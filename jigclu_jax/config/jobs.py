@@ -29,8 +29,8 @@ from jigclu_jax.config.schema import (
 )
 from jigclu_jax.errors import UserError
 
-_METHODS = Path(__file__).resolve().parents[1] / "methods"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"  # of a checkout
+
 _CROP_AUGMENT = changed(AUGMENT, CROP)
 _CROP_INPUT = changed(INPUT, {"min_side": 1})
 _EVALUATED = {"eval_data": EVALUATION, "eval_batch_size": Field(256, 1, 2**20)}  # images a batch of the backbone's pass
@@ -257,14 +257,18 @@ def find_method(name: str) -> ModuleType:
     Raises:
       UserError: there is no such method; the nearest name is told.
     """
-    there = [module.name for module in pkgutil.iter_modules([str(_METHODS)])]
-    module = importlib.import_module(f"jigclu_jax.methods.{name}") if name in there else None
-    if module is not None and hasattr(module, "FIELDS"):
-        return module
-    known = [other for other in there if hasattr(importlib.import_module(f"jigclu_jax.methods.{other}"), "FIELDS")]
+    known = method_names()
+    if name in known:
+        return importlib.import_module(f"jigclu_jax.methods.{name}")
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
     raise UserError(f"config.method.name={name!r} is unknown: {hint}")
+
+
+def method_names() -> list[str]:
+    """The methods there are, by their files."""
+    package = importlib.import_module("jigclu_jax.methods")  # only here: it needs JAX
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
 def method_name(config: Mapping[str, Any] | ConfigDict) -> str:

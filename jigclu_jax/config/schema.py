@@ -72,6 +72,8 @@ AUGMENT: Fields = {
     "grayscale_probability": Field(0.2, 0, 1),
     "blur_probability": Field(0.5, 0, 1),
     "blur_sigma": Field((0.1, 2.0), 0, 100, least=2, most=2),  # a standard deviation in pixels
+    "solarize_probability": Field(0.0, 0, 1),
+    "solarize_threshold": Field(128, 0, 256),  # values of 0..255 from it on are inverted
     "flip_probability": Field(0.5, 0, 1),
 }
 

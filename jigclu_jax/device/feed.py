@@ -1,17 +1,18 @@
 """What the accelerator does to a host batch before the method sees it: nothing, colour and flip, or everything from resident images."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
+from jaxtyping import Array, UInt8
 
-from jigclu_jax.data.augment.parameters import PACKED, Steps
-from jigclu_jax.ops.colour import augment
+from jigclu_jax.data.view import View
+from jigclu_jax.ops.colour import augment, by_name
 from jigclu_jax.ops.montage import from_planes, join_cells, split_cells, to_planes
 
-Batch = Mapping[str, jax.Array]
+# Arrays by name; those of a view stand in a mapping of their own under its name.
+Batch = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,28 +30,53 @@ class Feed:
     dispatch: int = 1
 
 
-def host_feed() -> Feed:
+def host_feed(views: Sequence[View]) -> Feed:
     """The host did everything."""
-    return Feed(lambda _, batch: batch)
-
-
-def device_feed(augment_config: ConfigDict, grid: int) -> Feed:
-    """The host cut and pasted; jitter, grayscale, blur and flip of each cell follow here, by the parameters that came along.
-
-    They are a function of (seed, epoch, example, position), drawn on the host (`data/augment/parameters.py`): the pictures are those of
-    data.augment=host. A cell is augmented where its montage lies: nothing is sent between devices.
-    """
-    steps = Steps.of(augment_config)
 
     def prepare(_: Any, batch: Batch) -> Batch:
-        packed = batch["augment"].reshape(-1, PACKED)
-        planes = augment(to_planes(split_cells(batch["image"], grid)), packed, steps)
-        rest = {name: value for name, value in batch.items() if name != "augment"}
-        return {**rest, "image": join_cells(from_planes(planes), grid)}
+        return {**batch, **{view.name: located(view, batch[view.name]) for view in views}}
 
     return Feed(prepare)
 
 
-def prepared_batch(feed: Feed, batch: Batch) -> dict[str, jax.Array]:
+def device_feed(views: Sequence[View]) -> Feed:
+    """The host cut and pasted; jitter, grayscale, blur, solarize and flip of each crop follow here, by the parameters that came along.
+
+    They are a function of (seed, epoch, example, view, position), drawn on the host (`data/augment/parameters.py`): the pictures are those
+    of data.augment=host. A crop is augmented where its picture lies: nothing is sent between devices.
+    """
+
+    def prepare(_: Any, batch: Batch) -> Batch:
+        return {**batch, **{view.name: located(view, _coloured(view, batch[view.name])) for view in views}}
+
+    return Feed(prepare)
+
+
+def located(view: View, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """A view's arrays as methods see them: for montages `location`, the region that a cell shows, beside `position`."""
+    regions = view.grid * view.grid
+    more = {"location": arrays["position"] % regions} if "position" in arrays else {}
+    return {**arrays, **more}
+
+
+def pictures_of(view: View, crops: UInt8[Array, "n side side 3"]) -> UInt8[Array, "..."]:
+    """The pictures of a view from its crops in the order of its cells."""
+    if view.montage:
+        return join_cells(crops, view.montage)
+    return crops.reshape(-1, view.crops, *crops.shape[1:])
+
+
+def _coloured(view: View, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    image, records = arrays["image"], arrays["augment"]
+    crops = split_cells(image, view.montage) if view.montage else image.reshape(-1, *image.shape[2:])
+    planes = augment(to_planes(crops), by_name(records.reshape(-1, records.shape[-1])), view.law)
+    rest = {name: array for name, array in arrays.items() if name != "augment"}
+    return {**rest, "image": pictures_of(view, from_planes(planes))}
+
+
+def prepared_batch(feed: Feed, batch: Batch) -> dict[str, Any]:
     """One batch as the method would get it, outside of a step: for pictures and measurements."""
     return dict(jax.jit(feed.prepare)(feed.arrays, batch))
+
+
+__all__ = ["Batch", "Feed", "device_feed", "host_feed", "located", "pictures_of", "prepared_batch"]

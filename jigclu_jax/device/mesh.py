@@ -1,7 +1,7 @@
 """The data-parallel mesh and what lies on it: batches sharded over devices, parameters replicated."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -80,25 +80,25 @@ def check_batch(batch_size: int, mesh: Mesh, field: str = "batch_size", accumula
         )
 
 
-def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def to_device(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     """This host's part of a batch -> global arrays sharded over the mesh's data axis."""
     sharding = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), dict(batch))
 
 
-def stacked_to_device(batches: Sequence[Mapping[str, np.ndarray]], length: int, mesh: Mesh) -> dict[str, jax.Array]:
+def stacked_to_device(batches: Sequence[Mapping[str, Any]], length: int, mesh: Mesh) -> dict[str, Any]:
     """This host's part of several batches -> global arrays with a first axis of `length`, filled up with copies of the last."""
     sharding = stacked_sharding(mesh)
-    padded = [*batches, *[batches[-1]] * (length - len(batches))]
-    return {name: jax.make_array_from_process_local_data(sharding, np.stack([batch[name] for batch in padded])) for name in padded[0]}
+    padded = [dict(batch) for batch in (*batches, *[batches[-1]] * (length - len(batches)))]
+    return jax.tree.map(lambda *arrays: jax.make_array_from_process_local_data(sharding, np.stack(arrays)), *padded)
 
 
-def device_batches(batches: Iterator[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+def device_batches(batches: Iterator[dict[str, Any]], mesh: Mesh, ahead: int = 2) -> Iterator[dict[str, Any]]:
     """Keep `ahead` batches on their way to the devices, so that the transfer overlaps the step before.
 
     Device memory: at most `ahead` + 1 batches beside the one in use.
     """
-    waiting: list[dict[str, jax.Array]] = []
+    waiting: list[dict[str, Any]] = []
     for batch in batches:
         waiting.append(to_device(batch, mesh))
         if len(waiting) > ahead:

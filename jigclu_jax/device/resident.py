@@ -5,9 +5,8 @@ the image's own geometry, their edges are scaled into the square, and the resize
 is padding, and all images have one shape.
 """
 
-import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,20 +16,20 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Int32, UInt8, UInt32
-from ml_collections import ConfigDict
 
 from jigclu_jax.data.augment.crops import resize_by_pillow
-from jigclu_jax.data.augment.parameters import UNIFORMS, Steps, draws_from_uniforms
-from jigclu_jax.data.input.plan import Plan
+from jigclu_jax.data.augment.parameters import draw
+from jigclu_jax.data.augment.streams import crop_keys
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
-from jigclu_jax.device.feed import Batch, Feed
+from jigclu_jax.data.view import View
+from jigclu_jax.device.feed import Batch, Feed, located, pictures_of
 from jigclu_jax.device.mesh import batch_sharding, replicated
 from jigclu_jax.device.rows import pack, take, unpack, words_of
 from jigclu_jax.errors import UserError
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import cell_boxes, crop_and_resize
-from jigclu_jax.ops.montage import from_planes, join_cells
+from jigclu_jax.ops.montage import from_planes
 
 SHARE_OF_MEMORY = 0.8  # of the memory that JAX has on a device; parameters and activations want the rest
 
@@ -135,59 +134,44 @@ def _host_memory() -> int:
 
 def resident_feed(
     rows: UInt32[Array, "n words"],
-    sizes: Int32[np.ndarray, "n 2"],
-    augment_config: ConfigDict,
-    plan: Plan,
+    facts: Int32[np.ndarray, "n 3"],
+    views: Sequence[View],
     *,
     side: int,
     seed: int,
     mesh: Mesh,
     dispatch: int,
 ) -> Feed:
-    """Batches made of resident images (`load`) of side x side pixels; the host sends `data/input/index_stream.py`'s grids alone."""
+    """Batches made of resident images (`load`) of side x side pixels; the host sends `data/input/index_stream.py`'s numbers alone."""
 
     def prepare(arrays: Any, batch: Batch) -> Batch:
-        rows, sizes = arrays
-        location = batch.get("location", jnp.zeros_like(batch["example"]))  # a single crop has one place
-        places = batch["example"], location, batch["epoch"]
-        cells = make_cells(rows, sizes, *places, config=augment_config, plan=plan, side=side, seed=seed, mesh=mesh)
-        rest = {name: value for name, value in batch.items() if name not in ("example", "epoch")}
-        return {**rest, "image": join_cells(from_planes(cells), plan.grid)}
+        rows, facts = arrays
+        sizes = facts[:, :2]
+        # random numbers are keyed by the image that was asked for, methods are told the one that was read
+        made = {**batch, "example": facts[batch["example"], 2]}
+        for number, view in enumerate(views):
+            own = batch[view.name]
+            example, epoch, position = _crops(view, own, batch["example"], batch["epoch"], mesh)
+            width, height = sizes[example].T
+            regions = cell_boxes(width, height, position % (view.grid * view.grid), view.grid, view.overlap)
+            parameters = draw(view.law, crop_keys(seed, epoch, example, number, position, jnp), regions, jnp)
+            scale = side / jnp.stack([width, height, width, height], axis=1).astype(jnp.float32)
+            squares = unpack(take(rows, example, mesh), side)
+            planes = augment(crop_and_resize(squares, parameters.box * scale, view.side), parameters.by_name(), view.law)
+            made[view.name] = located(view, {**own, "image": pictures_of(view, from_planes(planes))})
+        return made
 
-    return Feed(prepare, (rows, jax.device_put(sizes, replicated(mesh))), dispatch)
-
-
-def make_cells(
-    rows: UInt32[Array, "n words"],
-    sizes: Int32[Array, "n 2"],
-    example: Int32[Array, "b m m"],
-    location: Int32[Array, "b m m"],
-    epoch: Int32[Array, " b"],
-    *,
-    config: ConfigDict,
-    plan: Plan,
-    side: int,
-    seed: int,
-    mesh: Mesh,
-) -> UInt8[Array, "k 3 p p"]:
-    """The augmented patches of a batch's cells, in row-major order; each device makes those of its own montages.
-
-    What a patch draws is a function of (seed, epoch, example, location), so that the number of devices changes nothing.
-    """
-    example, location = example.reshape(-1), location.reshape(-1)
-    epoch = jnp.repeat(epoch, plan.grid * plan.grid)
-    width, height = sizes[example].T
-    uniforms = jax.vmap(functools.partial(_uniforms, seed))(epoch, example, location)
-    draws = draws_from_uniforms(config, uniforms, cell_boxes(width, height, location, plan.grid, plan.overlap), jnp)
-    scale = side / jnp.stack([width, height, width, height], axis=1).astype(jnp.float32)
-    steps = Steps.of(config)
-    squares = unpack(take(rows, example, mesh), side)
-    patches = crop_and_resize(squares, draws.box * scale, plan.side)
-    return augment(patches, draws.pack(jnp), steps)
+    return Feed(prepare, (rows, jax.device_put(facts, replicated(mesh))), dispatch)
 
 
-def _uniforms(seed: int, epoch: Array, example: Array, location: Array) -> Array:
-    key = jax.random.key(seed)
-    for number in (epoch, example, location):
-        key = jax.random.fold_in(key, number)
-    return jax.random.uniform(key, (UNIFORMS,))
+def _crops(
+    view: View, own: Mapping[str, Array], example: Int32[Array, " b"], epoch: Int32[Array, " b"], mesh: Mesh
+) -> tuple[Int32[Array, " n"], Int32[Array, " n"], Int32[Array, " n"]]:
+    """(image, epoch, position) of a view's crops in the order of its cells, each device those of its own pictures."""
+    if not view.montage:
+        return jnp.repeat(example, view.crops), jnp.repeat(epoch, view.crops), jnp.tile(jnp.arange(view.crops), len(example))
+    cluster, position = own["cluster"].reshape(-1), own["position"].reshape(-1)
+    # cells look up their images by their place in the global batch: a few bytes an image, on every device
+    whole = jax.lax.with_sharding_constraint((example, epoch), replicated(mesh))
+    found = whole[0][cluster], whole[1][cluster]
+    return (*jax.lax.with_sharding_constraint(found, batch_sharding(mesh)), position)

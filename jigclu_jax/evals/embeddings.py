@@ -1,7 +1,7 @@
-"""What a montage method makes of the cells of some batches: the embeddings whose spread shows a collapse."""
+"""A method's outputs for some batches, BatchNorm in eval mode: embeddings, whose spread shows a collapse, and its classifications."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,36 +9,52 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from jigclu_jax.device.mesh import batch_sharding, replicated
-from jigclu_jax.methods.online import CellMethod
-from jigclu_jax.ops.normalize import normalize
-
-# (params, stats, batch) -> (embeddings [n, e], location logits [n, m * m], cluster [n], location [n]), whole on every device
-CellOutputs = Callable[[Any, Any, Mapping[str, jax.Array]], tuple[jax.Array, jax.Array, jax.Array, jax.Array]]
+from jigclu_jax.methods import Method
 
 
-def compile_cells(method: CellMethod, dtype: str, mesh: Mesh) -> CellOutputs:
-    """The method's outputs for a batch of montages with BatchNorm in eval mode, jitted over the mesh."""
+class Collected(NamedTuple):
+    """Of all vectors of some batches.
+
+    Attributes:
+      embeddings: one row a vector.
+      image: which image it was made from; the numbers run on from batch to batch.
+      tasks: name -> (scores, right answers) of the method's own classifications.
+    """
+
+    embeddings: Float[np.ndarray, "n e"]
+    image: Int[np.ndarray, " n"]
+    tasks: dict[str, tuple[Float[np.ndarray, "n k"], Int[np.ndarray, " n"]]]
+
+
+# (params, stats, extra, batch) -> (embeddings [n, r, e], image [n, r], tasks), whole on every device
+Outputs = Callable[[Any, Any, Any, Mapping[str, Any]], tuple[jax.Array, jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]
+
+
+def compile_outputs(method: Method, mesh: Mesh) -> Outputs:
+    """The method's embeddings and classifications of a batch, BatchNorm in eval mode, jitted over the mesh."""
     whole = replicated(mesh)
 
-    def cells(params: Any, stats: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        _, embeddings, logits, _ = method.outputs(params, stats, normalize(batch["image"], dtype), False)
-        return embeddings, logits, batch["cluster"].reshape(-1), batch["location"].reshape(-1)
+    def outputs_of(params: Any, stats: Any, extra: Any, batch: Mapping[str, Any]) -> Any:
+        outputs, _, _ = method.forward(params, stats, extra, batch, train=False)
+        return outputs["embeddings"], method.images(batch), method.tasks(outputs, batch)
 
-    return jax.jit(cells, in_shardings=(whole, whole, batch_sharding(mesh)), out_shardings=whole)
+    return jax.jit(outputs_of, in_shardings=(whole, whole, whole, batch_sharding(mesh)), out_shardings=whole)
 
 
-def collect_cells(
-    cells: CellOutputs, params: Any, stats: Any, batches: Iterable[Mapping[str, jax.Array]]
-) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "n k"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """(embeddings, location logits, image, location) of all cells of the batches; the numbers of images run on from batch to batch."""
-    parts: list[tuple[np.ndarray, ...]] = []
-    first = 0
+def collect(outputs_of: Outputs, params: Any, stats: Any, extra: Any, batches: Iterable[Mapping[str, Any]]) -> Collected:
+    """What `compile_outputs` gives for all batches, as rows."""
+    parts, first = [], 0
     for batch in batches:
-        embeddings, logits, cluster, location = jax.device_get(cells(params, stats, batch))
-        parts.append((embeddings, logits, first + cluster, location))
-        first += len(batch["image"])
-    embeddings, logits, image, location = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return embeddings, logits, image, location
+        embeddings, image, tasks = jax.device_get(outputs_of(params, stats, extra, batch))
+        parts.append((_rows(embeddings), first + image.reshape(-1), {name: (_rows(s), t.reshape(-1)) for name, (s, t) in tasks.items()}))
+        first += len(batch["example"])
+    embeddings, image, tasks = zip(*parts, strict=True)
+    joined = {name: tuple(np.concatenate([own[name][i] for own in tasks]) for i in range(2)) for name in tasks[0]}
+    return Collected(np.concatenate(embeddings), np.concatenate(image), joined)  # type: ignore[arg-type]
 
 
-__all__ = ["CellOutputs", "collect_cells", "compile_cells"]
+def _rows(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, values.shape[-1])
+
+
+__all__ = ["Collected", "Outputs", "collect", "compile_outputs"]

@@ -12,6 +12,7 @@ from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.classification import compile_counts, evaluate
 from jigclu_jax.methods import Classifier
+from jigclu_jax.metrics import MetricSpec, accuracy_spec
 from jigclu_jax.train.loop import EpochHook
 from jigclu_jax.train.run import Training, open_images
 from jigclu_jax.train.state import TrainState
@@ -36,7 +37,7 @@ def accuracy_hook(training: Training, method: Classifier, eval_source: Source, p
     config, mesh = training.config, training.mesh
     counts_fn = compile_counts(method.predict, mesh)
 
-    def hook(step: int, state: TrainState) -> Mapping[str, float]:
+    def measure(step: int, state: TrainState) -> Mapping[str, float]:
         epoch = step // training.plan.steps_per_epoch
         if epoch % config.eval_every_epochs and step != training.plan.total_steps:
             return {}
@@ -49,7 +50,13 @@ def accuracy_hook(training: Training, method: Classifier, eval_source: Source, p
             batches.close()
         return {f"{prefix}_top1": found["top1"], f"{prefix}_top5": found["top5"], IMAGES: found["examples"]}
 
-    return hook
+    chance = 1 / max(len(eval_source.classes or ()), 2)
+    specs = (
+        accuracy_spec(f"{prefix}_top1", "evaluation top-1", chance, "top-1"),
+        accuracy_spec(f"{prefix}_top5", "evaluation top-5", min(5 * chance, 1.0)),
+        MetricSpec(IMAGES, "evaluation images"),
+    )
+    return EpochHook(specs, measure)
 
 
 def accuracy_figures(workdir: epath.PathLike, prefix: str, eval_source: Source, seed: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import crop_augment_config
+from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.input.views import two_views
 from jigclu_jax.data.sources.presets import folder_in_place_of_preset
 from jigclu_jax.device import distributed
@@ -22,8 +23,8 @@ from jigclu_jax.evals.knn import nearest
 from jigclu_jax.evals.spread import alignment, effective_rank, uniformity
 from jigclu_jax.jobs.backbones import Backbone, random_backbone
 from jigclu_jax.jobs.banks import Banks, Features, Sets
-from jigclu_jax.jobs.cells import location_fields
 from jigclu_jax.jobs.evaluations import common_fields, knn_fields, of_random_backbone, open_evaluation, probe_fields
+from jigclu_jax.jobs.pretext import pretext_fields
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.report.curves import svg
 from jigclu_jax.report.matrices import draw_confusion, draw_map, principal_axes
@@ -51,8 +52,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         control = features.of_sets(other, sets)
         fields |= of_random_backbone(probe_fields(config, control, sets)[0] | knn_fields(config, control, sets)[0])
         fields |= {f"{name}_random_init": value for name, value in _spread_fields(config, features, other, sets, control).items()}
-    location, drawing = _location(config, backbone, sets, features)
-    fields |= location
+    pretext, drawing = _pretext(config, backbone, sets, features)
+    fields |= pretext
     confusion, classes = _classes(config, probed, banks, sets)
     fields |= {"confusion": confusion.tolist(), "class_top1": {name: share for name, _, share, _, _ in classes}}
     fields |= {"class_top1_interval": {name: [low, high] for name, _, _, low, high in classes}}
@@ -63,7 +64,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         save_picture(root, "neighbours", _neighbours(config, banks, sets))
         save_picture(root, "map", _map(config, banks, sets))
         if drawing:
-            save_picture(root, "location", drawing)
+            save_picture(root, "pretext", drawing)
         report(root)
     say_result(fields)
 
@@ -77,7 +78,7 @@ def _spread_fields(config: ConfigDict, features: Features, backbone: Backbone, s
         two_views(
             sets.test,
             banks.test.indices[count],
-            crop_augment_config(),
+            Law.of(crop_augment_config()),
             config.eval_data.crop,
             seed=config.seed,
             batch_size=config.eval_batch_size,
@@ -104,17 +105,18 @@ def _classes(config: ConfigDict, probed: Probed, banks: Banks, sets: Sets) -> tu
     return confusion, rows
 
 
-def _location(config: ConfigDict, backbone: Backbone, sets: Sets, features: Features) -> tuple[dict[str, Any], str]:
-    """Fields and drawing of the location head on montages of the evaluation images; nothing where the backbone's run has none."""
-    if "location" not in backbone.all_params:
+def _pretext(config: ConfigDict, backbone: Backbone, sets: Sets, features: Features) -> tuple[dict[str, Any], str]:
+    """Fields and drawing of the run's own classifications on the evaluation images; nothing where it has none."""
+    if not backbone.run:
         return {}, ""
     try:
-        fields, confusion = location_fields(config, backbone, sets.test, features.mesh)
-    except UserError as error:  # a set too small for a montage batch, images smaller than a patch
-        logging.warning("the location head is left out: %s", error)
+        fields, confusions = pretext_fields(config, backbone, sets.test, features.mesh)
+    except UserError as error:  # a set too small for a batch, images smaller than a patch
+        logging.warning("the pretraining's own heads are left out: %s", error)
         return {}, ""
-    names = [f"position {position}" for position in range(len(confusion))]
-    return fields, svg(draw_confusion(confusion, names))
+    for name, confusion in confusions.items():  # the first is drawn
+        return fields, svg(draw_confusion(confusion, [f"{name} {answer}" for answer in range(len(confusion))]))
+    return fields, ""
 
 
 def _neighbours(config: ConfigDict, banks: Banks, sets: Sets) -> str:

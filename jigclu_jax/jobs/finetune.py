@@ -27,7 +27,7 @@ from jigclu_jax.jobs.backbones import Backbone, checkpoint_backbone, imported_ba
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.checkpoint import FOLDER
-from jigclu_jax.train.run import open_images, prepare_training, run_training, training_result
+from jigclu_jax.train.run import facts_of, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
 
 TRIALS, FINAL, CONTROLS = "trials", "final", "controls"
@@ -179,8 +179,8 @@ def _single(
         source, eval_source = Subset(source, np.flatnonzero(~held)), Subset(source, np.flatnonzero(held))
     check_config(config)
     check_workdir(root, config)
-    method = create_method(config, len(source.classes or ()), choices=("supervised",))
-    check_best_metric(config, ("finetune_top1", "finetune_top5", *method.metric_names))
+    method = create_method(config, facts_of(config, source))
+    check_best_metric(config, ("finetune_top1", "finetune_top5", *(spec.name for spec in method.metrics)))
     training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     start, identity = training.initial_state(), {}

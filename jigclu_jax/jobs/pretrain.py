@@ -1,17 +1,29 @@
-"""Job `pretrain`: train a backbone, with jigsaw clustering or with labels."""
+"""Job `pretrain`: train a backbone by the method that `config.method` names."""
 
+from collections.abc import Callable
+
+import jax
+import numpy as np
 from etils import epath
+from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import check_best_metric, check_config
+from jigclu_jax.data.input.evaluation import EvalStream
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
+from jigclu_jax.errors import UserError
+from jigclu_jax.evals.features import compile_features, compute_features
 from jigclu_jax.jobs.reporting import report, save_pictures
 from jigclu_jax.jobs.watching import open_watch
-from jigclu_jax.methods import PRETRAINING, create_method
-from jigclu_jax.methods.online import with_online_head
-from jigclu_jax.train.run import open_images, prepare_training, run_training, training_result
+from jigclu_jax.methods import create_method
+from jigclu_jax.models import build_backbone
+from jigclu_jax.train.online import with_online_head
+from jigclu_jax.train.run import Training, facts_of, metric_specs, open_images, prepare_training, run_training, training_result
+from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.workdir import check_workdir, write_result
+
+_BATCH = 256  # images a batch of the backbone's pass over the whole set
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
@@ -21,14 +33,46 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_config(config)
     check_workdir(workdir, config)
     source = open_images(config, "data")
-    classes = len(source.classes or ())
-    method = with_online_head(config, create_method(config, classes, choices=PRETRAINING), classes)
-    watch = open_watch(config, method, source)
-    watched = watch.metric_names if watch else ()
-    check_best_metric(config, (*method.metric_names, "gradient_norm", "learning_rate", *watched))
+    facts = facts_of(config, source)
+    method = create_method(config, facts)
+    if not method.trains_backbone:
+        raise UserError(f"config.method.name={config.method.name!r} trains no backbone: it belongs to another job than pretrain")
+    if config.online.head:
+        method = with_online_head(method, facts, build_backbone(config.model).dim)
+    watch = open_watch(config, method, facts, source)
+    check_best_metric(config, tuple(spec.name for spec in (*metric_specs(method, ()), *(watch.metrics if watch else ()))))
     training = prepare_training(config, method, source)
-    hooks = (watch.hook(training),) if watch else ()
-    trained = run_training(training, workdir, begin=lambda root: save_pictures(training, root), epoch_hooks=hooks)
+    trained = run_training(
+        training,
+        workdir,
+        begin=lambda root: save_pictures(training, root),
+        features_of=features_of(training) if method.works_between_epochs else None,
+        epoch_hooks=(watch.hook(training),) if watch else (),
+    )
     if distributed.is_main():
         write_result(workdir, training_result(training, workdir, trained))
         report(workdir)
+
+
+def features_of(training: Training) -> Callable[[TrainState], Float32[np.ndarray, "n d"]]:
+    """Frozen features of the whole data set with a state's weights, resized and cropped as `config.online.eval_data` says.
+
+    Rows of images that cannot be used (data.on_error=skip) are 0.
+    """
+    config, source, mesh = training.config, training.source, training.mesh
+    forward = compile_features(config.model.to_dict(), mesh)
+    sizes = config.online.eval_data.copy_and_resolve_references()
+    sizes.on_error, sizes.min_side = config.data.on_error, 1
+    batch_size = _BATCH // mesh.size * mesh.size or mesh.size
+
+    def found(state: TrainState) -> Float32[np.ndarray, "n d"]:
+        batches = EvalStream(source, sizes, batch_size=batch_size, host=jax.process_index(), hosts=jax.process_count(), group="data")
+        try:
+            bank = compute_features(forward, state.params["backbone"], state.stats["backbone"], batches, mesh)
+        finally:
+            batches.close()
+        rows = np.zeros((len(source), bank.features.shape[1]), np.float32)
+        rows[bank.indices] = bank.features
+        return rows
+
+    return found

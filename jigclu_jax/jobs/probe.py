@@ -18,10 +18,10 @@ from jigclu_jax.evals.scale import feature_size
 from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
 from jigclu_jax.jobs.backbones import checkpoint_backbone, with_model
 from jigclu_jax.jobs.reporting import report, say_result
-from jigclu_jax.methods import PROBES, create_method
+from jigclu_jax.methods import create_method
 from jigclu_jax.methods.linear import LinearProbe
 from jigclu_jax.train.loop import EpochHook, Trained
-from jigclu_jax.train.run import Training, open_images, prepare_training, run_training, training_result
+from jigclu_jax.train.run import Training, facts_of, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.workdir import check_workdir, write_result
 
@@ -44,8 +44,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if source.classes is None:
         raise UserError(f"config.data: {source.name}: a probe needs labels: {why_unlabelled(source)}")
     eval_source = open_eval_source(config, source)
-    method = create_method(config, len(source.classes), choices=PROBES)
-    check_best_metric(config, ("probe_top1", "probe_top5", *method.metric_names))
+    method = create_method(config, facts_of(config, source))
+    check_best_metric(config, ("probe_top1", "probe_top5", *(spec.name for spec in method.metrics)))
     training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
     hook = accuracy_hook(training, method, eval_source, "probe")
@@ -79,7 +79,7 @@ def _probe(training: Training, workdir: epath.PathLike, start: TrainState, hook:
 
 def _relative_size(training: Training, method: LinearProbe, probed: TrainState, random: TrainState) -> jax.Array:
     """Size of the probed backbone's features beside the random backbone's, on the first training batch."""
-    image = training.supply.first()["image"]
+    image = training.supply.first()[method.views[0].name]["image"][:, 0]
     return feature_size(method.features, probed.extra, image) / feature_size(method.features, random.extra, image)
 
 

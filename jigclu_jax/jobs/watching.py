@@ -2,8 +2,8 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -15,18 +15,19 @@ from jigclu_jax.device import distributed
 from jigclu_jax.device.feed import prepared_batch
 from jigclu_jax.device.mesh import to_device
 from jigclu_jax.errors import UserError
-from jigclu_jax.evals.embeddings import collect_cells, compile_cells
+from jigclu_jax.evals.embeddings import collect, compile_outputs
 from jigclu_jax.evals.features import FeatureBank, Forward, compile_features, compute_features
 from jigclu_jax.evals.knn import knn_predictions, nearest
 from jigclu_jax.evals.labels import check_labels
 from jigclu_jax.evals.spread import alignment, effective_rank, positive_pairs, uniformity
-from jigclu_jax.methods.online import CellMethod
+from jigclu_jax.methods import DataFacts, Method, output_shapes
+from jigclu_jax.metrics import MetricSpec, accuracy_spec
 from jigclu_jax.train.loop import EpochHook
 from jigclu_jax.train.run import Training
 from jigclu_jax.train.state import TrainState
 
 _BATCH = 256  # images a batch of the backbone's pass
-_CELLS = 2048  # cells of montages whose embeddings are looked at, at least
+_VECTORS = 2048  # embeddings that are looked at, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,28 +39,32 @@ class Watch:
       method: what is trained.
       train: a sample of the training images.
       test: images to classify by their neighbours in `train`; None where there are no labels.
+      embeds: whether the method makes embeddings.
     """
 
     config: ConfigDict
-    method: Any
+    method: Method
     train: Source
     test: Source | None
+    embeds: bool
 
     @property
-    def metric_names(self) -> tuple[str, ...]:
-        """The metrics that join the row of an epoch that is watched."""
-        names: tuple[str, ...] = ("rank_features", "uniformity_features")
-        if isinstance(self.method, CellMethod):
-            names += ("rank_embeddings", "uniformity_embeddings", "alignment_embeddings")
-        return (*names, "knn_top1") if self.test is not None else names
+    def metrics(self) -> tuple[MetricSpec, ...]:
+        """What joins the row of an epoch that is watched."""
+        found = [*_spread_specs("features")]
+        if self.embeds:
+            found += [*_spread_specs("embeddings"), MetricSpec("alignment_embeddings", "alignment of the embeddings", better="min")]
+        if self.test is not None:
+            found.append(accuracy_spec("knn_top1", "kNN top-1", 1 / max(len(self.test.classes or ()), 1), "kNN"))
+        return tuple(found)
 
     def hook(self, training: Training) -> EpochHook:
         """The evaluation after an epoch."""
         mesh, online = training.mesh, self.config.online
         forward = compile_features(self.config.model.to_dict(), mesh)
-        embeddings = self._embeddings(training) if isinstance(self.method, CellMethod) else None
+        embeddings = self._embeddings(training) if self.embeds else None
 
-        def hook(step: int, state: TrainState) -> Mapping[str, float]:
+        def measure(step: int, state: TrainState) -> Mapping[str, float]:
             epoch = step // training.plan.steps_per_epoch
             if epoch % online.every_epochs and step != training.plan.total_steps:
                 return {}
@@ -72,7 +77,7 @@ class Watch:
             self._warn(epoch, found)
             return found
 
-        return hook
+        return EpochHook(self.metrics, measure)
 
     def _bank(self, source: Source, forward: Forward, state: TrainState, mesh: Mesh) -> FeatureBank:
         size = _BATCH // mesh.size * mesh.size or mesh.size
@@ -84,23 +89,23 @@ class Watch:
             batches.close()
 
     def _embeddings(self, training: Training) -> Callable[[TrainState], dict[str, float]]:
-        """Of the cells of the run's first montages, augmented as in training: a fixed set, so that epochs can be compared."""
-        config = self.config
-        cells = compile_cells(self.method, config.model.dtype, training.mesh)
-        count = min(-(-_CELLS // (config.batch_size * config.method.grid**2)), training.plan.steps_per_epoch)
+        """Of the run's first batches, augmented as in training: a fixed set, so that epochs can be compared."""
+        outputs_of = compile_outputs(self.method, training.mesh)
+        rows = math.prod(output_shapes(self.method, training.facts)["embeddings"].shape[:-1])
+        count = min(-(-_VECTORS // rows), training.plan.steps_per_epoch)
 
         def found(state: TrainState) -> dict[str, float]:
             stream = training.supply.batches(0, count)
             try:
                 batches = (prepared_batch(training.supply.feed, to_device(batch, training.mesh)) for batch in stream)
-                rows, _, image, _ = collect_cells(cells, state.params, state.stats, batches)
+                all_rows = collect(outputs_of, state.params, state.stats, state.extra, batches)
             finally:
                 stream.close()
-            first, second = positive_pairs(image)
+            vectors, (first, second) = all_rows.embeddings, positive_pairs(all_rows.image)
             return {
-                "rank_embeddings": effective_rank(rows),
-                "uniformity_embeddings": uniformity(rows),
-                "alignment_embeddings": alignment(rows[first], rows[second]),
+                "rank_embeddings": effective_rank(vectors),
+                "uniformity_embeddings": uniformity(vectors),
+                "alignment_embeddings": alignment(vectors[first], vectors[second]),
             }
 
         return found
@@ -123,7 +128,7 @@ class Watch:
                 )  # fmt: skip
 
 
-def open_watch(config: ConfigDict, method: Any, source: Source) -> Watch | None:
+def open_watch(config: ConfigDict, method: Method, facts: DataFacts, source: Source) -> Watch | None:
     """What `config.online` wants watched, None for nothing; labels are used where the training images have them.
 
     Raises:
@@ -132,9 +137,10 @@ def open_watch(config: ConfigDict, method: Any, source: Source) -> Watch | None:
     online = config.online
     if not online.every_epochs:
         return None
+    embeds = "embeddings" in output_shapes(method, facts)
     train = _sample(source, online.images, config.seed)
     if source.classes is None:
-        return Watch(config, method, train, None)
+        return Watch(config, method, train, None, embeds)
     settings = config.copy_and_resolve_references()
     for name in ("source", "path", "name", "data_dir"):
         settings.online.eval_data[name] = online.eval_data[name] or config.data[name]
@@ -148,7 +154,14 @@ def open_watch(config: ConfigDict, method: Any, source: Source) -> Watch | None:
     check_labels(known, asked, source.classes)
     if online.neighbours > len(train):
         raise UserError(f"config.online.neighbours={online.neighbours} of the {len(train)} training images watched: choose at most those")
-    return Watch(config, method, train, test)
+    return Watch(config, method, train, test, embeds)
+
+
+def _spread_specs(what: str) -> tuple[MetricSpec, ...]:
+    return (
+        MetricSpec(f"rank_{what}", f"effective rank of the {what}", better="max"),
+        MetricSpec(f"uniformity_{what}", f"uniformity of the {what}", better="min"),
+    )
 
 
 def _sample(source: Source, count: int, seed: int) -> Source:

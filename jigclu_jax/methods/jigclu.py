@@ -4,18 +4,21 @@ Source: Chen, Liu, Jia, CVPR 2021, section 3, and the authors' code.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jigclu_jax.config.fields import Field
+from jigclu_jax.data.augment.boxes import patch_side
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.data.view import View
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.clustering import clustering_loss
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.losses.retrieval import retrieval_accuracy
-from jigclu_jax.methods import Batch, Method, Metrics, Tree
+from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
+from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
 from jigclu_jax.models import Functional, build_backbone, create_linear, create_projection
 from jigclu_jax.ops.decouple import decouple
 from jigclu_jax.ops.montage import split_cells
@@ -45,7 +48,8 @@ class JigClu(Method):
       backbone: ResNet without pool and classifier.
       projection: the clustering branch's MLP, D -> D -> embedding.
       location: the location branch's linear layer, D -> m * m.
-      grid: m.
+      views: one of montages of m x m cells.
+      metrics: both losses, both branches' accuracies.
       decouple_size: side that the last feature map is resized to before it is pooled to m x m; 0 for the default.
       temperature: T of the clustering loss.
       base_temperature: T0; the loss carries T / T0.
@@ -58,7 +62,8 @@ class JigClu(Method):
     backbone: Functional
     projection: Functional
     location: Functional
-    grid: int
+    views: tuple[View, ...]
+    metrics: tuple[MetricSpec, ...]
     decouple_size: int
     temperature: float
     base_temperature: float
@@ -67,11 +72,9 @@ class JigClu(Method):
     dtype: str
     separate: bool = False
 
-    view = "montage"
-    metric_names = ("loss", "loss_cluster", "loss_location", "accuracy_location", "accuracy_retrieval")
-
-    def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
+    def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters {backbone, projection, location}, statistics {backbone}, no extra state."""
+        del facts
         keys = jax.random.split(key, 3)
         backbone, stats = self.backbone.init(keys[0])
         projection, _ = self.projection.init(keys[1])
@@ -83,32 +86,27 @@ class JigClu(Method):
 
         Returns vectors [b*m*m, D], unit-length embeddings [b*m*m, 128], location logits [b*m*m, m*m], new statistics.
         """
+        grid = self.views[0].montage
         if self.separate:
-            x = split_cells(x, self.grid)
+            x = split_cells(x, grid)
         stages, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, train)
-        vectors = stages.features if self.separate else decouple(stages.maps[-1], self.grid, self.decouple_size)
+        vectors = stages.features if self.separate else decouple(stages.maps[-1], grid, self.decouple_size)
         vectors = vectors.reshape(-1, vectors.shape[-1])
         embeddings, _ = self.projection.apply(params["projection"], {}, vectors, train)
         logits, _ = self.location.apply(params["location"], {}, vectors, train)
         return vectors, embeddings, logits, {"backbone": backbone_stats}
 
-    def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[dict[str, jax.Array], Tree]:
-        """Embeddings float[b, m*m, 128] and location logits float[b, m*m, m*m] of the batch's cells, new statistics."""
-        outputs, _, stats = self.forward_with_vectors(params, stats, batch)
-        return outputs, stats
+    def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
+        """Features float[b, m*m, D], embeddings float[b, m*m, 128] and location logits float[b, m*m, m*m] of the batch's cells."""
+        images = batch[self.views[0].name]["image"]
+        features, embeddings, logits, stats = self.outputs(params, stats, normalize(images, self.dtype), train)
+        rows = {"features": features, "embeddings": embeddings, "logits": logits}
+        return {name: row.reshape(len(images), -1, row.shape[-1]) for name, row in rows.items()}, stats, extra
 
-    def forward_with_vectors(self, params: Tree, stats: Tree, batch: Batch) -> tuple[dict[str, jax.Array], jax.Array, Tree]:
-        """`forward` with the cells' vectors float[b, m*m, D] between its outputs and the statistics."""
-        images = batch["image"]
-        vectors, embeddings, logits, stats = self.outputs(params, stats, normalize(images, self.dtype), True)
-        rows = {"embeddings": embeddings, "logits": logits, "vectors": vectors}
-        shaped = {name: row.reshape(len(images), -1, row.shape[-1]) for name, row in rows.items()}
-        return shaped, shaped.pop("vectors"), stats
-
-    def objective(self, outputs: Any, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
+    def objective(self, params: Tree, outputs: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         """alpha * clustering + beta * location over all patches of the global batch (paper, equations 1 to 4)."""
         embeddings, logits = (outputs[name].reshape(-1, outputs[name].shape[-1]) for name in ("embeddings", "logits"))
-        clusters, locations = batch["cluster"].reshape(-1), batch["location"].reshape(-1)
+        clusters, locations = (batch[self.views[0].name][name].reshape(-1) for name in ("cluster", "location"))
         loss_cluster = clustering_loss(embeddings, clusters, self.temperature, self.base_temperature)
         loss_location = cross_entropy(logits, locations)
         loss = self.cluster_weight * loss_cluster + self.location_weight * loss_location
@@ -121,24 +119,42 @@ class JigClu(Method):
         }
         return loss, (extra, jax.tree.map(jax.lax.stop_gradient, metrics))
 
+    def tasks(self, outputs: Tree, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Where each patch sat."""
+        location = batch[self.views[0].name]["location"]
+        return {"location": (outputs["logits"], location.reshape(len(location), -1))}
 
-def create(config: ConfigDict, classes: int) -> JigClu:
-    """The method for a pretraining config; labels are not needed, `classes` is ignored.
+
+def metric_specs(cells: int, batch_size: int) -> tuple[MetricSpec, ...]:
+    """Both losses and both branches' accuracies, for images of so many cells."""
+    return (
+        loss_spec("loss", "loss"),
+        loss_spec("loss_cluster", "clustering loss"),
+        loss_spec("loss_location", "location loss"),
+        accuracy_spec("accuracy_location", "location accuracy", 1 / cells),
+        accuracy_spec("accuracy_retrieval", "retrieval accuracy", (cells - 1) / max(batch_size * cells - 1, 1), "retrieval"),
+    )
+
+
+def create(config: ConfigDict, facts: DataFacts) -> JigClu:
+    """The method for a pretraining config; labels are not needed.
 
     Raises:
-      UserError: a decouple size that the grid does not divide.
+      UserError: a decouple size or a side of montages that the grid does not divide.
     """
-    del classes
     model, own = config.model, config.method
     if own.decouple_size % own.grid:
         raise UserError(f"config.method.decouple_size={own.decouple_size} must be a multiple of config.method.grid={own.grid}, or 0")
+    side = patch_side(config.data.image_size, own.grid)
+    montage = View("montage", side, Law.of(config.augment), own.grid, own.overlap, montage=own.grid, group=own.shuffle_group)
     backbone = build_backbone(model)
     dtype = "float64" if jnp.dtype(model.dtype) == jnp.float64 else "float32"
     return JigClu(
         backbone=backbone,
         projection=create_projection(backbone.dim, own.embedding_dim, dtype=dtype),
-        location=create_linear(backbone.dim, own.grid**2, dtype=dtype),
-        grid=own.grid,
+        location=create_linear(backbone.dim, own.grid * own.grid, dtype=dtype),
+        views=(montage,),
+        metrics=metric_specs(own.grid * own.grid, facts.batch_size),
         decouple_size=own.decouple_size,
         temperature=own.temperature,
         base_temperature=own.base_temperature,

@@ -1,16 +1,19 @@
 """The linear probe: one linear layer on the pooled features of a frozen backbone (paper, section 4.1)."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jigclu_jax.config.fields import Field
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.data.view import View
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
-from jigclu_jax.methods import Batch, Classifier, Metrics, Tree
+from jigclu_jax.methods import Batch, Classifier, DataFacts, Metrics, Tree
+from jigclu_jax.methods.supervised import metric_specs
+from jigclu_jax.metrics import MetricSpec
 from jigclu_jax.models import Functional, build_backbone, create_classifier
 from jigclu_jax.ops.normalize import normalize
 
@@ -23,14 +26,17 @@ class LinearProbe(Classifier):
 
     backbone: Functional
     classifier: Functional
+    views: tuple[View, ...]
+    metrics: tuple[MetricSpec, ...]
     dtype: str
 
-    view = "crop"
     whole_batches = False
-    metric_names = ("loss", "accuracy_top1")
+    wants_labels = True
+    trains_backbone = False
 
-    def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
+    def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters {classifier}, no statistics, extra {backbone: {params, stats}, scale} with random weights and scale 1."""
+        del facts
         backbone_key, classifier_key = jax.random.split(key)
         params, stats = self.backbone.init(backbone_key)
         classifier, _ = self.classifier.init(classifier_key)
@@ -42,14 +48,15 @@ class LinearProbe(Classifier):
         stages, _ = self.backbone.apply(backbone["params"], backbone["stats"], normalize(image, self.dtype), False)
         return extra["scale"] * stages.features
 
-    def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, Tree]:
+    def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Logits float[b, classes]; there are no statistics."""
-        return self.predict(params, stats, extra, batch["image"]), stats
+        return {"logits": self.predict(params, stats, extra, batch[self.views[0].name]["image"][:, 0])}, stats, extra
 
-    def objective(self, outputs: Any, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
+    def objective(self, params: Tree, outputs: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         """Mean cross entropy over the examples of the batch that are not padding."""
-        loss = cross_entropy(outputs, batch["label"], batch["mask"])
-        return loss, (extra, {"loss": loss, "accuracy_top1": accuracy(outputs, batch["label"], mask=batch["mask"])})
+        logits, label, mask = outputs["logits"], batch["label"], batch["mask"]
+        loss = cross_entropy(logits, label, mask)
+        return loss, (extra, {"loss": loss, "accuracy_top1": accuracy(logits, label, mask=mask)})
 
     def weight(self, batch: Batch) -> jax.Array:
         """The examples that are not padding."""
@@ -60,13 +67,15 @@ class LinearProbe(Classifier):
         return self.classifier.apply(params["classifier"], {}, self.features(extra, image), False)[0]
 
 
-def create(config: ConfigDict, classes: int) -> LinearProbe:
+def create(config: ConfigDict, facts: DataFacts) -> LinearProbe:
     """The probe for a backbone as `config.model` describes it.
 
     Raises:
       UserError: there are no labels.
     """
+    classes, model = facts.class_count, config.model
     if classes < 2:
         raise UserError("a linear probe needs images of at least two classes (folders split/class/file, or a label array)")
-    backbone = build_backbone(config.model)
-    return LinearProbe(backbone, create_classifier(backbone.dim, classes), config.model.dtype)
+    backbone = build_backbone(model)
+    views = (View("crop", config.data.image_size, Law.of(config.augment)),)
+    return LinearProbe(backbone, create_classifier(backbone.dim, classes), views, metric_specs(classes), model.dtype)

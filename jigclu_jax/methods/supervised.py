@@ -1,16 +1,18 @@
 """Training with labels: cross entropy on single crops, the yardstick beside a pretrained backbone."""
 
 import dataclasses
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from jigclu_jax.config.fields import Field
 from jigclu_jax.config.schema import CROP
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.data.view import View
 from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
-from jigclu_jax.methods import Batch, Classifier, Metrics, Tree
+from jigclu_jax.methods import Batch, Classifier, DataFacts, Metrics, Tree
+from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
 from jigclu_jax.models import Functional, build_backbone, create_classifier
 from jigclu_jax.ops.normalize import normalize
 
@@ -24,29 +26,32 @@ class Supervised(Classifier):
 
     backbone: Functional
     classifier: Functional
+    views: tuple[View, ...]
+    metrics: tuple[MetricSpec, ...]
     dtype: str
 
-    view = "crop"
-    metric_names = ("loss", "accuracy_top1")
+    wants_labels = True
 
-    def init(self, key: jax.Array) -> tuple[Tree, Tree, Tree]:
+    def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters {backbone, classifier}, statistics {backbone}, no extra state."""
+        del facts
         backbone_key, classifier_key = jax.random.split(key)
         backbone, stats = self.backbone.init(backbone_key)
         classifier, _ = self.classifier.init(classifier_key)
         return {"backbone": backbone, "classifier": classifier}, {"backbone": stats}, {}
 
-    def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, Tree]:
-        """Logits float[b, classes], new statistics."""
-        x = normalize(batch["image"], self.dtype)
-        stages, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, True)
-        logits, _ = self.classifier.apply(params["classifier"], {}, stages.features, True)
-        return logits, {"backbone": backbone_stats}
+    def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
+        """Features float[b, 1, D] and logits float[b, classes]."""
+        x = normalize(batch[self.views[0].name]["image"][:, 0], self.dtype)
+        stages, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, train)
+        logits, _ = self.classifier.apply(params["classifier"], {}, stages.features, train)
+        return {"features": stages.features[:, None], "logits": logits}, {"backbone": backbone_stats}, extra
 
-    def objective(self, outputs: Any, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
+    def objective(self, params: Tree, outputs: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         """Mean cross entropy over the examples of the batch that are not padding."""
-        loss = cross_entropy(outputs, batch["label"], batch["mask"])
-        return loss, (extra, {"loss": loss, "accuracy_top1": accuracy(outputs, batch["label"], mask=batch["mask"])})
+        logits, label, mask = outputs["logits"], batch["label"], batch["mask"]
+        loss = cross_entropy(logits, label, mask)
+        return loss, (extra, {"loss": loss, "accuracy_top1": accuracy(logits, label, mask=mask)})
 
     def weight(self, batch: Batch) -> jax.Array:
         """The examples that are not padding."""
@@ -58,13 +63,20 @@ class Supervised(Classifier):
         return self.classifier.apply(params["classifier"], {}, stages.features, False)[0]
 
 
-def create(config: ConfigDict, classes: int) -> Supervised:
-    """The method for a config with `method.name="supervised"`.
+def metric_specs(classes: int) -> tuple[MetricSpec, ...]:
+    """Loss and accuracy of a classifier."""
+    return loss_spec("loss", "loss"), accuracy_spec("accuracy_top1", "training top-1", 1 / classes, "top-1")
+
+
+def create(config: ConfigDict, facts: DataFacts) -> Supervised:
+    """The method for a config with labels.
 
     Raises:
       UserError: there are no labels.
     """
+    classes, model = facts.class_count, config.model
     if classes < 2:
-        raise UserError("config.method.name='supervised' needs images of at least two classes (folders split/class/file, or a label array)")
-    backbone = build_backbone(config.model)
-    return Supervised(backbone, create_classifier(backbone.dim, classes), config.model.dtype)
+        raise UserError("training with labels needs images of at least two classes (folders split/class/file, or a label array)")
+    backbone = build_backbone(model)
+    views = (View("crop", config.data.image_size, Law.of(config.augment)),)
+    return Supervised(backbone, create_classifier(backbone.dim, classes), views, metric_specs(classes), model.dtype)

@@ -2,7 +2,7 @@
 
 from jigclu_jax.models.architectures import ARCHITECTURES, STEMS
 from jigclu_jax.models.functional import Frozen, Functional
-from jigclu_jax.models.heads import create_classifier, create_linear, create_projection
+from jigclu_jax.models.heads import create_classifier, create_linear, create_mlp, create_projection
 from jigclu_jax.models.resnet import Backbone, Stages, build_backbone
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "build_backbone",
     "create_classifier",
     "create_linear",
+    "create_mlp",
     "create_projection",
 ]

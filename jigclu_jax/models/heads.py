@@ -1,12 +1,14 @@
 """What sits on a backbone's vectors: location head, clustering projection, classifier. All compute in float32 or better."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional
-from jigclu_jax.models.layers import Linear
+from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional, storage_dtype
+from jigclu_jax.models.layers import BatchNorm, Linear
 from jigclu_jax.ops.unit_length import unit_length
 
 
@@ -28,6 +30,26 @@ class Projection(nnx.Module):
     def __call__(self, x: Float[Array, "*n d"], train: bool) -> Float[Array, "*n e"]:
         del train
         return unit_length(self.output(jax.nn.relu(self.hidden(x))))
+
+
+class MLP(nnx.Module):
+    """Linear layers with BatchNorm and ReLU between them; behind the last one BatchNorm alone where `norm_last`."""
+
+    def __init__(self, dims: Sequence[int], *, norm_last: bool, dtype: jnp.dtype, draw: Draw) -> None:
+        self.layers, self.norm_last = len(dims) - 1, norm_last
+        for number in range(self.layers):
+            setattr(self, f"linear{number}", Linear(dims[number], dims[number + 1], dtype=dtype, draw=draw))
+            if number + 1 < self.layers or norm_last:
+                setattr(self, f"bn{number}", BatchNorm(dims[number + 1], dtype=storage_dtype(dtype)))
+
+    def __call__(self, x: Float[Array, "*n d"], train: bool) -> Float[Array, "*n e"]:
+        for number in range(self.layers):
+            x = getattr(self, f"linear{number}")(x)
+            last = number + 1 == self.layers
+            if not last or self.norm_last:
+                x = getattr(self, f"bn{number}")(x, train)
+            x = x if last else jax.nn.relu(x)
+        return x
 
 
 def create_linear(dim_in: int, dim_out: int, *, dtype: str = "float32") -> Functional:
@@ -52,3 +74,13 @@ def create_classifier(dim: int, classes: int, *, dtype: str = "float32") -> Func
     """The linear probe's layer [..., dim] -> logits [..., classes]: weights N(0, 0.01), bias 0 (authors' main_lincls.py)."""
     compute = compute_dtype(dtype)
     return functional(lambda draw: LinearHead(dim, classes, std=0.01, dtype=compute, draw=draw), dim=classes, dtype=compute)
+
+
+def create_mlp(dims: Sequence[int], *, norm_last: bool = False, dtype: str = "float32") -> Functional:
+    """A projection or predictor [..., dims[0]] -> [..., dims[-1]] as contrastive methods have them; params `linear0`, `bn0`, ...
+
+    BatchNorm over all axes but the last and ReLU stand between the layers, BatchNorm alone behind the last one where `norm_last`. Rows do
+    not come out with unit length. `dtype` as in `create_linear`. Source: Chen et al. 2020, "A simple framework for contrastive learning".
+    """
+    compute = compute_dtype(dtype)
+    return functional(lambda draw: MLP(tuple(dims), norm_last=norm_last, dtype=compute, draw=draw), dim=dims[-1], dtype=compute)

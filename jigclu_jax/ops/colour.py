@@ -1,32 +1,50 @@
-"""Colour jitter, grayscale, blur and flip on batches of patches on the accelerator, with Pillow's arithmetic: 8-bit values after each.
+"""Flip, colour jitter, grayscale, blur and solarize of patches on the accelerator, with Pillow's arithmetic: 8-bit values after each.
 
 The formulas are those of `data/augment/host_pictures.py`, from the same parameters (`data/augment/parameters.py`), so that a picture is
 the same wherever it is augmented. All patches go through all operations, each keeps what it drew: a branch would cost more than it saves.
 Between operations patches lie in memory as bytes, which is what an accelerator spends its time on; numbers are floats inside them.
 """
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float32, UInt8
 
-from jigclu_jax.data.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.data.augment.parameters import BRIGHTNESS, CONTRAST, FIELDS, HUE, SATURATION
 from jigclu_jax.ops.blur import blur
 
 Planes = Float32[Array, "n 3 h w"]  # whole numbers 0..255
 Bytes = UInt8[Array, "n 3 h w"]
 
 
-def augment(planes: Bytes, packed: Float32[Array, "n 12"], steps: Steps) -> Bytes:
-    """Flip, jitter in the drawn order, grayscale, blur of each patch, by its row of `Draws.pack()`."""
-    if steps.flip:  # first, as it commutes with all others: bytes are moved, not numbers
-        planes = _chosen(packed[:, 11] > 0, planes[:, :, :, ::-1], planes)
-    if steps.jitter:
-        planes = _chosen(packed[:, 0] > 0, _jitter(planes, packed, steps.hue), planes)
-    if steps.grayscale:
-        planes = _chosen(packed[:, 9] > 0, luma(planes.astype(jnp.float32)).astype(jnp.uint8), planes)
-    if steps.blur > 0:
-        planes = _chosen(packed[:, 10] > 0, blur(planes, packed[:, 10], steps.blur), planes)
+def augment(planes: Bytes, own: Mapping[str, Array], law: Law) -> Bytes:
+    """Flip, jitter in the drawn order, grayscale, blur and solarize of each patch by its own named parameters (`Parameters.by_name`)."""
+    if law.flip_probability > 0:  # first, as it commutes with all others: bytes are moved, not numbers
+        planes = _chosen(own["flip"] > 0, planes[:, :, :, ::-1], planes)
+    if law.jitters:
+        planes = _chosen(own["jitter"] > 0, _jitter(planes, own, law.hue > 0), planes)
+    if law.grayscale_probability > 0:
+        planes = _chosen(own["grayscale"] > 0, luma(planes.astype(jnp.float32)).astype(jnp.uint8), planes)
+    if law.largest_sigma > 0:
+        planes = _chosen(own["sigma"] > 0, blur(planes, own["sigma"], law.largest_sigma), planes)
+    if law.solarize_probability > 0:
+        inverted = planes.astype(jnp.int32) >= law.solarize_threshold
+        planes = jnp.where((own["solarize"] > 0)[:, None, None, None] & inverted, 255 - planes, planes)
     return planes
+
+
+def by_name(records: UInt8[Array, "n bytes"]) -> dict[str, Array]:
+    """The named parameters of records as the host sends them (`Parameters.records`): numbers uint8 or float32[n], `order` uint8[n, 4]."""
+    found = {}
+    for name, (kind, start) in FIELDS.items():
+        raw = records[:, start : start + kind.itemsize]
+        if kind.base.kind == "f":
+            found[name] = lax.bitcast_convert_type(raw, jnp.float32)
+        else:
+            found[name] = raw if kind.shape else raw[:, 0]
+    return found
 
 
 def luma(planes: Planes) -> Float32[Array, "n 1 h w"]:
@@ -71,19 +89,20 @@ def shift_hue(planes: Planes, shift: Float32[Array, " n"]) -> Planes:
     return jnp.floor(high - depth * away + 0.5)
 
 
-def _jitter(patches: Bytes, packed: Float32[Array, "n 12"], with_hue: bool) -> Bytes:
+def _jitter(patches: Bytes, own: Mapping[str, Array], with_hue: bool) -> Bytes:
     """Brightness, contrast, saturation and hue, in the order of each patch."""
+    shift = own["hue"].astype(jnp.float32)
 
     def slot(number: Array, patches: Bytes) -> Bytes:
         planes = patches.astype(jnp.float32)
-        operation = jnp.take(packed, 1 + number, axis=1)
+        operation = jnp.take(own["order"], number, axis=1)
         gray = luma(planes)
         # contrast and saturation are one blend, with the mean of the luma or with the luma itself
         other = _chosen(operation == CONTRAST, rounded_mean(gray), _chosen(operation == SATURATION, gray, jnp.zeros_like(gray)))
-        column = {BRIGHTNESS: 5, CONTRAST: 6, SATURATION: 7}
-        factor = sum((jnp.where(operation == name, packed[:, index], 0.0) for name, index in column.items()), jnp.zeros((), jnp.float32))
+        factors = {BRIGHTNESS: own["brightness"], CONTRAST: own["contrast"], SATURATION: own["saturation"]}
+        factor = sum((jnp.where(operation == name, values, 0.0) for name, values in factors.items()), jnp.zeros((), jnp.float32))
         blended = blend(planes, other, factor)
-        return _chosen(operation == HUE, shift_hue(planes, packed[:, 8]) if with_hue else planes, blended).astype(jnp.uint8)
+        return _chosen(operation == HUE, shift_hue(planes, shift) if with_hue else planes, blended).astype(jnp.uint8)
 
     return lax.fori_loop(0, 4, slot, patches)  # one program for the four slots: a quarter of the compilation
 

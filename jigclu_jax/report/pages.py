@@ -146,6 +146,7 @@ _LINES = "Lines across are what a network reaches that has learned nothing: the 
 _SEEN = {
     "montages": "Montages as the network sees them, enlarged by a whole factor. Every cell is outlined in the colour of the image that it"
     " was cut from, so patches of one colour belong together; the position is its place in the image (column by column, from the top).",
+    "views": "The crops of some images as the network sees them, a row an image.",
     "patches": "One image: the overlapping boxes, the plain crops, and the patches after augmentation.",
     "places": "The patches of that image with the same random numbers, made in each of the three places that data.augment can name (host is"
     " missing where TensorFlow is). Below each row: the mean difference from the first.",
@@ -155,9 +156,9 @@ _NEIGHBOURS = {
     "neighbours": "Left, an evaluation image; beside it the training images nearest by cosine, green of the same class, red of another."
 }
 _MAP = {"map": "Features of evaluation images along their first two principal components."}
-_LOCATION = {
-    "location": "Of the patches from a position of their image (row), per cent that the location head put at each position (column), on"
-    " evaluation images, augmented as in pretraining. Position = column * m + row."
+_PRETEXT = {
+    "pretext": "Of the crops with an answer (row), per cent that the pretraining's own head put at each answer (column), on evaluation"
+    " images, augmented as in pretraining. A position is column * m + row."
 }
 _FEATURES = {
     "probe_top1_last": "top-1, linear heads, best of the grid",
@@ -165,7 +166,7 @@ _FEATURES = {
     "ridge_top1": "top-1, ridge regression",
     "lbfgs_top1": "top-1, logistic regression (L-BFGS)",
     r"knn_top1_([a-z]+)_(\d+)": "top-1, kNN, {0} vote, k = {1}",
-    "location_top1": "location head, on patches",
+    "location_top1": "location head, on crops",
 }
 _SPREAD = {
     "rank_features": "effective rank, features",
@@ -219,7 +220,7 @@ _EVALUATION = (
     ("Classes", "", together(pictures(_CONFUSION), _classes)),
     ("Nearest neighbours", "", pictures(_NEIGHBOURS)),
     ("Map of the features", "", pictures(_MAP)),
-    ("Where the location head is wrong", "", pictures(_LOCATION)),
+    ("Where the pretraining's own head is wrong", "", pictures(_PRETEXT)),
     ("The evaluation", "", facts(_ABOUT)),
 )
 JOBS: dict[str, JobPage] = {

@@ -117,6 +117,12 @@ def montage_sheet(
     return sheet(drawn, [f"montage {index}" for index in chosen], columns=columns)
 
 
+def crops_sheet(views: Sequence[UInt8[np.ndarray, "n _ _ _ 3"]]) -> Drawing:
+    """The crops of some images as a method sees them: a row an image, the crops of all views side by side."""
+    drawn = [picture(crop, _NEIGHBOUR) for rows in zip(*views, strict=True) for crops in rows for crop in crops]
+    return sheet(drawn, columns=sum(view.shape[1] for view in views), gap=8)
+
+
 def patches_sheet(
     image: UInt8[np.ndarray, "h w 3"],
     boxes: Int32[np.ndarray, "k 4"],
@@ -261,6 +267,7 @@ def _tag(box: Box, text: str, colour: str, place: tuple[float, float] = (0.0, 0.
 __all__ = [
     "Drawing",
     "cluster_colours",
+    "crops_sheet",
     "draw_montage",
     "montage_sheet",
     "neighbours_sheet",

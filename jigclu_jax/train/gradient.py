@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jigclu_jax.methods import Batch, Method, Metrics, Tree
+from jigclu_jax.methods import Batch, Method, Metrics, Tree, without_features
 from jigclu_jax.train.freezing import IsFrozen, join, split
 
 
@@ -36,11 +36,11 @@ def whole_batch(method: Method, frozen: IsFrozen, params: Tree, stats: Tree, ext
 def in_parts(method: Method, frozen: IsFrozen, params: Tree, stats: Tree, extra: Tree, batch: Batch, *, parts: int, unroll: bool) -> Result:
     """The same from `parts` micro-batches one after the other; exact, but that BatchNorm sees one micro-batch at a time.
 
-    Micro-batch j holds the examples r with r % parts == j, so that each device keeps its own rows. Each starts from the
-    statistics before the step, and the mean of those it leaves counts: the step is one update of the running averages. Gradients
-    add up in the parameters' dtype.
+    Micro-batch j holds the rows r (images, and pictures of each view) with r % parts == j, so that each device keeps its own. Each starts
+    from the statistics and the extra state before the step, and the mean of those it leaves counts: the step is one update of the running
+    averages. Gradients add up in the parameters' dtype.
 
-    Where examples meet in the loss (`Method.weight` is None) there are two passes (Gao et al. 2021, "Scaling deep contrastive
+    Where images meet in the loss (`Method.weight` is None) there are two passes (Gao et al. 2021, "Scaling deep contrastive
     learning batch size under memory limited setup"): outputs of all micro-batches without their activations, the loss over
     all of them and its derivative by the outputs, then each micro-batch again for the derivative by the parameters.
 
@@ -53,10 +53,10 @@ def in_parts(method: Method, frozen: IsFrozen, params: Tree, stats: Tree, extra:
       unroll: False compiles a loop. True writes the micro-batches out one after the other: a CPU's convolutions are about ten
         times slower inside of loops.
     """
-    rows = {name: array.reshape(-1, parts, *array.shape[1:]) for name, array in batch.items()}
+    rows = jax.tree.map(lambda array: array.reshape(-1, parts, *array.shape[1:]), dict(batch))
 
     def part(index: jax.Array) -> Batch:
-        return {name: lax.dynamic_index_in_dim(array, index, axis=1, keepdims=False) for name, array in rows.items()}
+        return jax.tree.map(lambda array: lax.dynamic_index_in_dim(array, index, axis=1, keepdims=False), rows)
 
     def each(body: Callable[[Tree, Any, jax.Array], tuple[Any, Any]], start: Any, *after: Any) -> tuple[Any, Any]:
         """A scan of `body(params, carry, index)` whose turns wait for each other, and for `after`."""
@@ -77,39 +77,67 @@ def in_parts(method: Method, frozen: IsFrozen, params: Tree, stats: Tree, extra:
 def _two_passes(
     method: Method, frozen: IsFrozen, stats: Tree, extra: Tree, batch: Batch, parts: int, part: Any, each: Any, params: Tree
 ) -> Result:
-    def outputs_of(params: Tree, total: Tree, index: jax.Array) -> tuple[Tree, Any]:
-        outputs, after = method.forward(params, stats, extra, part(index))
-        return _add(total, after), outputs
+    def forward(params: Tree, index: jax.Array) -> tuple[Tree, Tree, Tree]:
+        outputs, after, more = method.forward(params, stats, extra, part(index))
+        return without_features(outputs), after, more
 
-    total, outputs = each(outputs_of, _zeros(stats))
+    def outputs_of(params: Tree, carry: Any, index: jax.Array) -> tuple[Any, Any]:
+        total, change, _ = carry
+        outputs, after, more = forward(params, index)
+        moved, other = _changes(more, extra)
+        return (_add(total, after), _add(change, moved), other), outputs
+
+    (total, change, other), outputs = each(outputs_of, (_zeros(stats), *_changes(extra, extra)))
+    extra_after = _changed(extra, _scaled(change, 1 / parts), other)
     # [parts, n, ...] -> the order of the batch
     outputs = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), outputs)
-    (loss, (extra_after, metrics)), by_output = jax.value_and_grad(method.objective, has_aux=True)(outputs, extra, batch)
+
+    moving, still = split(params, frozen)
+
+    def objective(moving: Tree, outputs: Tree) -> tuple[jax.Array, tuple[Tree, Metrics]]:
+        return method.objective(join(moving, still), outputs, extra_after, batch)
+
+    (loss, (extra_after_loss, metrics)), (by_params, by_output) = jax.value_and_grad(objective, (0, 1), has_aux=True)(moving, outputs)
     by_output = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]), by_output)
 
     def pull(params: Tree, total: Tree, index: jax.Array) -> tuple[Tree, None]:
         moving, still = split(params, frozen)
-        _, back = jax.vjp(lambda moving: method.forward(join(moving, still), stats, extra, part(index))[0], moving)
+        _, back = jax.vjp(lambda moving: forward(join(moving, still), index)[0], moving)
         own = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, axis=1, keepdims=False), by_output)
         return _add(total, back(own)[0]), None
 
-    gradient, _ = each(pull, _zeros(split(params, frozen)[0]), by_output)
-    return Result(gradient, loss, _scaled(total, 1 / parts), extra_after, metrics)
+    gradient, _ = each(pull, by_params, by_output)
+    return Result(gradient, loss, _scaled(total, 1 / parts), extra_after_loss, metrics)
 
 
 def _weighted_mean(method: Method, frozen: IsFrozen, stats: Tree, extra: Tree, parts: int, part: Any, each: Any, params: Tree) -> Result:
-    def body(params: Tree, total: Any, index: jax.Array) -> tuple[Any, None]:
+    def body(params: Tree, carry: Any, index: jax.Array) -> tuple[Any, None]:
+        total, _ = carry
         own = part(index)
         found = whole_batch(method, frozen, params, stats, extra, own)
         weight = jnp.asarray(method.weight(own), found.loss.dtype)
         means = _scaled((found.gradient, found.loss, found.metrics), weight)
-        return _add(total, (means, found.stats, weight)), None
+        moved, other = _changes(found.extra, extra)
+        return (_add(total, (means, found.stats, moved, weight)), other), None
 
     shapes = jax.eval_shape(lambda: whole_batch(method, frozen, params, stats, extra, part(jnp.zeros((), jnp.int32))))
-    zero = _zeros(((shapes.gradient, shapes.loss, shapes.metrics), stats, shapes.loss))
-    (means, total, weight), _ = each(body, zero)
+    unmoved, other = _changes(extra, extra)
+    zero = _zeros(((shapes.gradient, shapes.loss, shapes.metrics), stats, unmoved, shapes.loss))
+    ((means, total, change, weight), other), _ = each(body, (zero, other))
     gradient, loss, metrics = _scaled(means, 1 / jnp.maximum(weight, 1))
-    return Result(gradient, loss, _scaled(total, 1 / parts), extra, metrics)
+    return Result(gradient, loss, _scaled(total, 1 / parts), _changed(extra, _scaled(change, 1 / parts), other), metrics)
+
+
+def _changes(new: Tree, old: Tree) -> tuple[Tree, Tree]:
+    """(change of the floating-point leaves of extra state, all other leaves); None where a leaf belongs to the other tree."""
+    floats = jax.tree.map(lambda n, o: n - o if jnp.issubdtype(o.dtype, jnp.floating) else None, new, old)
+    others = jax.tree.map(lambda n, o: None if jnp.issubdtype(o.dtype, jnp.floating) else n, new, old)
+    return floats, others
+
+
+def _changed(old: Tree, change: Tree, others: Tree) -> Tree:
+    """Extra state with its change: what none of the micro-batches moved stays the same to the bit."""
+    return jax.tree.map(lambda o, c, other: other if c is None else (o + c).astype(o.dtype), old, change, others)
 
 
 def _zeros(tree: Any) -> Any:

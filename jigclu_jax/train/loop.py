@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jigclu_jax.device.mesh import device_batches, stacked_to_device
 from jigclu_jax.errors import NonFiniteError, Preempted, one_line
+from jigclu_jax.metrics import MetricSpec
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.idle import IdleMeter
 from jigclu_jax.train.progress import Progress
@@ -25,10 +26,23 @@ from jigclu_jax.train.writers import MetricWriter
 
 _RECENT = 1000  # calls of the step whose metrics are kept for a report, at most
 
-# From a first step to host batches (dicts of numpy arrays) up to the last one.
-BatchesFrom = Callable[[int], Iterator[dict[str, np.ndarray]]]
-# After an epoch: steps done and state -> metrics that join the epoch's row.
-EpochHook = Callable[[int, TrainState], Mapping[str, float]]
+# (first step, step after the last, state) -> host batches (nested dicts of numpy arrays).
+BatchesBetween = Callable[[int, int, TrainState], Iterator[dict[str, Any]]]
+# Before an epoch's first step: its number and the state -> the state with which it begins.
+BeforeEpoch = Callable[[int, TrainState], TrainState]
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochHook:
+    """An evaluation after each epoch.
+
+    Attributes:
+      metrics: what it measures.
+      measure: (steps done, state) -> metrics that join the epoch's row; none in an epoch that it leaves out.
+    """
+
+    metrics: tuple[MetricSpec, ...]
+    measure: Callable[[int, TrainState], Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +75,14 @@ class Plan:
         """Whether `step` updates complete an epoch, or the run."""
         return step % self.steps_per_epoch == 0 or step == self.total_steps
 
+    def parts(self, first: int, by_epoch: bool) -> Iterator[tuple[int, int]]:
+        """(first step, step after the last) of what is asked for at once from step `first` on: the whole run, or each epoch."""
+        step = first
+        while step < self.total_steps:
+            end = min((step // self.steps_per_epoch + 1) * self.steps_per_epoch, self.total_steps) if by_epoch else self.total_steps
+            yield step, end
+            step = end
+
     def steps_from(self, step: int) -> int:
         """How many steps one call makes after `step` updates."""
         ends = range(step + 1, step + self.dispatch)
@@ -81,7 +103,7 @@ def fit(
     *,
     state: TrainState,
     step_fn: Step,
-    batches_from: BatchesFrom,
+    batches_between: BatchesBetween,
     mesh: Mesh,
     plan: Plan,
     checkpoints: Checkpoints,
@@ -90,6 +112,7 @@ def fit(
     progress: Progress,
     stop: StopRequest,
     trace: Trace | None = None,
+    before_epoch: BeforeEpoch | None = None,
     epoch_hooks: tuple[EpochHook, ...] = (),
 ) -> Trained:
     """Train from `state.step` to `plan.total_steps`.
@@ -99,7 +122,7 @@ def fit(
     Args:
       state: where to start; donated.
       step_fn: the compiled step.
-      batches_from: host batches of this process from a step on.
+      batches_between: opens host batches of this process; with `before_epoch` epoch by epoch, else once.
       mesh: where batches go.
       plan: lengths and intervals.
       checkpoints: where states go.
@@ -108,6 +131,7 @@ def fit(
       progress: the line a person sees; measures images/s.
       stop: looked at after every step.
       trace: profiles some of the steps.
+      before_epoch: changes the state before an epoch's first step.
       epoch_hooks: evaluations after each epoch.
 
     Raises:
@@ -126,9 +150,18 @@ def fit(
         more = {"seconds": seconds, "timed": list(progress.timed), "epoch_metrics": sums}
         checkpoints.save(step, state, {**meta, **more}, sums if plan.ends_epoch(step) else None)
 
+    def calls() -> Iterator[tuple[int, tuple[Any, ...]]]:
+        nonlocal state
+        for begin, end in plan.parts(first, before_epoch is not None):
+            if before_epoch is not None and begin % plan.steps_per_epoch == 0:
+                with progress.paused():
+                    state = before_epoch(begin // plan.steps_per_epoch, state)
+                meter.pause()
+            yield from _dispatches(batches_between(begin, end, state), plan, begin, end, mesh)
+
     step = first
     try:
-        for count, batch in _dispatches(batches_from, plan, first, mesh):
+        for count, batch in calls():
             if trace:
                 trace.before(step, count)
             try:
@@ -150,7 +183,7 @@ def fit(
                 sums = recorder.means(step, state)  # waits for the steps under way: their time is no pause
                 with progress.paused():
                     for hook in epoch_hooks if plan.ends_epoch(step) else ():
-                        sums |= hook(step, state)
+                        sums |= hook.measure(step, state)
                     recorder.join(sums if plan.ends_epoch(step) else {})
                 meter.pause()
             if plan.saves(step):
@@ -176,16 +209,13 @@ def fit(
     return Trained(state, step - first, before + time.monotonic() - begun, rate if math.isfinite(rate) else None)
 
 
-def _dispatches(batches_from: BatchesFrom, plan: Plan, first: int, mesh: Mesh) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """(number of steps, what the step function takes beside the state), from the first step to the last."""
-    if first >= plan.total_steps:
-        return
-    batches = batches_from(first)
+def _dispatches(batches: Iterator[dict[str, Any]], plan: Plan, first: int, end: int, mesh: Mesh) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """(number of steps, what the step function takes beside the state), from step `first` to step `end`."""
     if plan.dispatch == 1:
         yield from ((1, (batch,)) for batch in device_batches(batches, mesh))
         return
     step = first
-    while step < plan.total_steps:
+    while step < end:
         count = plan.steps_from(step)
         taken = list(itertools.islice(batches, count))
         yield count, (stacked_to_device(taken, plan.dispatch, mesh), np.int32(count))

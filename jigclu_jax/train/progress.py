@@ -5,12 +5,13 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, SupportsFloat, runtime_checkable
+
+from jigclu_jax.metrics import MetricSpec
 
 INPUT_BOUND = 0.1  # from this share of idle time on, a run is said to be input-bound
 _MEMORY_SECONDS = 60.0  # the rate shown is that of about the last minute: steady, yet it follows a machine that slows down
-_ACCURACIES = {"accuracy_retrieval": "retrieval", "accuracy_top1": "top-1", "probe_top1": "top-1"}
 
 
 @runtime_checkable
@@ -30,7 +31,8 @@ class Progress:
     Call `update` right after the first step, when it has been compiled and computed, then at every logged step: the
     time up to the first call is in no rate. On a terminal the line overwrites itself and stays once an epoch;
     elsewhere each call prints a line; with `stream=None` (every process but the first) it prints nothing and measures
-    all the same. `batch_size` is the global number of images a step; `timed` is what earlier parts of the run had timed.
+    all the same. `batch_size` is the global number of images a step; `timed` is what earlier parts of the run had timed; `specs` say
+    which metrics join the line.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Progress:
         stream: Stream | None = sys.stderr,
         clock: Callable[[], float] = time.monotonic,
         timed: tuple[int, float] = (0, 0.0),
+        specs: Sequence[MetricSpec] = (),
     ):
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
@@ -54,6 +57,7 @@ class Progress:
         self._steps = self._seconds = 0.0  # decayed sums, of which the rate is the quotient
         self._all_seconds = 0.0
         self._earlier = timed
+        self._shown = [spec for spec in specs if spec.short]
         self._paused = 0.0  # since the last update
         self._all_paused = 0.0
         self._open_line = False
@@ -117,7 +121,7 @@ class Progress:
     def _line(self, step: int, metrics: Mapping[str, SupportsFloat], rate: float) -> list[str]:
         epochs = self._total_steps / self._steps_per_epoch
         parts = [f"step {step}/{self._total_steps}", f"epoch {step / self._steps_per_epoch:.1f}/{epochs:.4g}", _losses(metrics)]
-        parts += [f"{label} {100 * float(metrics[name]):.1f} %" for name, label in _ACCURACIES.items() if name in metrics]
+        parts += [f"{spec.short} {_number(spec, metrics[spec.name])}" for spec in self._shown if spec.name in metrics]
         if math.isfinite(rate):
             parts.append(f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s")
             wait = float(metrics.get("input_wait", 0.0))
@@ -154,6 +158,10 @@ def duration(seconds: SupportsFloat) -> str:
     if days:
         return f"{days} d {hour} h"
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def _number(spec: MetricSpec, value: SupportsFloat) -> str:
+    return f"{100 * float(value):.1f} %" if spec.unit == "%" else f"{float(value):.3g} {spec.unit}".strip()
 
 
 def _losses(metrics: Mapping[str, SupportsFloat]) -> str:

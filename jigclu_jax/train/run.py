@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
+from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 import jigclu_jax
@@ -21,7 +24,8 @@ from jigclu_jax.data.sources.opening import Source, open_source
 from jigclu_jax.device import distributed, peers
 from jigclu_jax.device.mesh import check_batch, create_mesh
 from jigclu_jax.errors import NonFiniteError, UserError, first_few
-from jigclu_jax.methods import Method
+from jigclu_jax.methods import DataFacts, FeaturesOf, Method
+from jigclu_jax.metrics import MetricSpec
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.introduction import introduce
@@ -30,7 +34,7 @@ from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.skipped import note_skipped, read_skipped
-from jigclu_jax.train.state import TrainState, abstract_state, create_state
+from jigclu_jax.train.state import STEP_METRICS, TrainState, abstract_state, create_state
 from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.supply import Batches, Supply, open_supply
@@ -39,6 +43,7 @@ from jigclu_jax.train.workdir import check_shared, check_workdir, config_as_dict
 from jigclu_jax.train.writers import create_writer
 
 NONFINITE_FILE = "nonfinite.json"
+SPECS_FILE = "metric_specs.json"
 _NAMED = 8  # images of a batch in a message
 
 
@@ -49,6 +54,7 @@ class Training:
     Attributes:
       config: resolved config.
       method: from `methods/`.
+      facts: what it knows of the data.
       source: training images.
       mesh: all devices.
       plan: lengths and intervals in steps.
@@ -61,6 +67,7 @@ class Training:
 
     config: ConfigDict
     method: Method
+    facts: DataFacts
     source: Source
     mesh: Mesh
     plan: Plan
@@ -72,11 +79,25 @@ class Training:
 
     def initial_state(self) -> TrainState:
         """The state at step 0, from `config.seed`."""
-        return create_state(self.method, self.optimizer, self.config.seed, self.target)
+        return create_state(self.method, self.facts, self.optimizer, self.config.seed, self.target)
 
-    def batches(self, start_step: int, stop_step: int) -> Batches:
-        """Host batches of this process."""
-        return self.supply.batches(start_step, stop_step)
+    def batches(self, start_step: int, stop_step: int, state: TrainState) -> Batches:
+        """Host batches of this process; those of a method that orders its epochs lie within one."""
+        order = None
+        if self.method.works_between_epochs:
+            epoch = start_step // self.plan.steps_per_epoch
+            images = self.method.epoch_order(epoch, state.extra)
+            order = None if images is None else lambda _: images
+        return self.supply.batches(start_step, stop_step, order)
+
+    def before_epoch(self, epoch: int, state: TrainState, features_of: FeaturesOf) -> TrainState:
+        """The state with what the method makes before an epoch."""
+        extra = self.method.before_epoch(epoch, features_of, state.extra)
+        shapes, wanted = (jax.tree.map(lambda leaf: (leaf.shape, jnp.dtype(leaf.dtype)), tree) for tree in (extra, self.target.extra))
+        if shapes != wanted:
+            raise TypeError(f"before_epoch has returned extra state of other shapes: {shapes}, not {wanted}")
+        places = jax.tree.map(lambda leaf: leaf.sharding, self.target.extra)
+        return dataclasses.replace(state, extra=jax.tree.map(jax.device_put, extra, places))
 
 
 def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = None) -> Source:
@@ -93,6 +114,12 @@ def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = 
         raise UserError(f"config.{group}: {error}") from error
 
 
+def facts_of(config: ConfigDict, source: Source) -> DataFacts:
+    """What a method may know of the data before it is built; a partial last batch does not count."""
+    classes = None if source.classes is None else tuple(source.classes)
+    return DataFacts(len(source), classes, config.batch_size, max(len(source) // config.batch_size, 1))
+
+
 def prepare_training(config: ConfigDict, method: Method, source: Source) -> Training:
     """Check that a run whose numbers are in range (`check_run`) can work, and build its step.
 
@@ -104,7 +131,6 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     peers.agree({"number of devices": jax.local_device_count()})  # each process reads the same share of a batch
     check_batch(config.batch_size, mesh, accumulate=config.accumulate)
     optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
-    target = abstract_state(method, optimizer, mesh, ema=ema_decay > 0, shard=config.optimizer.shard_state)
     if method.whole_batches and len(source) < config.batch_size:
         raise UserError(
             f"{source.name} holds {len(source)} images, fewer than one batch of config.batch_size={config.batch_size}: "
@@ -113,7 +139,9 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     per_epoch = steps_per_epoch(len(source), config.batch_size, method.whole_batches)
     saving = config.saving
     schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
-    supply = open_supply(config, source, method.view, per_epoch, mesh)
+    facts = dataclasses.replace(facts_of(config, source), steps_per_epoch=per_epoch)
+    target = abstract_state(method, facts, optimizer, mesh, ema=ema_decay > 0, shard=config.optimizer.shard_state)
+    supply = open_supply(config, source, method, facts, mesh)
     plan = Plan(
         total_steps=max(round(config.epochs * per_epoch), 1),
         steps_per_epoch=per_epoch,
@@ -123,7 +151,12 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     )
     update = Update(optimizer, schedule, per_epoch, ema_decay, config.accumulate)
     step_fn = compile_step(method, update, mesh, supply.feed, target)
-    return Training(config, method, source, mesh, plan, optimizer, target, step_fn, supply, dict(supply.skipped))
+    return Training(config, method, facts, source, mesh, plan, optimizer, target, step_fn, supply, dict(supply.skipped))
+
+
+def metric_specs(method: Method, hooks: Sequence[EpochHook]) -> tuple[MetricSpec, ...]:
+    """Everything that a run measures."""
+    return (*method.metrics, *STEP_METRICS, *(spec for hook in hooks for spec in hook.metrics))
 
 
 def _facts(config: ConfigDict, source: Source) -> dict[str, Any]:
@@ -157,6 +190,7 @@ def run_training(
     start: TrainState | None = None,
     identity: Mapping[str, str] | None = None,
     begin: Callable[[epath.Path], None] | None = None,
+    features_of: Callable[[TrainState], Float32[np.ndarray, "n d"]] | None = None,
     epoch_hooks: tuple[EpochHook, ...] = (),
 ) -> Trained:
     """Train to the end, from the newest checkpoint of the workdir where there is one.
@@ -171,6 +205,7 @@ def run_training(
       start: state at step 0; default is random weights.
       identity: what else must be the same when the run goes on, name -> fingerprint.
       begin: called with the opened workdir on the process that writes files: pictures of the input, say.
+      features_of: frozen features of the whole data set, for methods that work between epochs.
       epoch_hooks: evaluations after each epoch.
 
     Raises:
@@ -180,7 +215,7 @@ def run_training(
     """
     begun = has_run(workdir)
     try:
-        return _run(training, workdir, start, identity or {}, begin, epoch_hooks)
+        return _run(training, workdir, start, identity or {}, begin, features_of, epoch_hooks)
     except Exception as error:
         mistake = error if isinstance(error, UserError) else disk_error(error, workdir)
         if mistake is None:
@@ -196,6 +231,7 @@ def _run(
     start: TrainState | None,
     identity: Mapping[str, str],
     begin: Callable[[epath.Path], None] | None,
+    features_of: Callable[[TrainState], Float32[np.ndarray, "n d"]] | None,
     epoch_hooks: tuple[EpochHook, ...],
 ) -> Trained:
     config, plan = training.config, training.plan
@@ -203,8 +239,11 @@ def _run(
     check_workdir(workdir, config)
     peers.agree({"--workdir": os.fspath(workdir)})  # nothing is written before every process has found everything in order
     root = open_workdir(workdir, config, write=main)
-    if begin is not None and main:
-        begin(root)
+    specs = metric_specs(training.method, epoch_hooks)
+    if main:
+        write_text(root / SPECS_FILE, json.dumps([dataclasses.asdict(spec) for spec in specs], indent=2) + "\n")
+        if begin is not None:
+            begin(root)
     peers.agree({})  # process 0 has written
     check_shared(root)
     saving = config.saving
@@ -227,24 +266,34 @@ def _run(
         STOP.pass_on()
     writer = create_writer(root, tensorboard=config.log.tensorboard, resume_step=first, enabled=main)
     stderr = sys.stderr if main else None
-    progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=stderr, timed=earlier)
+    progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=stderr, timed=earlier, specs=specs)
     if first >= plan.total_steps:
         progress.say(f"{root} is complete: {first} steps, nothing left to train")
     elif first:
         progress.say(f"{root}: going on from step {first} of {plan.total_steps}")
     stream: Batches | None = None
 
-    def batches_from(step: int) -> Batches:
+    def batches_between(begin: int, end: int, state: TrainState) -> Batches:
         nonlocal stream
-        stream = training.batches(step, plan.total_steps)
+        close()
+        stream = training.batches(begin, end, state)
         return stream
+
+    def close() -> None:
+        if stream is not None:
+            training.skipped.update(stream.skipped)
+            stream.close()
+
+    def before_epoch(epoch: int, state: TrainState) -> TrainState:
+        assert features_of is not None
+        return training.before_epoch(epoch, state, lambda: features_of(state))
 
     try:
         with jax.debug_nans(config.debug.nans):
             return fit(
                 state=state,
                 step_fn=training.step_fn,
-                batches_from=batches_from,
+                batches_between=batches_between,
                 mesh=training.mesh,
                 plan=plan,
                 checkpoints=checkpoints,
@@ -253,6 +302,7 @@ def _run(
                 progress=progress,
                 stop=STOP,
                 trace=Trace(root, profile_window(config.profile, first)) if main else None,
+                before_epoch=before_epoch if training.method.works_between_epochs else None,
                 epoch_hooks=epoch_hooks,
             )
     except NonFiniteError as error:
@@ -260,9 +310,7 @@ def _run(
     finally:
         progress.close()
         writer.close()
-        if stream is not None:
-            training.skipped.update(stream.skipped)
-            stream.close()
+        close()
         checkpoints.close()
         if main:
             note_skipped(root, training.skipped.values())

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from jigclu_jax.device.mesh import replicated, share
-from jigclu_jax.methods import Method
+from jigclu_jax.methods import DataFacts, Method
+from jigclu_jax.metrics import MetricSpec
 from jigclu_jax.train.optimizer import Optimizer
 
 Tree = dict[str, Any]
+# What every step measures beside the method's own metrics.
+STEP_METRICS = (MetricSpec("gradient_norm", "gradient norm"), MetricSpec("learning_rate", "learning rate"))
 
 
 @jax.tree_util.register_dataclass
@@ -45,28 +48,30 @@ def zero_sums(metric_names: tuple[str, ...]) -> Tree:
     return {**sums, "count": jnp.zeros((), jnp.int32), "nonfinite_step": jnp.full((), -1, jnp.int32)}
 
 
-def init_state(method: Method, optimizer: Optimizer, key: jax.Array, *, ema: bool = False) -> TrainState:
+def init_state(method: Method, facts: DataFacts, optimizer: Optimizer, key: jax.Array, *, ema: bool = False) -> TrainState:
     """State at step 0; pure, so that it can run under `jit` and `eval_shape`. Averages begin as what they are averages of."""
-    params, stats, extra = method.init(key)
-    names = (*method.metric_names, "gradient_norm", "learning_rate")
+    params, stats, extra = method.init(key, facts)
+    names = (*(spec.name for spec in method.metrics), *(spec.name for spec in STEP_METRICS))
     averages = {"params": params, "stats": stats} if ema else {}
     return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), extra, zero_sums(names), averages)
 
 
-def create_state(method: Method, optimizer: Optimizer, seed: int, target: TrainState) -> TrainState:
+def create_state(method: Method, facts: DataFacts, optimizer: Optimizer, seed: int, target: TrainState) -> TrainState:
     """State at step 0, created in place on the devices, as `abstract_state` describes it."""
     places = jax.tree.map(lambda leaf: leaf.sharding, target)
-    make = jax.jit(lambda key: init_state(method, optimizer, key, ema=bool(target.ema)), out_shardings=places)
+    make = jax.jit(lambda key: init_state(method, facts, optimizer, key, ema=bool(target.ema)), out_shardings=places)
     return make(jax.random.key(seed))
 
 
-def abstract_state(method: Method, optimizer: Optimizer, mesh: Mesh, *, ema: bool = False, shard: bool = False) -> TrainState:
+def abstract_state(
+    method: Method, facts: DataFacts, optimizer: Optimizer, mesh: Mesh, *, ema: bool = False, shard: bool = False
+) -> TrainState:
     """Shapes, dtypes and shardings of a state: the target of a restore.
 
     Every device holds all of it; with `shard` the optimizer's state and the averages are shared among the devices along an axis
     that they divide, where there is one (the first stage of Rajbhandari et al. 2020, "ZeRO").
     """
-    shapes = jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0), ema=ema))
+    shapes = jax.eval_shape(lambda: init_state(method, facts, optimizer, jax.random.key(0), ema=ema))
 
     def whole(leaf: Any) -> NamedSharding:
         return replicated(mesh)

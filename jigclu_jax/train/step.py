@@ -61,13 +61,14 @@ def train_step(method: Method, update: Update, state: TrainState, batch: Batch, 
     stats = thaw_statistics(found.stats, state.stats, frozen)
     norm = optax.tree.norm(found.gradient)
     metrics = {**found.metrics, "gradient_norm": norm, "learning_rate": rate}
+    extra = method.after_update(params, stats, found.extra)
     sums = _add(state, metrics, update.steps_per_epoch, jnp.isfinite(found.loss) & jnp.isfinite(norm))
     ema = state.ema
     if ema:
         # statistics as well: those of the newest weights are ahead of what averaged weights see
         now = {"params": params, "stats": stats}
         ema = {name: _averaged(ema[name], now[name], update.ema_decay, frozen) for name in now}
-    return TrainState(state.step + 1, params, stats, opt, found.extra, sums, ema), metrics
+    return TrainState(state.step + 1, params, stats, opt, extra, sums, ema), metrics
 
 
 def _averaged(old: Tree, new: Tree, decay: float, frozen: IsFrozen) -> Tree:
@@ -91,7 +92,7 @@ def compile_step(method: Method, update: Update, mesh: Mesh, feed: Feed | None =
     With `feed`, the method sees what it makes of the host's batch; with `feed.dispatch` above 1 one call makes several updates.
     The state is replicated, or lies where `target` (`abstract_state`) says.
     """
-    feed = feed or host_feed()
+    feed = feed or host_feed(method.views)
     whole = replicated(mesh)
     state_places: Any = whole if target is None else jax.tree.map(lambda leaf: leaf.sharding, target)
     unroll = mesh.devices.flat[0].platform == "cpu"
@@ -103,9 +104,9 @@ def compile_step(method: Method, update: Update, mesh: Mesh, feed: Feed | None =
 
     def many(state: TrainState, batches: Batch, count: jax.Array, arrays: Any) -> tuple[TrainState, Metrics]:
         def body(index: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            return one(carry[0], {name: lax.dynamic_index_in_dim(x, index, keepdims=False) for name, x in batches.items()}, arrays)
+            return one(carry[0], jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, keepdims=False), batches), arrays)
 
-        shapes = jax.eval_shape(one, state, {name: x[0] for name, x in batches.items()}, arrays)[1]
+        shapes = jax.eval_shape(one, state, jax.tree.map(lambda x: x[0], batches), arrays)[1]
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         # a loop whose length is no constant: one program for every number of steps up to the next save
         return lax.fori_loop(0, count, body, (state, nothing))

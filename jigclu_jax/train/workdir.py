@@ -36,7 +36,7 @@ _HARMLESS = (
 )
 _LEFT_BEHIND = 3600.0  # seconds after which nobody is writing a file any more
 # What a run writes up to its first checkpoint.
-_RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures", "profile", "nonfinite.json")
+_RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures", "profile", "nonfinite.json", "metric_specs.json")
 _RESULT_FIELDS = (
     "job",
     "version",

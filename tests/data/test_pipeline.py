@@ -1,101 +1,78 @@
 """The pipeline as a whole: labels against pixels, the same batches whatever runs them, and errors as they reach a person."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from data.batches import CROP, PAPER, STILL, Images, crop, flat, montage, photographs, sampler
 from data.pictures import coded, natural
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jigclu_jax.config import crop_augment_config, montage_augment_config, pipeline_config, source_config
-from jigclu_jax.data.augment.boxes import patch_boxes
+from jigclu_jax.config import pipeline_config, source_config
 from jigclu_jax.data.augment.crops import crop_patches
-from jigclu_jax.data.augment.parameters import draw
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.data.input.cells import crop_parameters
 from jigclu_jax.data.input.evaluation import EvalStream
 from jigclu_jax.data.input.order import epoch_order
 from jigclu_jax.data.input.pipeline import train_batches
-from jigclu_jax.data.input.preview import preview
+from jigclu_jax.data.input.preview import stages
 from jigclu_jax.data.input.stream import BatchStream
+from jigclu_jax.data.sources.reader import ImageReader
+from jigclu_jax.data.view import View
 from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.train.supply import smallest_side
 
-Batch = dict[str, np.ndarray]
-
-
-class Images:
-    """A source over a list of images of any sizes; None stands for one that does not decode."""
-
-    name = "images"
-    classes: tuple[str, ...] | None = None
-    labels: np.ndarray | None = None
-
-    def __init__(self, images: list[np.ndarray | None], labels: list[int] | None = None) -> None:
-        self._images = images
-        if labels is not None:
-            self.labels = np.array(labels, np.int32)
-            self.classes = tuple(str(label) for label in range(max(labels) + 1))
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def read(self, index: int) -> np.ndarray:
-        image = self._images[index]
-        if image is None:
-            raise ImageError(f"{self.describe(index)}: damaged image")
-        return image
-
-    def describe(self, index: int) -> str:
-        return f"images[{index}]"
-
-
-def still() -> ConfigDict:
-    """An augmentation that changes nothing: the whole patch, no colour."""
-    config = crop_augment_config()
-    config.update({"crop_area": (1.0, 1.0), "crop_aspect": (1.0, 1.0), "flip_probability": 0.0})
-    return config
+Batch = dict[str, Any]
 
 
 def settings(**changes: object) -> ConfigDict:
     config = pipeline_config()
-    config.update({"image_size": 24, "min_side": 1, **changes})
+    config.update({"min_side": 1, **changes})
     return config
 
 
-def photographs(count: int) -> Images:
-    rng = np.random.default_rng(0)
-    return Images([natural(*rng.integers(30, 60, 2), seed) for seed in range(count)], [seed % 3 for seed in range(count)])
+def stream_of(source: Images, view: View, data: ConfigDict | None = None, *, labelled: bool = False, **more: int) -> BatchStream:
+    data = data or settings()
+    reader = ImageReader(source, data.min_side, data.on_error, "data")
+    steps = {name: more.pop(name) for name in ("start_step", "stop_step") if name in more}
+    return train_batches(reader, data, sampler(len(source), view, **more), labelled=labelled, **steps)
 
 
-def montages(
-    source: Images, augment: ConfigDict | None = None, *, batch_size: int = 8, data: ConfigDict | None = None, **more: int
-) -> BatchStream:
-    return train_batches(
-        source,
-        data or settings(),
-        augment or montage_augment_config(),
-        view="montage",
-        seed=more.pop("seed", 5),
-        batch_size=batch_size,
-        steps_per_epoch=more.pop("steps_per_epoch", len(source) // batch_size),
-        **more,
-    )
+def montages(source: Images, law: Law = PAPER, *, data: ConfigDict | None = None, **more: int) -> BatchStream:
+    shape = {name: more.pop(name) for name in ("grid", "group") if name in more}
+    side = more.pop("side", 12)
+    return stream_of(source, montage(side, law, overlap=0.0 if law is STILL else 0.3, **shape), data, **more)
+
+
+def crops(source: Images, law: Law = CROP, *, data: ConfigDict | None = None, **more: int) -> BatchStream:
+    more = {"seed": 0, "batch_size": 4, "steps_per_epoch": -(-len(source) // 4)} | more
+    return stream_of(source, crop(24, law), data, labelled=True, **more)
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
     assert len(first) == len(second)
-    for one, other in zip(first, second, strict=True):
+    for one, other in zip(map(flat, first), map(flat, second), strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
 
 
+def joined(shares: list[list[Batch]]) -> list[Batch]:
+    """The batches of several hosts as those of one."""
+    return [{name: np.concatenate([flat(part)[name] for part in parts]) for name in flat(parts[0])} for parts in zip(*shares, strict=True)]
+
+
 def cells(batch: Batch, grid: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(cluster, location, patch) of every cell."""
-    side = batch["image"].shape[1] // grid
-    for i, row, column in itertools.product(range(len(batch["image"])), range(grid), range(grid)):
-        patch = batch["image"][i, row * side : (row + 1) * side, column * side : (column + 1) * side]
-        yield int(batch["cluster"][i, row, column]), int(batch["location"][i, row, column]), patch
+    """(cluster, position, patch) of every cell."""
+    own = batch["montage"]
+    side = own["image"].shape[1] // grid
+    for i, row, column in itertools.product(range(len(own["image"])), range(grid), range(grid)):
+        patch = own["image"][i, row * side : (row + 1) * side, column * side : (column + 1) * side]
+        yield int(own["cluster"][i, row, column]), int(own["position"][i, row, column]), patch
 
 
 @pytest.mark.parametrize("grid", [2, 3, 4])
@@ -104,8 +81,7 @@ def test_every_patch_is_found_by_its_labels(grid: int, group: int) -> None:
     """Coded images of odd sizes: the colour of a patch tells image, column and row, and must agree with the label grids."""
     rng = np.random.default_rng(0)
     source = Images([coded(index, grid, *rng.integers(4 * grid, 75, 2)) for index in range(19)])
-    data = settings(grid=grid, image_size=8 * grid, overlap=0.0, shuffle_group=group)
-    for step, batch in enumerate(montages(source, still(), data=data, stop_step=4)):
+    for step, batch in enumerate(montages(source, STILL, grid=grid, side=8, group=group, stop_step=4)):
         order = epoch_order(5, step // 2, 19)[step % 2 * 8 :][:8]
         seen = set()
         for cluster, location, patch in cells(batch, grid):
@@ -114,17 +90,17 @@ def test_every_patch_is_found_by_its_labels(grid: int, group: int) -> None:
             seen.add((cluster, location))
         assert seen == set(itertools.product(range(8), range(grid * grid)))
         if group:
-            assert all(cluster // group == i // group for i, grids in enumerate(batch["cluster"]) for cluster in grids.reshape(-1))
+            assert all(
+                cluster // group == i // group for i, grids in enumerate(batch["montage"]["cluster"]) for cluster in grids.reshape(-1)
+            )
 
 
 @pytest.mark.parametrize("grid", [2, 3, 5])
 def test_tiny_images_are_enlarged_when_allowed(grid: int) -> None:
     sizes = [(1, 1), (3, 200), (200, 3), (2, 2), (5, 1), (4, 7), (1, 9), (6, 6)]
     source = Images([np.full((height, width, 3), 10 * i, np.uint8) for i, (height, width) in enumerate(sizes)])
-    config = montage_augment_config()
-    config.update({"jitter_probability": 0.0, "grayscale_probability": 0.0})
-    data = settings(grid=grid, image_size=6 * grid)
-    for step, batch in enumerate(montages(source, config, data=data, stop_step=3)):
+    law = dataclasses.replace(PAPER, jitter_probability=0.0, grayscale_probability=0.0)
+    for step, batch in enumerate(montages(source, law, grid=grid, side=6, stop_step=3)):
         for cluster, _, patch in cells(batch, grid):
             assert (patch == 10 * epoch_order(5, step, 8)[cluster]).all()
 
@@ -132,28 +108,56 @@ def test_tiny_images_are_enlarged_when_allowed(grid: int) -> None:
 def test_montages_hold_the_augmented_patches_of_their_examples() -> None:
     """The whole way against the single steps: geometry, draws, Pillow's crops (no colour, which has its own tests)."""
     source = photographs(20)
-    for step, batch in enumerate(montages(source, crop_augment_config(), stop_step=4)):
+    for step, batch in enumerate(montages(source, CROP, stop_step=4)):
         epoch, order = step // 2, epoch_order(5, step // 2, 20)
         for cluster, location, patch in cells(batch, 2):
             example = int(order[step % 2 * 8 + cluster])
             image = source.read(example)
-            draws = draw(crop_augment_config(), 5, epoch, example, patch_boxes(image.shape[1], image.shape[0], 2, 0.3))
-            np.testing.assert_array_equal(patch, crop_patches(image, draws, 12)[location])
+            parameters = crop_parameters(montage(12, CROP), 0, 5, epoch, [example], [(image.shape[1], image.shape[0])])
+            np.testing.assert_array_equal(patch, crop_patches(image, parameters, 12)[location])
 
 
 def test_shapes_and_dtypes() -> None:
-    batch = next(montages(photographs(9)))
-    assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
-        "image": ((8, 24, 24, 3), "uint8"),
-        "cluster": ((8, 2, 2), "int32"),
-        "location": ((8, 2, 2), "int32"),
+    about = {"example": ((8,), "int32"), "epoch": ((8,), "int32"), "mask": ((8,), "bool")}
+    batch = flat(next(montages(photographs(9))))
+    assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == about | {
+        "montage/image": ((8, 24, 24, 3), "uint8"),
+        "montage/cluster": ((8, 2, 2), "int32"),
+        "montage/position": ((8, 2, 2), "int32"),
     }
-    crop = next(train_batches(photographs(9), settings(), crop_augment_config(), view="crop", seed=0, batch_size=4, steps_per_epoch=3))
-    assert {name: (value.shape, value.dtype.name) for name, value in crop.items()} == {
-        "image": ((4, 24, 24, 3), "uint8"),
-        "label": ((4,), "int32"),
-        "mask": ((4,), "bool"),
+    batch = flat(next(crops(photographs(9), batch_size=8, steps_per_epoch=2)))
+    assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == about | {
+        "crop/image": ((8, 1, 24, 24, 3), "uint8"),
+        "label": ((8,), "int32"),
     }
+
+
+def test_several_views_of_one_image_come_in_one_batch() -> None:
+    """Montages of 2 x 2 and of 4 x 4, and two single crops: each as it would come alone under its own number."""
+    source = photographs(8)
+    views = (montage(12), View("small", 6, CROP, 4, 0.3, montage=4), View("pair", 20, PAPER, repeats=2))
+    reader = ImageReader(source, 1, "stop", "data")
+    batch = next(train_batches(reader, settings(), sampler(8, *views)))
+    assert batch["small"]["image"].shape == (8, 24, 24, 3) and batch["pair"]["image"].shape == (8, 2, 20, 20, 3)
+    np.testing.assert_array_equal(batch["montage"]["image"], next(montages(source))["montage"]["image"])
+    pair = batch["pair"]["image"]
+    assert (pair[:, 0] != pair[:, 1]).any()
+    sizes = [(source.read(example).shape[1], source.read(example).shape[0]) for example in batch["example"]]
+    parameters = crop_parameters(views[1], 1, 5, 0, batch["example"].tolist(), sizes)
+    for cluster, position, patch in cells({"montage": batch["small"]}, 4):
+        box = parameters.box[16 * cluster + position]
+        image = source.read(int(batch["example"][cluster]))[box[1] : box[3], box[0] : box[2]]
+        expected = np.asarray(Image.fromarray(image).resize((6, 6), Image.Resampling.BILINEAR)).astype(int)
+        assert min(np.abs(expected - patch).max(), np.abs(expected[:, ::-1] - patch).max()) <= 1
+
+
+def test_crops_of_an_image_repeat_its_regions() -> None:
+    source = photographs(8)
+    view = View("twice", 12, PAPER, 2, 0.3, repeats=2, montage=2)
+    batch = next(stream_of(source, view))["twice"]
+    assert batch["image"].shape == (16, 24, 24, 3) and sorted(np.unique(batch["position"])) == list(range(8))
+    with pytest.raises(UserError, match="batch_size"):
+        stream_of(source, View("third", 12, PAPER, montage=3))
 
 
 def test_threads_change_nothing() -> None:
@@ -166,26 +170,15 @@ def test_threads_change_nothing() -> None:
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_change_nothing(hosts: int) -> None:
     source = photographs(20)
-    data = settings(shuffle_group=2)
-    reference = list(montages(source, data=data, stop_step=3))
-    shares = [list(montages(source, data=data, stop_step=3, host=host, hosts=hosts)) for host in range(hosts)]
-    joined = [{name: np.concatenate([share[step][name] for share in shares]) for name in reference[step]} for step in range(3)]
-    assert_same(joined, reference)
+    shares = [list(montages(source, group=2, stop_step=3, host=host, hosts=hosts)) for host in range(hosts)]
+    assert_same(joined(shares), list(montages(source, group=2, stop_step=3)))
 
 
 def test_hosts_change_nothing_for_crops() -> None:
     source = photographs(9)
 
-    def crops(**more: int) -> list[Batch]:
-        stream = train_batches(
-            source, settings(), crop_augment_config(), view="crop", seed=1, batch_size=4, steps_per_epoch=3, stop_step=6, **more
-        )
-        return list(stream)
-
-    reference, shares = crops(), [crops(host=host, hosts=2) for host in range(2)]
-    assert_same(
-        [{name: np.concatenate([share[step][name] for share in shares]) for name in reference[step]} for step in range(6)], reference
-    )
+    shares = [list(crops(source, stop_step=6, host=host, hosts=2)) for host in range(2)]
+    assert_same(joined(shares), list(crops(source, stop_step=6)))
 
 
 @pytest.mark.parametrize("start", [1, 2, 5])
@@ -202,8 +195,8 @@ def test_start_far_into_training_is_immediate() -> None:
 def test_seed_and_epoch_change_the_patches() -> None:
     source = photographs(8)
     first, second = list(montages(source, stop_step=2))
-    assert (first["image"] != second["image"]).any()
-    assert (next(montages(source, seed=6))["image"] != first["image"]).any()
+    assert (first["montage"]["image"] != second["montage"]["image"]).any()
+    assert (next(montages(source, seed=6))["montage"]["image"] != first["montage"]["image"]).any()
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
@@ -213,7 +206,7 @@ def test_an_epoch_has_every_example_once_but_the_dropped_remainder(hosts: int) -
         seen = []
         for host in range(hosts):
             span = {"start_step": 2 * epoch, "stop_step": 2 * epoch + 2, "host": host, "hosts": hosts}
-            for batch in montages(source, still(), data=settings(shuffle_group=4), **span):
+            for batch in montages(source, STILL, group=4, **span):
                 seen += [int(patch[0, 0, 0]) for _, _, patch in cells(batch, 2)]
         values, counts = np.unique(seen, return_counts=True)
         assert len(values) == 16 and (counts == 4).all()
@@ -222,14 +215,14 @@ def test_an_epoch_has_every_example_once_but_the_dropped_remainder(hosts: int) -
 
 def test_crops_keep_the_partial_batch_and_mask_the_rest() -> None:
     source = Images([np.full((8, 8, 3), 3 * index, np.uint8) for index in range(10)], [index for index in range(10)])
-    stream = train_batches(source, settings(), crop_augment_config(), view="crop", seed=0, batch_size=4, steps_per_epoch=3, stop_step=6)
+    stream = crops(source, stop_step=6)
     for epoch in range(2):
         batches = [next(stream) for _ in range(3)]
         assert [batch["mask"].tolist() for batch in batches] == [[True] * 4, [True] * 4, [True, True, False, False]]
         labels = np.concatenate([batch["label"][batch["mask"]] for batch in batches])
         assert labels.tolist() == epoch_order(0, epoch, 10).tolist()
         for batch in batches:
-            for image, label, real in zip(batch["image"], batch["label"], batch["mask"], strict=True):
+            for image, label, real in zip(batch["crop"]["image"], batch["label"], batch["mask"], strict=True):
                 assert (image == 3 * label).all() if real else label == -1 and not image.any()
     with pytest.raises(StopIteration):
         next(stream)
@@ -237,9 +230,8 @@ def test_crops_keep_the_partial_batch_and_mask_the_rest() -> None:
 
 def test_crops_may_be_coloured_and_need_no_labels() -> None:
     source = Images([natural(40, 40, seed) for seed in range(4)])
-    batch = next(train_batches(source, settings(), montage_augment_config(), view="crop", seed=0, batch_size=4, steps_per_epoch=1))
-    plain = next(train_batches(source, settings(), crop_augment_config(), view="crop", seed=0, batch_size=4, steps_per_epoch=1))
-    assert (batch["label"] == -1).all() and batch["mask"].all() and (batch["image"] != plain["image"]).any()
+    batch, plain = next(crops(source, PAPER)), next(crops(source))
+    assert "label" not in batch and batch["mask"].all() and (batch["crop"]["image"] != plain["crop"]["image"]).any()
 
 
 def evaluation(**changes: object) -> ConfigDict:
@@ -271,7 +263,7 @@ def test_one_damaged_image_stops_with_its_name_in_one_line() -> None:
     source = Images([natural(20, 20, seed) if seed != 3 else None for seed in range(8)])
     for open_stream in (
         lambda: montages(source),
-        lambda: train_batches(source, settings(), crop_augment_config(), view="crop", seed=0, batch_size=4, steps_per_epoch=2, stop_step=2),
+        lambda: crops(source, stop_step=2),
         lambda: EvalStream(source, evaluation(), batch_size=4),
     ):
         with pytest.raises(ImageError, match=r"^images\[3\]: damaged image: mend it, or set (eval_)?data\.on_error=skip"):
@@ -281,12 +273,13 @@ def test_one_damaged_image_stops_with_its_name_in_one_line() -> None:
 def test_damaged_images_give_way_to_the_next_usable_one_when_skipped() -> None:
     broken = {3, 4, 7}
     source = Images([np.full((20, 20, 3), index, np.uint8) if index not in broken else None for index in range(8)])
-    stream = montages(source, still(), data=settings(on_error="skip"), stop_step=1)
+    stream = montages(source, STILL, data=settings(on_error="skip"), stop_step=1)
     batch = next(stream)
     order = epoch_order(5, 0, 8)
     replaced = {index: {3: 5, 4: 5, 7: 0}.get(index, index) for index in range(8)}
     for cluster, _, patch in cells(batch, 2):
         assert (patch == replaced[int(order[cluster])]).all()
+    assert batch["example"].tolist() == [replaced[int(index)] for index in order], "the images that were read"
     assert stream.skipped == {index: f"images[{index}]: damaged image" for index in broken}
     evaluated = EvalStream(source, evaluation(on_error="skip"), batch_size=8)
     batch = next(evaluated)
@@ -297,9 +290,9 @@ def test_damaged_images_give_way_to_the_next_usable_one_when_skipped() -> None:
 
 def test_skipping_is_the_same_for_threads_and_hosts() -> None:
     source = Images([natural(30, 30, seed) if seed % 4 else None for seed in range(16)])
-    reference = list(montages(source, data=settings(on_error="skip", threads=1, shuffle_group=2), stop_step=3))
-    shares = [list(montages(source, data=settings(on_error="skip", shuffle_group=2), stop_step=3, host=h, hosts=2)) for h in range(2)]
-    assert_same([{name: np.concatenate([share[i][name] for share in shares]) for name in reference[i]} for i in range(3)], reference)
+    reference = list(montages(source, data=settings(on_error="skip", threads=1), group=2, stop_step=3))
+    shares = [list(montages(source, data=settings(on_error="skip"), group=2, stop_step=3, host=h, hosts=2)) for h in range(2)]
+    assert_same(joined(shares), reference)
 
 
 def test_no_usable_image_is_an_error_even_when_skipped() -> None:
@@ -310,16 +303,16 @@ def test_no_usable_image_is_an_error_even_when_skipped() -> None:
 def test_small_images_are_refused_by_name_enlarged_or_skipped() -> None:
     source = Images([natural(*((20, 9) if seed == 2 else (20, 20)), seed) for seed in range(8)])
     with pytest.raises(ImageError, match=r"^images\[2\]: 9 x 20 pixels, .* 12: set data\.min_side=1 .*data\.on_error=skip") as caught:
-        next(montages(source, data=settings(min_side=-1)))
+        next(montages(source, data=settings(min_side=12)))
     assert "\n" not in str(caught.value)
-    stream = montages(source, data=settings(min_side=-1, on_error="skip"))
+    stream = montages(source, data=settings(min_side=12, on_error="skip"))
     next(stream)
     assert list(stream.skipped) == [2]
     next(montages(source, data=settings(min_side=9)))
     with pytest.raises(ImageError, match=r"images\[2\].*eval_data\.min_side=1"):
         list(EvalStream(source, evaluation(min_side=10), batch_size=8))
-    # single crops enlarge whatever comes unless told otherwise
-    next(train_batches(source, settings(min_side=-1), crop_augment_config(), view="crop", seed=0, batch_size=8, steps_per_epoch=1))
+    # without a say of the config, patches must not be enlarged, and single crops may be
+    assert smallest_side(settings(min_side=-1), [montage(12), crop(24)]) == 12 and smallest_side(settings(min_side=-1), [crop(24)]) == 1
 
 
 def test_an_unexpected_error_keeps_its_type_and_traceback() -> None:
@@ -344,33 +337,28 @@ def test_stream_ends_closes_and_stays_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("view", "named"),
     [
-        ({"grid": 1}, "method.grid=1 makes no montage"),
-        ({"grid": 5}, "20 and 25"),
-        ({"overlap": 0.6}, "method.overlap=0.6"),
-        ({"overlap": -0.1}, "method.overlap"),
-        ({"shuffle_group": 16}, "set method.shuffle_group to 8"),
-        ({"threads": -1}, "data.threads"),
-        ({"workers": 2}, "data.workers=2: processes .* for data.augment=device"),
-        ({"on_error": "ignore"}, "data.on_error=ignore"),
+        (montage(12, overlap=0.6), "overlap=0.6"),
+        (montage(12, overlap=-0.1), "overlap=-0.1"),
+        (montage(12, group=16), "shuffle_group to 8"),
+        (montage(12, group=-1), "shuffle_group=-1"),
+        (crop(0), "image_size"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_before_anything_runs(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        montages(photographs(8), data=settings(**changes))
+def test_views_that_cannot_work_are_refused_before_anything_runs(view: View, named: str) -> None:
+    with pytest.raises(UserError, match=named) as caught:
+        stream_of(photographs(8), view)
     assert "\n" not in str(caught.value)
 
 
 def test_other_arguments_that_cannot_work() -> None:
     source = photographs(8)
-    bad_augment = montage_augment_config()
-    bad_augment.hue = 3.0
     calls: list[Callable[[], object]] = [
         lambda: montages(source, hosts=3),
         lambda: montages(source, steps_per_epoch=2),
-        lambda: montages(source, batch_size=16, steps_per_epoch=1),
-        lambda: montages(source, bad_augment),
+        lambda: montages(source, batch_size=16, steps_per_epoch=2),
+        lambda: montages(source, data=settings(on_error="ignore")),
         lambda: EvalStream(source, evaluation(crop=0), batch_size=8),
         lambda: EvalStream(source, evaluation(), batch_size=3, hosts=2),
     ]
@@ -379,16 +367,16 @@ def test_other_arguments_that_cannot_work() -> None:
             call()
 
 
-def test_preview_shows_what_the_first_batch_holds() -> None:
-    source, augment = photographs(9), montage_augment_config()
-    batch, stages = preview(source, settings(), augment, seed=5, count=4)
-    assert batch["image"].shape == (4, 24, 24, 3) and len(stages) == 4
-    for cluster, location, patch in cells(batch, 2):
-        np.testing.assert_array_equal(patch, stages[cluster].patches[location])
-    for stage in stages:
-        assert (stage.boxes[:, :2] >= stage.cells[:, :2]).all() and (stage.boxes[:, 2:] <= stage.cells[:, 2:]).all()
-        assert stage.crops.shape == stage.patches.shape == (4, 12, 12, 3)
-        left, top, right, bottom = stage.boxes[0]
+def test_stages_show_what_a_batch_holds() -> None:
+    source = photographs(9)
+    batch = next(montages(source))
+    examples = batch["example"].tolist()
+    found = [stages(montage(12), 0, 5, 0, example, source.read(example)) for example in examples]
+    for cluster, position, patch in cells(batch, 2):
+        np.testing.assert_array_equal(patch, found[cluster].patches[position])
+    for stage in found:
+        box = stage.parameters.box
+        assert (box[:, :2] >= stage.regions[:, :2]).all() and (box[:, 2:] <= stage.regions[:, 2:]).all()
+        left, top, right, bottom = box[0]
         crop = np.asarray(Image.fromarray(stage.image[top:bottom, left:right]).resize((12, 12), Image.Resampling.BILINEAR))
-        candidates = [np.abs(stage.crops[0].astype(int) - candidate).max() for candidate in (crop, crop[:, ::-1])]
-        assert min(candidates) <= 1, "Pillow's crop, or what the fast resize makes of it"
+        assert np.abs(stage.crops[0].astype(int) - crop).max() <= 1, "Pillow's crop, or what the fast resize makes of it"

@@ -2,23 +2,24 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 _LEFT_OPEN = """
 import sys, threading
 import numpy as np
-from jigclu_jax.config import montage_augment_config, pipeline_config
+sys.path.insert(0, "tests")
+from data.batches import montage, sampler
+from jigclu_jax.config import pipeline_config
 from jigclu_jax.data.sources.arrays import ArraySource
+from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.data.input.pipeline import train_batches
 
-data = pipeline_config()
-data.image_size, data.min_side = 64, 1
 images = np.random.default_rng(0).integers(0, 256, (512, 200, 200, 3), dtype=np.uint8)
 
 
 def open_stream():
-    return train_batches(
-        ArraySource(images), data, montage_augment_config(), view="montage", seed=0, batch_size=8, steps_per_epoch=64, stop_step=10**9
-    )
+    reader = ImageReader(ArraySource(images), 1, "stop", "data")
+    return train_batches(reader, pipeline_config(), sampler(512, montage(32)), stop_step=10**9)
 
 
 for _ in range(15):  # freed, closed, and left to the interpreter's end, each while calls are under way
@@ -34,6 +35,8 @@ print("done", flush=True)
 
 def test_a_stream_can_be_left_at_any_moment() -> None:
     """TensorFlow frees an iterator with the interpreter lock held: a call under way would wait for that lock for ever."""
-    run = subprocess.run([sys.executable, "-c", _LEFT_OPEN], capture_output=True, text=True, timeout=180, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", _LEFT_OPEN], capture_output=True, text=True, timeout=180, check=False, cwd=Path(__file__).parents[2]
+    )
     assert run.stdout == "done\n", run.stderr[-2000:]
     assert run.returncode == 0, run.stderr[-2000:]

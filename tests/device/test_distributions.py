@@ -1,5 +1,6 @@
 """Each transform's output over thousands of draws, host beside device beside resident: moments, quantiles, distance of distributions."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from data.batches import PAPER, montage, sampler
 from data.pictures import natural
-from ml_collections import ConfigDict
 
-from jigclu_jax.config import pretrain_config
+from jigclu_jax.config import pipeline_config
+from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.input.cell_stream import CellStream
 from jigclu_jax.data.input.index_stream import IndexStream
 from jigclu_jax.data.input.pipeline import train_batches
-from jigclu_jax.data.input.plan import plan_for
 from jigclu_jax.data.sources.arrays import ArraySource
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.device import resident
@@ -87,11 +88,8 @@ def distance(ours: np.ndarray, theirs: np.ndarray, slack: float = 0.3) -> float:
     return float(max(ahead.max(), behind.max()))
 
 
-def settings(augment: dict[str, Any]) -> ConfigDict:
-    config = pretrain_config()
-    config.data.update({"image_size": 2 * SIDE, "threads": 2, "resident_side": 40})
-    config.augment.update(augment)
-    return config
+def law(augment: dict[str, Any]) -> Law:
+    return dataclasses.replace(PAPER, **augment)
 
 
 def source() -> ArraySource:
@@ -99,40 +97,40 @@ def source() -> ArraySource:
     return ArraySource(np.repeat(natural(40, 40, 3)[None], IMAGES, axis=0), None, None)
 
 
-def cells(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def cells(batch: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Patches of a batch of montages, and where in their image each was cut."""
-    images = batch["image"]
+    images = batch["montage"]["image"]
     patches = images.reshape(-1, 2, SIDE, 2, SIDE, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, SIDE, SIDE, 3)
-    return patches.astype(np.float64), batch["location"].reshape(-1)
+    return patches.astype(np.float64), batch["montage"]["position"].reshape(-1)
 
 
-def patches_of(place: str, config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
-    images, steps = source(), IMAGES // BATCH
-    options = {"view": "montage", "seed": 0, "batch_size": BATCH, "steps_per_epoch": steps, "stop_step": EPOCHS * steps}
-    plan = plan_for(images, config.data, config.augment, "montage", BATCH, steps, 0, 1)
+def patches_of(place: str, own: Law) -> tuple[np.ndarray, np.ndarray]:
+    images, steps, views = source(), EPOCHS * IMAGES // BATCH, (montage(SIDE, own),)
     reader, mesh = ImageReader(images, 1, "stop", "data"), create_mesh(jax.devices()[:1])
+    # a seed of its own for each place: the comparison is of laws, not of the same numbers
+    which = sampler(IMAGES, *views, batch_size=BATCH, seed=("host", "device", "resident").index(place))
     if place == "host":
-        made = [cells(batch) for batch in train_batches(images, config.data, config.augment, **options)]
+        made = [cells(batch) for batch in train_batches(reader, pipeline_config(), which, stop_step=steps)]
     else:
         if place == "device":
-            feed: Feed = device_feed(config.augment, 2)
-            stream: Any = CellStream(reader, config.augment, plan, threads=2, **options)
+            feed: Feed = device_feed(views)
+            stream: Any = CellStream(reader, which, threads=2, stop_step=steps)
         else:
             stored, facts = resident.load(images, 40, reader, mesh)
-            feed = resident.resident_feed(stored, facts[:, :2], config.augment, plan, side=40, seed=0, mesh=mesh, dispatch=1)
-            stream = IndexStream(IMAGES, None, plan, **options)
+            feed = resident.resident_feed(stored, facts, views, side=40, seed=which.seed, mesh=mesh, dispatch=1)
+            stream = IndexStream(which, None, 0, steps)
         make = jax.jit(feed.prepare)
         made = [cells(jax.device_get(make(feed.arrays, to_device(batch, mesh)))) for batch in stream]
-    patches, locations = (np.concatenate(part) for part in zip(*made, strict=True))
+    patches, positions = (np.concatenate(part) for part in zip(*made, strict=True))
     assert len(patches) == PATCHES
-    return patches, locations
+    return patches, positions
 
 
-def assert_one_law(config: ConfigDict, shown_by: Callable[[np.ndarray], np.ndarray]) -> None:
-    host, locations = patches_of("host", config)
+def assert_one_law(own: Law, shown_by: Callable[[np.ndarray], np.ndarray]) -> None:
+    host, locations = patches_of("host", own)
     assert shown_by(host)[locations == 0].std() > 0.5, "the transform does nothing to this measure: the comparison is empty"
     for place in ("device", "resident"):
-        patches, theirs = patches_of(place, config)
+        patches, theirs = patches_of(place, own)
         assert np.array_equal(np.bincount(theirs), np.bincount(locations))
         for measure in MEASURES:
             ours, found = measure(host), measure(patches)
@@ -148,16 +146,16 @@ def assert_one_law(config: ConfigDict, shown_by: Callable[[np.ndarray], np.ndarr
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_transform_alone_has_one_law_in_all_three_places(name: str) -> None:
     augment, shown_by = TRANSFORMS[name]
-    assert_one_law(settings(augment), shown_by)
+    assert_one_law(law(augment), shown_by)
 
 
 def test_the_papers_recipe_has_one_law_in_all_three_places() -> None:
-    assert_one_law(settings({}), level)
+    assert_one_law(law({}), level)
 
 
 def test_the_comparison_notices_another_law() -> None:
     """Brightness of 0.4 against 0.5 is told apart by the number of patches used here."""
     augment, shown_by = TRANSFORMS["brightness"]
-    one, _ = patches_of("host", settings(augment))
-    other, _ = patches_of("host", settings(augment | {"brightness": 0.5}))
+    one, _ = patches_of("host", law(augment))
+    other, _ = patches_of("host", law(augment | {"brightness": 0.5}))
     assert distance(shown_by(one), shown_by(other)) > MOST

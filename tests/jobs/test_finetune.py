@@ -18,7 +18,8 @@ from jigclu_jax.encoder import load_encoder
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.interop import to_torchvision
 from jigclu_jax.jobs import finetune
-from jigclu_jax.methods import Method
+from jigclu_jax.methods import DataFacts, Method
+from jigclu_jax.metrics import loss_spec
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
@@ -53,18 +54,17 @@ def assert_same_tree(left: Any, right: Any) -> None:
 class Slope(Method):
     """A method whose gradient is 1 everywhere: what a step takes off a parameter is its learning rate."""
 
-    view = "crop"
-    metric_names = ("loss",)
+    metrics = (loss_spec("loss", "loss"),)
 
-    def init(self, key: jax.Array) -> Any:
-        del key
+    def init(self, key: jax.Array, facts: DataFacts) -> Any:
+        del key, facts
         return {"backbone": {"kernel": jnp.zeros(())}, "classifier": {"kernel": jnp.zeros(()), "bias": jnp.zeros(())}}, {}, {}
 
-    def forward(self, params: Any, stats: Any, extra: Any, batch: Any) -> Any:
-        return sum(jax.tree.leaves(params)), stats
+    def forward(self, params: Any, stats: Any, extra: Any, batch: Any, train: bool = True) -> Any:
+        return {"sum": sum(jax.tree.leaves(params))}, stats, extra
 
-    def objective(self, outputs: Any, extra: Any, batch: Any) -> Any:
-        return outputs, (extra, {"loss": outputs})
+    def objective(self, params: Any, outputs: Any, extra: Any, batch: Any) -> Any:
+        return outputs["sum"], (extra, {"loss": outputs["sum"]})
 
 
 # epochs up to and with, rate of the backbone, rate of the classifier: the authors' command lines and what their code makes of them
@@ -86,7 +86,7 @@ def test_the_semi_supervised_rates_of_every_epoch(preset: str, schedule_as: str)
     optimizer = create_optimizer(config.optimizer)
     update = Update(optimizer, create_schedule(config.optimizer, 2, 100), 2)
     step = jax.jit(lambda state: train_step(Slope(), update, state, {})[0])
-    state = init_state(Slope(), optimizer, jax.random.key(0))
+    state = init_state(Slope(), DataFacts(512, None, 256, 2), optimizer, jax.random.key(0))
     found = []
     for _ in range(200):
         start = dataclasses.replace(state, params=jax.tree.map(jnp.zeros_like, state.params))

@@ -6,21 +6,24 @@ import numpy as np
 import pytest
 
 from jigclu_jax.config import pretrain_config
+from jigclu_jax.methods import DataFacts
 from jigclu_jax.methods.jigclu import JigClu, create
+
+FACTS = DataFacts(80, None, 8, 10)
 
 
 def method(kind: str, grid: int = 2) -> JigClu:
     config = pretrain_config()
     config.model.update({"arch": "resnet18", "stem": "small", "width": 0.05})
-    config.method.grid, config.method.input = grid, kind
-    found: JigClu = create(config, 0)
+    config.method.grid, config.method.input, config.data.image_size = grid, kind, 24
+    found: JigClu = create(config, FACTS)
     return found
 
 
 @pytest.mark.parametrize("grid", [2, 3])
 def test_a_cells_vector_is_that_of_its_own_image(grid: int) -> None:
     apart = method("cells", grid)
-    params, stats, _ = apart.init(jax.random.key(0))
+    params, stats, _ = apart.init(jax.random.key(0), FACTS)
     side = 8
     montages = np.random.default_rng(0).normal(size=(2, grid * side, grid * side, 3)).astype(np.float32)
     vectors, embeddings, logits, _ = apart.outputs(params, stats, jnp.asarray(montages), False)
@@ -39,7 +42,7 @@ def test_cells_of_a_montage_do_not_see_each_other_and_do_in_a_montage() -> None:
     first = rng.normal(size=(1, 16, 16, 3)).astype(np.float32)
     second = first.copy()
     second[:, 8:, 8:] = rng.normal(size=(1, 8, 8, 3))
-    params, stats, _ = method("cells").init(jax.random.key(0))
+    params, stats, _ = method("cells").init(jax.random.key(0), FACTS)
     for kind, alike in (("cells", True), ("montage", False)):
         found = method(kind)
         before, after = (np.asarray(found.outputs(params, stats, jnp.asarray(images), False)[0]) for images in (first, second))

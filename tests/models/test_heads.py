@@ -56,3 +56,24 @@ def test_layers_draw_different_weights_from_one_key_and_the_same_again() -> None
     params, _ = head.init(KEY)
     assert not np.array_equal(params["hidden"]["kernel"], params["output"]["kernel"])
     jax.tree.map(np.testing.assert_array_equal, params, jax.jit(head.init)(KEY)[0])
+
+
+@pytest.mark.parametrize("norm_last", [False, True])
+def test_an_mlp_is_linear_layers_with_batch_norm_and_relu_between_them(norm_last: bool) -> None:
+    """Against numpy; its statistics move in training and are used in eval mode."""
+    head = models.create_mlp((5, 7, 7, 3), norm_last=norm_last)
+    params, stats = head.init(jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float32)
+    expected = x.astype(np.float64)
+    for number in range(3):
+        expected = expected @ np.asarray(params[f"linear{number}"]["kernel"]) + np.asarray(params[f"linear{number}"]["bias"])
+        if number < 2 or norm_last:
+            expected = (expected - expected.mean((0, 1))) / np.sqrt(expected.var((0, 1)) + 1e-5)
+        expected = expected if number == 2 else np.maximum(expected, 0)
+    found, after = head.apply(params, stats, jnp.asarray(x), True)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert head.dim == 3 and set(stats) == {f"bn{number}" for number in range(2 + norm_last)}
+    assert np.abs(after["bn0"]["mean"]).max() > 0
+    quiet, same = head.apply(params, after, jnp.asarray(x), False)
+    assert np.abs(np.asarray(quiet) - expected).max() > 1e-3
+    jax.tree.map(np.testing.assert_array_equal, same, after)

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data.batches import PAPER
 from data.pictures import natural
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from jigclu_jax.config import crop_augment_config, montage_augment_config
 from jigclu_jax.data.augment import host_pictures as tf_ops
-from jigclu_jax.data.augment.parameters import Steps, draw
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.data.augment.parameters import draw
+from jigclu_jax.data.augment.streams import crop_keys
 from jigclu_jax.ops import colour
 from jigclu_jax.ops.blur import blur
 from jigclu_jax.ops.montage import from_planes, join_cells, split_cells, to_planes
@@ -68,28 +70,42 @@ def test_blur_is_pillows(most: float) -> None:
 
 def test_a_patch_is_the_same_from_device_and_host() -> None:
     """The whole chain in the drawn order, each operation at its paper's probability, beside TensorFlow's."""
-    images, config = patches(7), montage_augment_config()
+    images, law = patches(7), PAPER
     cells = np.tile(np.array([[0, 0, SIDE, SIDE]], np.int32), (COUNT, 1))
-    draws = draw(config, 3, 0, 0, cells)
-    steps, packed = Steps.of(config), draws.pack()
-    host = np.asarray(tf_ops.augment(images, packed, steps))
-    host = np.where(draws.flip[:, None, None, None], host[:, :, ::-1], host)
-    planes = jax.jit(colour.augment, static_argnums=2)(to_planes(jnp.asarray(images)), jnp.asarray(packed), steps)
+    drawn = draw(law, crop_keys(3, 0, np.zeros(COUNT, np.int32), 0, np.arange(COUNT)), cells)
+    host = np.asarray(tf_ops.augment(images, drawn.records(), law))
+    host = np.where(drawn.flip[:, None, None, None], host[:, :, ::-1], host)
+    planes = jax.jit(lambda p, records: colour.augment(p, colour.by_name(records), law))(to_planes(jnp.asarray(images)), drawn.records())
     device = np.asarray(from_planes(planes))
-    assert draws.jitter.any() and draws.grayscale.any() and draws.blur.any() and draws.flip.any() and not draws.flip.all()
+    assert drawn.jitter.any() and drawn.grayscale.any() and drawn.sigma.any() and drawn.flip.any() and not drawn.flip.all()
     difference = np.abs(device.astype(int) - host.astype(int))
     assert difference.mean() < 0.02, "compilers may round a division of the hue in another way, no more"
     assert np.abs(device.astype(int) - images).mean() > 5, "something was done at all"
 
 
-def test_what_a_config_leaves_out_is_left_out() -> None:
-    images, config = jnp.asarray(patches()), crop_augment_config()
-    config.flip_probability = 0.0
-    packed = jnp.ones((COUNT, 12))
-    planes = to_planes(images)
-    assert colour.augment(planes, packed, Steps.of(config)) is planes
-    config.flip_probability = 1.0
-    np.testing.assert_array_equal(from_planes(colour.augment(planes, packed, Steps.of(config))), images[:, :, ::-1])
+def test_solarize_is_pillows() -> None:
+    images = patches()
+    law = Law(solarize_probability=0.5, solarize_threshold=100)
+    chosen = np.arange(COUNT) % 2 == 0
+    planes = colour.augment(to_planes(jnp.asarray(images)), {"solarize": jnp.asarray(chosen)}, law)
+    inverted = np.stack([np.asarray(ImageOps.solarize(Image.fromarray(image), 100)) for image in images])
+    np.testing.assert_array_equal(from_planes(planes), np.where(chosen[:, None, None, None], inverted, images))
+
+
+def test_records_of_bytes_become_named_parameters() -> None:
+    drawn = draw(
+        PAPER, crop_keys(3, 0, np.zeros(COUNT, np.int32), 0, np.arange(COUNT)), np.tile(np.array([[0, 0, 9, 9]], np.int32), (COUNT, 1))
+    )
+    named = jax.jit(colour.by_name)(drawn.records())
+    for name, values in drawn.by_name().items():
+        np.testing.assert_array_equal(named[name], values)
+
+
+def test_what_a_law_leaves_out_is_left_out() -> None:
+    images = jnp.asarray(patches())
+    planes, own = to_planes(images), {"flip": jnp.ones(COUNT)}
+    assert colour.augment(planes, {}, Law()) is planes
+    np.testing.assert_array_equal(from_planes(colour.augment(planes, own, Law(flip_probability=1.0))), images[:, :, ::-1])
 
 
 @pytest.mark.parametrize("grid", [1, 2, 3])

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import tiny_method
+from tiny_backbone import crop_batch, montage_batch, tiny_facts, tiny_method
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, to_device
@@ -26,20 +26,15 @@ EMBEDDINGS = 4 * 16 * 16  # cells of 16 montages, 16 numbers each
 PARTS, BATCH = 4, 16
 
 
-def make_batch(method: str) -> dict[str, np.ndarray]:
+def make_batch(method: str) -> dict[str, Any]:
     """Rows that differ much in brightness and contrast: statistics of one part are not those of another."""
     rng = np.random.default_rng(0)
     level = rng.uniform(20, 230, BATCH)[:, None, None, None]
     image = np.clip(level + rng.normal(0, 1, (BATCH, 12, 12, 3)) * rng.uniform(20, 60, BATCH)[:, None, None, None], 0, 255)
     if method == "supervised":
         # padding that the micro-batches do not share evenly
-        return {"image": image.astype(np.uint8), "label": rng.integers(0, 5, BATCH).astype(np.int32), "mask": np.arange(BATCH) < 13}
-    order = rng.permutation(4 * BATCH)
-    return {
-        "image": image.astype(np.uint8),
-        "cluster": (order // 4).reshape(BATCH, 2, 2).astype(np.int32),
-        "location": (order % 4).reshape(BATCH, 2, 2).astype(np.int32),
-    }
+        return crop_batch(image, rng.integers(0, 5, BATCH), np.arange(BATCH) < 13)
+    return montage_batch(image, rng.permutation(4 * BATCH))
 
 
 def grouped(self: BatchNorm, x: Any, train: bool) -> Any:
@@ -76,11 +71,12 @@ def collectives(text: str) -> list[str]:
 def step_once(name: str, devices: int, parts: int, unroll: bool) -> tuple[dict[str, Any], str]:
     """What one step leaves, and its compiled program."""
     config = pretrain_config(name)
-    config.model.dtype = "float64"
+    config.model.dtype, config.batch_size = "float64", BATCH
+    facts = tiny_facts(config)
     method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
     mesh = create_mesh(jax.devices()[:devices])
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=parts)
-    state = create_state(method, optimizer, 0, abstract_state(method, optimizer, mesh))
+    state = create_state(method, facts, optimizer, 0, abstract_state(method, facts, optimizer, mesh))
     step: Any = compile_step(method, update, mesh)
     if not unroll:  # what `compile_step` does on an accelerator
         step = jax.jit(lambda state, batch: train_step(method, update, state, batch, unroll=False))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import tiny_batch, tiny_method
+from tiny_backbone import crop_batch, tiny_batch, tiny_facts, tiny_method
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.train.freezing import freeze_statistics, join, split, thaw_statistics
@@ -32,12 +32,13 @@ def parts(name: str, patterns: tuple[str, ...], accumulate: int) -> tuple[Any, U
 def batch(size: int, seed: int = 0) -> dict[str, Any]:
     """Montages that are labelled crops as well."""
     found = tiny_batch(size, seed)
-    return {name: jnp.asarray(array) for name, array in found.items()} | {"label": jnp.arange(size) % 5, "mask": jnp.ones(size, bool)}
+    crops = crop_batch(found["montage"]["image"], np.arange(size) % 5)
+    return jax.tree.map(jnp.asarray, found | {name: crops[name] for name in ("crop", "label")})
 
 
 def start(method: Any, update: Update) -> TrainState:
     """A state whose statistics and averages are no round numbers."""
-    state = init_state(method, update.optimizer, jax.random.key(0), ema=True)
+    state = init_state(method, tiny_facts(pretrain_config()), update.optimizer, jax.random.key(0), ema=True)
     rng = np.random.default_rng(1)
 
     def noise(tree: Any) -> Any:
@@ -83,8 +84,8 @@ def test_a_frozen_backbone_runs_in_eval_mode_and_has_no_backward_pass() -> None:
     state = start(method, update)
     given = batch(6)
     frozen = freeze_statistics(state.stats, update.optimizer.frozen)
-    outputs, stats = method.forward(state.params, frozen, {}, given)
-    np.testing.assert_allclose(outputs, method.predict(state.params, state.stats, {}, given["image"]), rtol=1e-6)
+    outputs, stats, _ = method.forward(state.params, frozen, {}, given)
+    np.testing.assert_allclose(outputs["logits"], method.predict(state.params, state.stats, {}, given["crop"]["image"][:, 0]), rtol=1e-6)
     assert jax.tree.structure(stats) == jax.tree.structure(frozen)
     for update_of, passes in ((update, 1), (parts("supervised", (), 1)[1], 3)):
         other = dataclasses.replace(state, opt=update_of.optimizer.init(state.params))

@@ -11,7 +11,7 @@ import pytest
 
 from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.train.checkpoint import Checkpoints
-from jigclu_jax.train.loop import Plan, fit
+from jigclu_jax.train.loop import EpochHook, Plan, fit
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.stop import StopRequest
@@ -42,7 +42,7 @@ def test_waiting_for_an_epochs_steps_is_training_and_its_evaluation_is_not() -> 
     def step_fn(state: Any, _: Any) -> Any:  # returns at once, as a call on an accelerator does
         return state, {"loss": jnp.float32(1.0)}
 
-    def batches(_: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(*_: Any) -> Iterator[dict[str, np.ndarray]]:
         return iter([{"image": np.zeros((BATCH, 2), np.uint8)}] * (epochs * per_epoch))
 
     def evaluate(_: int, __: Any) -> dict[str, float]:
@@ -53,7 +53,7 @@ def test_waiting_for_an_epochs_steps_is_training_and_its_evaluation_is_not() -> 
     trained = fit(
         state=state,
         step_fn=step_fn,
-        batches_from=batches,
+        batches_between=batches,
         mesh=create_mesh(jax.devices()[:1]),
         plan=Plan(total_steps=epochs * per_epoch, steps_per_epoch=per_epoch, log_every=100, save_every=2 * per_epoch),
         checkpoints=checkpoints,
@@ -61,7 +61,7 @@ def test_waiting_for_an_epochs_steps_is_training_and_its_evaluation_is_not() -> 
         writer=Mock(spec=MetricWriter),
         progress=progress,
         stop=Mock(spec=StopRequest, requested=False),
-        epoch_hooks=(evaluate,),
+        epoch_hooks=(EpochHook((), evaluate),),
     )
     assert checkpoints.save.call_count == 2
     # the first step starts the clock; each epoch's ten seconds are its steps', hooks are not

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
-from tiny_backbone import tiny_batch, tiny_method
+from tiny_backbone import tiny_batch, tiny_facts, tiny_method
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, share, to_device
@@ -35,16 +35,16 @@ def difference(found: Any, expected: Any) -> float:
 def test_shared_state_gives_the_same_numbers(float64: None, tmp_path: Path, name: str) -> None:
     config = pretrain_config()
     config.model.dtype, config.optimizer.name, config.ema_decay = "float64", name, 0.9
-    method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
+    method, optimizer, facts = tiny_method(config, blocks=1), create_optimizer(config.optimizer), tiny_facts(config)
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, config.ema_decay)
 
     def target(devices: int, shard: bool) -> TrainState:
-        return abstract_state(method, optimizer, create_mesh(jax.devices()[:devices]), ema=True, shard=shard)
+        return abstract_state(method, facts, optimizer, create_mesh(jax.devices()[:devices]), ema=True, shard=shard)
 
     mesh = create_mesh(jax.devices()[:8])
     states = []
     for shard in (False, True):
-        state = create_state(method, optimizer, 0, target(8, shard))
+        state = create_state(method, facts, optimizer, 0, target(8, shard))
         step: Any = compile_step(method, update, mesh, target=target(8, shard))
         for seed in range(2):
             state, _ = step(state, to_device(tiny_batch(16, seed), mesh))

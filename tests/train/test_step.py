@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import tiny_backbone, tiny_batch, tiny_method, tiny_step
+from tiny_backbone import tiny_backbone, tiny_batch, tiny_facts, tiny_method, tiny_step
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, to_device
@@ -42,8 +42,9 @@ def test_averages_are_those_of_a_loop_and_the_state_is_given_away() -> None:
 
 
 def test_without_averages_the_state_holds_no_copy() -> None:
-    method, optimizer = tiny_method(pretrain_config()), create_optimizer(pretrain_config().optimizer)
-    assert jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0))).ema == {}
+    config = pretrain_config()
+    method, optimizer = tiny_method(config), create_optimizer(config.optimizer)
+    assert jax.eval_shape(lambda: init_state(method, tiny_facts(config), optimizer, jax.random.key(0))).ema == {}
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -54,7 +55,7 @@ def test_in_bfloat16_convolutions_alone_are_narrow(name: str, accumulate: int) -
     config.model.dtype, config.optimizer.name, config.ema_decay = "bfloat16", name, 0.9
     method, optimizer = tiny_method(config), create_optimizer(config.optimizer)
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, 0.9, accumulate)
-    state = jax.eval_shape(lambda: init_state(method, optimizer, jax.random.key(0), ema=True))
+    state = jax.eval_shape(lambda: init_state(method, tiny_facts(config), optimizer, jax.random.key(0), ema=True))
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tiny_batch(8))
     traced, (after, metrics) = jax.make_jaxpr(lambda s, b: train_step(method, update, s, b, unroll=False), return_shape=True)(state, batch)
     for leaf in jax.tree.leaves((state, after, metrics)):

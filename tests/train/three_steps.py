@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from tiny_backbone import tiny_method
+from tiny_backbone import montage_batch, tiny_facts, tiny_method
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, replicated, to_device
@@ -18,22 +18,15 @@ from jigclu_jax.train.step import Update, compile_step
 STEPS, BATCH = 3, 16
 
 
-def make_batch(step: int) -> dict[str, np.ndarray]:
+def make_batch(step: int) -> dict[str, Any]:
     """Shards that differ much in brightness and contrast: statistics of one device are not those of another."""
     rng = np.random.default_rng(step)
     level = np.linspace(20, 230, BATCH)[:, None, None, None]
     image = np.clip(level + rng.normal(0, 1, (BATCH, 32, 32, 3)) * np.linspace(20, 60, BATCH)[:, None, None, None], 0, 255)
-    order = rng.permutation(4 * BATCH)
-    return {
-        "image": image.astype(np.uint8),
-        "cluster": (order // 4).reshape(BATCH, 2, 2).astype(np.int32),
-        "location": (order % 4).reshape(BATCH, 2, 2).astype(np.int32),
-    }
+    return montage_batch(image, rng.permutation(4 * BATCH))
 
 
-def train(
-    devices: int, dtype: str, batch_of: Callable[[int], dict[str, np.ndarray]] = make_batch, *, resnet: bool = False
-) -> dict[str, Any]:
+def train(devices: int, dtype: str, batch_of: Callable[[int], dict[str, Any]] = make_batch, *, resnet: bool = False) -> dict[str, Any]:
     """What the steps leave: losses of each, norm and gradient (plus the decay) of the first, parameters and statistics after the last.
 
     The backbone is the tiny one, or a thin ResNet-18.
@@ -41,9 +34,9 @@ def train(
     config = pretrain_config()
     config.optimizer.learning_rate = 0.03 * BATCH / 256  # the paper's rate is for batch 256: at 16 the run is chaotic in float32
     config.model.update({"arch": "resnet18", "stem": "small", "width": 0.125, "dtype": dtype})
-    mesh = create_mesh(jax.devices()[:devices])
-    method, optimizer = create_method(config) if resnet else tiny_method(config, blocks=1), create_optimizer(config.optimizer)
-    state = jax.device_put(create_state(method, optimizer, 0, abstract_state(method, optimizer, mesh)), replicated(mesh))
+    mesh, facts = create_mesh(jax.devices()[:devices]), tiny_facts(config)
+    method, optimizer = create_method(config, facts) if resnet else tiny_method(config, blocks=1), create_optimizer(config.optimizer)
+    state = jax.device_put(create_state(method, facts, optimizer, 0, abstract_state(method, facts, optimizer, mesh)), replicated(mesh))
     step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 10, 1), 10), mesh)
     losses, found = [], {}
     for number in range(STEPS):

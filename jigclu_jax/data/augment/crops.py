@@ -12,22 +12,24 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jigclu_jax.data.augment.parameters import Draws
+from jigclu_jax.data.augment.parameters import Parameters
 
 Resize = Callable[[UInt8[np.ndarray, "h w 3"], int], UInt8[np.ndarray, "side side 3"]]
 
 
-def crop_patches(image: UInt8[np.ndarray, "h w 3"], draws: Draws, side: int, flip: bool = True) -> UInt8[np.ndarray, "k side side 3"]:
+def crop_patches(
+    image: UInt8[np.ndarray, "h w 3"], parameters: Parameters, side: int, flip: bool = True
+) -> UInt8[np.ndarray, "k side side 3"]:
     """Cut the k boxes out of an RGB image, resize each to side x side pixels, mirror the ones that are to be flipped (if `flip`)."""
-    patches = np.empty((len(draws.box), side, side, 3), np.uint8)
-    write_patches(patches, image, draws.box.tolist(), draws.flip.tolist() if flip else [False] * len(patches))
+    patches = np.empty((len(parameters.box), side, side, 3), np.uint8)
+    write_patches(patches, image, parameters.box.tolist(), parameters.flip.tolist() if flip else [False] * len(patches))
     return patches
 
 
 def write_patches(
     patches: UInt8[np.ndarray, "k side side 3"], image: UInt8[np.ndarray, "h w 3"], boxes: Sequence[Sequence[int]], flips: Sequence[bool]
 ) -> None:
-    """The same into patches that are there, from the columns of `Draws` as lists.
+    """The same into patches that are there, from the boxes and flips of `Parameters` as lists.
 
     The flip comes first here because it commutes with every operation that follows.
     """

@@ -1,7 +1,7 @@
-"""Colour and blur on batches of patches in TensorFlow, with Pillow's arithmetic: 8-bit values after every operation.
+"""Jitter, grayscale, blur and solarize on batches of patches in TensorFlow, with Pillow's arithmetic: 8-bit values after every operation.
 
 Inside, patches are float32 planes [n, 3, p, p] that hold whole numbers 0..255: luma and blur then work on contiguous planes.
-The parameters are `Draws.pack()` rows. Formulas follow Pillow (ImageEnhance, Convert.c, BoxBlur.c) as torchvision calls it.
+The parameters are records of bytes (`Parameters.records`). Formulas follow Pillow (ImageEnhance, Convert.c, BoxBlur.c) as torchvision does.
 """
 
 import functools
@@ -10,7 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from jigclu_jax.data.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Steps
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.data.augment.parameters import BRIGHTNESS, CONTRAST, FIELDS, HUE, SATURATION
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
 
 BLUR_PASSES = 3
@@ -144,49 +145,68 @@ def blur(planes: Tensor, sigma: Tensor, most: float) -> Tensor:
     return tf.transpose(tf.reshape(rows, [side, 3, side]), [1, 0, 2])
 
 
-def augment(patches: Tensor, packed: Tensor, steps: Steps) -> Tensor:
-    """Jitter in the drawn order, grayscale, blur: uint8 [n, p, p, 3] and float32 [n, 12] (`Draws.pack()`) -> uint8 [n, p, p, 3].
+def solarize(planes: Tensor, threshold: int) -> Tensor:
+    """Pillow's ImageOps.solarize: values from the threshold on are inverted."""
+    tf = tensorflow()
+    return tf.where(planes < float(threshold), planes, 255.0 - planes)
+
+
+def augment(patches: Tensor, records: Tensor, law: Law) -> Tensor:
+    """Jitter in the drawn order, grayscale, blur, solarize: uint8 [n, p, p, 3] by its records uint8 [n, bytes] -> uint8 [n, p, p, 3].
 
     Patch by patch, so that each runs its own operations only and stays in a core's cache; compiled by XLA where TensorFlow has
     it (three times faster than op by op).
     """
-    if not (steps.jitter or steps.grayscale or steps.blur > 0):
-        return patches
-    return _compiled(steps, patches.shape[1])(patches, packed)
+    return _compiled(law, patches.shape[1])(patches, records) if law.colours else patches
+
+
+def by_name(records: Tensor) -> dict[str, Tensor]:
+    """The named parameters of records uint8 [n, bytes]: float32, [n] each, `order` [n, 4]."""
+    tf = tensorflow()
+    found = {}
+    for name, (kind, start) in FIELDS.items():
+        raw = records[:, start : start + kind.itemsize]
+        if kind.base.kind == "f":
+            found[name] = tf.bitcast(raw, tf.float32)
+        else:
+            found[name] = tf.cast(raw if kind.shape else raw[:, 0], tf.float32)
+    return found
 
 
 @functools.cache  # one function for all pipelines of a process, or XLA would compile it for each
-def _compiled(steps: Steps, side: int) -> Callable[[Tensor, Tensor], Tensor]:
+def _compiled(law: Law, side: int) -> Callable[[Tensor, Tensor], Tensor]:
     tf = tensorflow()
 
-    def one(arguments: tuple[Tensor, Tensor]) -> Tensor:
-        patch, row = arguments
-        planes, row = to_planes(patch[None]), row[None]
-        if steps.jitter:
-            planes = tf.cond(row[0, 0] > 0, partial(_jitter, planes, row, steps.hue), lambda: planes)
-        if steps.grayscale:
-            planes = tf.cond(row[0, 9] > 0, partial(grayscale, planes), lambda: planes)
-        if steps.blur > 0:
-            planes = tf.cond(row[0, 10] > 0, lambda: blur(planes[0], row[0, 10], steps.blur)[None], lambda: planes)
+    def one(arguments: tuple[Tensor, dict[str, Tensor]]) -> Tensor:
+        patch, own = arguments
+        planes = to_planes(patch[None])
+        if law.jitters:
+            planes = tf.cond(own["jitter"] > 0, partial(_jitter, planes, own, law.hue > 0), lambda: planes)
+        if law.grayscale_probability > 0:
+            planes = tf.cond(own["grayscale"] > 0, partial(grayscale, planes), lambda: planes)
+        if law.largest_sigma > 0:
+            planes = tf.cond(own["sigma"] > 0, lambda: blur(planes[0], own["sigma"], law.largest_sigma)[None], lambda: planes)
+        if law.solarize_probability > 0:
+            planes = tf.cond(own["solarize"] > 0, lambda: solarize(planes, law.solarize_threshold), lambda: planes)
         return from_planes(planes)[0]
 
-    def every(patches: Tensor, packed: Tensor) -> Tensor:
-        return tf.map_fn(one, (patches, packed), fn_output_signature=tf.TensorSpec([side, side, 3], tf.uint8))
+    def every(patches: Tensor, records: Tensor) -> Tensor:
+        return tf.map_fn(one, (patches, by_name(records)), fn_output_signature=tf.TensorSpec([side, side, 3], tf.uint8))
 
     return tf.function(every, autograph=False, jit_compile=xla_works() or None)
 
 
-def _jitter(planes: Tensor, row: Tensor, with_hue: bool) -> Tensor:
+def _jitter(planes: Tensor, own: dict[str, Tensor], with_hue: bool) -> Tensor:
     tf = tensorflow()
 
     def slot(number: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
         operations = {
-            BRIGHTNESS: lambda: blend(planes, 0.0, row[:, 5]),
-            CONTRAST: lambda: blend(planes, rounded_mean(luma(planes)), row[:, 6]),
-            SATURATION: lambda: blend(planes, luma(planes), row[:, 7]),
-            HUE: lambda: shift_hue(planes, row[:, 8]) if with_hue else planes,
+            BRIGHTNESS: lambda: blend(planes, 0.0, own["brightness"][None]),
+            CONTRAST: lambda: blend(planes, rounded_mean(luma(planes)), own["contrast"][None]),
+            SATURATION: lambda: blend(planes, luma(planes), own["saturation"][None]),
+            HUE: lambda: shift_hue(planes, own["hue"][None]) if with_hue else planes,
         }
-        return number + 1, tf.switch_case(tf.cast(row[0, 1 + number], tf.int32), operations)
+        return number + 1, tf.switch_case(tf.cast(own["order"][number], tf.int32), operations)
 
     # a loop over the four slots, not four copies: XLA compiles each operation once
     return tf.while_loop(lambda number, _: number < 4, slot, (tf.constant(0), planes), maximum_iterations=4)[1]

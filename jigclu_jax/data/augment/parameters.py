@@ -1,135 +1,114 @@
-"""The random numbers of the augmentation, drawn in numpy: a function of (seed, epoch, example, position) alone.
+"""The parameters of the augmentation, by name: drawn from the streams of `streams.py` under a `Law`.
 
-Laws are torchvision's (RandomResizedCrop, ColorJitter, GaussianBlur as the MoCo v2 recipe uses them), on which the authors' code rests.
 They are written for any array library, given as `xp`: the host draws with numpy in float64, the accelerator (`data.augment=resident`)
-with `jax.numpy` in float32.
+with `jax.numpy` in float32, from the same random numbers.
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int32
-from ml_collections import ConfigDict
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
-from jigclu_jax.data.input.order import generator
-from jigclu_jax.errors import UserError
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.data.augment.streams import Key, uniforms
 
 TRIES = 10
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-PACKED = 12  # columns of Draws.pack()
-UNIFORMS = 4 * TRIES + 13  # random numbers that a patch uses
+# Random numbers that a crop uses of each stream.
+COUNTS = {"crop": 4 * TRIES, "flip": 1, "jitter": 1, "order": 4, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 1}
+COUNTS |= {"grayscale": 1, "blur": 1, "sigma": 1, "solarize": 1}
+# What travels to where colours are worked on, one record of bytes a crop; the box stays behind, the crop is done before.
+_SMALL = ("flip", "jitter", "hue", "grayscale", "solarize")
+RECORD = np.dtype(
+    [("order", "u1", (4,)), *((name, "u1") for name in _SMALL), ("unused", "u1", (3,))]
+    + [(name, "<f4") for name in ("brightness", "contrast", "saturation", "sigma")]
+)
+# dtype and first byte of each of a record's numbers, by name
+FIELDS: dict[str, tuple[Any, int]] = {name: field[:2] for name, field in (RECORD.fields or {}).items()}
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Parameters for k patches; `order[i, slot]` is the colour operation at that slot (BRIGHTNESS..HUE), `hue` a shift modulo 256."""
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """Named arrays with a row for each of n crops.
 
-    box: Int32[Any, "k 4"]
-    jitter: Bool[Any, " k"]
-    order: Int32[Any, "k 4"]
-    factors: Float32[Any, "k 3"]
-    hue: Int32[Any, " k"]
-    grayscale: Bool[Any, " k"]
-    blur: Bool[Any, " k"]
-    sigma: Float32[Any, " k"]
-    flip: Bool[Any, " k"]
+    Attributes:
+      box: (left, top, right, bottom) in the image.
+      flip, jitter, grayscale, solarize: whether each is done.
+      order: the colour operation at each of four slots, BRIGHTNESS..HUE.
+      brightness, contrast, saturation: factors.
+      hue: a shift of the 8-bit hue, modulo 256.
+      sigma: of the blur in pixels; 0: none.
+    """
 
-    def pack(self, xp: Any = np) -> Float32[Any, "k 12"]:
-        """One float32 array for the way to where colours are worked on: jitter, order (4), factors (3), hue, grayscale, sigma (0: no
-        blur), flip. The box stays behind: the crop is done before.
-        """
-        columns = (self.jitter[:, None], self.order, self.factors, self.hue[:, None], self.grayscale[:, None])
-        blur = (self.sigma * self.blur)[:, None]
-        return xp.concatenate([xp.asarray(x, xp.float32) for x in (*columns, blur, self.flip[:, None])], axis=1)
+    box: Int32[Any, "n 4"]
+    flip: Bool[Any, " n"]
+    jitter: Bool[Any, " n"]
+    order: Int32[Any, "n 4"]
+    brightness: Float32[Any, " n"]
+    contrast: Float32[Any, " n"]
+    saturation: Float32[Any, " n"]
+    hue: Int32[Any, " n"]
+    grayscale: Bool[Any, " n"]
+    sigma: Float32[Any, " n"]
+    solarize: Bool[Any, " n"]
 
+    def by_name(self) -> dict[str, Any]:
+        """What colours are worked on with: all but the box."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "box"}
 
-@dataclass(frozen=True)
-class Steps:
-    """Which operations an augmentation has at all: one whose probability or strength is 0 is left out of the compiled program."""
-
-    jitter: bool
-    hue: bool
-    grayscale: bool
-    blur: float  # the largest sigma, 0: no blur
-    flip: bool
-
-    @classmethod
-    def of(cls, config: ConfigDict) -> "Steps":
-        """The steps of an augmentation config."""
-        return cls(
-            jitter=config.jitter_probability > 0 and max(config.brightness, config.contrast, config.saturation, config.hue) > 0,
-            hue=config.hue > 0,
-            grayscale=config.grayscale_probability > 0,
-            blur=float(config.blur_sigma[1]) if config.blur_probability > 0 else 0.0,
-            flip=config.flip_probability > 0,
-        )
+    def records(self) -> UInt8[np.ndarray, "n bytes"]:
+        """The same as one record (`RECORD`) a crop, for the way to a device (numpy alone)."""
+        records = np.zeros(len(self.flip), RECORD)
+        for name, values in self.by_name().items():
+            records[name] = values
+        return records.view(np.uint8).reshape(len(records), RECORD.itemsize)
 
 
-def check_augment(config: ConfigDict) -> None:
-    """UserError for a probability outside of [0, 1], a negative strength, or a range that is none."""
-    for name in ("jitter_probability", "grayscale_probability", "blur_probability", "flip_probability"):
-        if not 0 <= config[name] <= 1:
-            raise UserError(f"augment.{name}={config[name]:g} is not a probability: set it between 0 and 1")
-    for name in ("brightness", "contrast", "saturation"):
-        if config[name] < 0:
-            raise UserError(f"augment.{name}={config[name]:g} is negative: set it to 0 or more")
-    if not 0 <= config.hue <= 0.5:
-        raise UserError(f"augment.hue={config.hue:g} is outside of [0, 0.5] (0.5 is half a turn of the colour circle)")
-    for name, least, most in (("crop_area", 0.0, 1.0), ("crop_aspect", 0.0, math.inf), ("blur_sigma", -math.inf, math.inf)):
-        values = config[name]
-        if len(values) != 2 or not least < values[0] <= values[1] <= most:
-            raise UserError(f"augment.{name}={tuple(values)} is not a range (low, high)" + (" within (0, 1]" if most == 1 else ""))
-    if config.blur_sigma[0] < 0:
-        raise UserError(f"augment.blur_sigma={tuple(config.blur_sigma)} is negative: it is a standard deviation in pixels")
+def draw(law: Law, key: Key, regions: Int32[Any, "n 4"], xp: Any = np) -> Parameters:
+    """The parameters of n crops from their keys (`streams.crop_keys`).
 
+    Args:
+      law: of the augmentation.
+      key: of each crop.
+      regions: (left, top, right, bottom) that each crop is taken from, in the image.
+      xp: numpy or jax.numpy.
+    """
+    u = uniforms(key, COUNTS, xp)
+    column = {name: values[:, 0] for name, values in u.items()}
 
-def draw(config: ConfigDict, seed: int, epoch: int, example: int, cells: Int32[np.ndarray, "k 4"]) -> Draws:
-    """Draw the augmentation of the k patches of one example, whose cells are (left, top, right, bottom) in the image."""
-    return draw_many(config, seed, epoch, [example], [cells])
-
-
-def draw_many(config: ConfigDict, seed: int, epoch: int, examples: Sequence[int], cells: Sequence[Int32[np.ndarray, "k 4"]]) -> Draws:
-    """`draw` of several examples, one after the other in one `Draws`: numpy's cost a call is paid once for all of them."""
-    uniforms = [generator(seed, epoch, example, 1).random((len(own), UNIFORMS)) for example, own in zip(examples, cells, strict=True)]
-    return draws_from_uniforms(config, np.concatenate(uniforms), np.concatenate(cells))
-
-
-def draws_from_uniforms(config: ConfigDict, u: Float[Any, "k c"], cells: Int32[Any, "k 4"], xp: Any = np) -> Draws:
-    """The same from uniform numbers in [0, 1) in an array library of choice; row i serves position i whatever k is."""
-    k = len(cells)
-    tries = u[:, : 4 * TRIES].reshape(k, TRIES, 4)
-    rest = u[:, 4 * TRIES :]
-    strengths = np.array([config.brightness, config.contrast, config.saturation])
-    low, high = np.maximum(1 - strengths, 0), 1 + strengths
-    hue = config.hue * (2 * rest[:, 7] - 1)
-    sigma_low, sigma_high = config.blur_sigma
-    return Draws(
-        box=resized_crop_boxes(config.crop_area, config.crop_aspect, tries, cells, xp),
-        jitter=rest[:, 8] < config.jitter_probability,
-        order=xp.argsort(rest[:, 0:4], axis=1).astype(xp.int32),
+    def factor(name: str) -> Any:
+        strength = getattr(law, name)
+        low, high = max(1 - strength, 0), 1 + strength
         # multiples of 2 ** -14: a blend of 8-bit values is then exact in float32, with or without fused multiply-add
-        factors=(xp.rint((low + (high - low) * rest[:, 4:7]) * 2**14) / 2**14).astype(xp.float32),
-        hue=xp.trunc(hue * 255).astype(xp.int32) % 256,
-        grayscale=rest[:, 9] < config.grayscale_probability,
-        blur=rest[:, 10] < config.blur_probability,
-        sigma=(sigma_low + (sigma_high - sigma_low) * rest[:, 11]).astype(xp.float32),
-        flip=rest[:, 12] < config.flip_probability,
+        return (xp.rint((low + (high - low) * column[name]) * 2**14) / 2**14).astype(xp.float32)
+
+    sigma = law.blur_sigma[0] + (law.blur_sigma[1] - law.blur_sigma[0]) * column["sigma"]
+    return Parameters(
+        box=resized_crop_boxes(law, u["crop"].reshape(-1, TRIES, 4), regions, xp),
+        flip=column["flip"] < law.flip_probability,
+        jitter=column["jitter"] < law.jitter_probability,
+        order=xp.argsort(u["order"], axis=1).astype(xp.int32),
+        brightness=factor("brightness"),
+        contrast=factor("contrast"),
+        saturation=factor("saturation"),
+        hue=xp.trunc(law.hue * (2 * column["hue"] - 1) * 255).astype(xp.int32) % 256,
+        grayscale=column["grayscale"] < law.grayscale_probability,
+        sigma=xp.where(column["blur"] < law.blur_probability, sigma, 0.0).astype(xp.float32),
+        solarize=column["solarize"] < law.solarize_probability,
     )
 
 
-def resized_crop_boxes(
-    area: tuple[float, float], aspect: tuple[float, float], u: Float[Any, "k t 4"], cells: Int32[Any, "k 4"], xp: Any = np
-) -> Int32[Any, "k 4"]:
-    """RandomResizedCrop's box inside each cell, in image coordinates (torchvision's law: first of 10 tries that fits, else a central crop).
+def resized_crop_boxes(law: Law, u: Float[Any, "n t 4"], regions: Int32[Any, "n 4"], xp: Any = np) -> Int32[Any, "n 4"]:
+    """RandomResizedCrop's box inside each region, in image coordinates (torchvision: the first of t tries that fits, else a central crop).
 
     `u` holds for each try the uniforms of area, aspect (log-uniform), left and top.
     """
-    width = (cells[:, 2] - cells[:, 0]).astype(u.dtype)[:, None]
-    height = (cells[:, 3] - cells[:, 1]).astype(u.dtype)[:, None]
-    target = width * height * (area[0] + (area[1] - area[0]) * u[:, :, 0])
+    width = (regions[:, 2] - regions[:, 0]).astype(u.dtype)[:, None]
+    height = (regions[:, 3] - regions[:, 1]).astype(u.dtype)[:, None]
+    (least, most), aspect = law.crop_area, law.crop_aspect
+    target = width * height * (least + (most - least) * u[:, :, 0])
     log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
     root = xp.exp(0.5 * (log_low + (log_high - log_low) * u[:, :, 1]))
     side = xp.sqrt(target)
@@ -150,6 +129,6 @@ def resized_crop_boxes(
     w_central = xp.where(ratio > aspect[1], xp.maximum(xp.rint(height * aspect[1]), 1), width)
     h_central = xp.where(ratio < aspect[0], xp.maximum(xp.rint(width / aspect[0]), 1), height)
     w, h = xp.where(failed, w_central, w), xp.where(failed, h_central, h)
-    left = xp.where(failed, (width - w) // 2, left) + cells[:, 0]
-    top = xp.where(failed, (height - h) // 2, top) + cells[:, 1]
+    left = xp.where(failed, (width - w) // 2, left) + regions[:, 0]
+    top = xp.where(failed, (height - h) // 2, top) + regions[:, 1]
     return xp.stack([left, top, left + w, top + h], axis=1).astype(xp.int32)

@@ -1,6 +1,6 @@
 """Batches for data.augment=device: images are read, cut and pasted by a few threads or processes, straight into the batch; no TensorFlow.
 
-A patch is written once, into its cell of its montage; colours are left to the device, by the parameters that go along.
+A crop is written once, into its cell of its picture; colours are left to the device, by the parameters that go along.
 """
 
 import functools
@@ -11,57 +11,59 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from jigclu_jax.data.augment.parameters import PACKED
 from jigclu_jax.data.input.cell_workers import CellWorkers
-from jigclu_jax.data.input.cells import CellMaker
-from jigclu_jax.data.input.index_stream import IndexStream
-from jigclu_jax.data.input.plan import Plan
+from jigclu_jax.data.input.cells import CellMaker, Pictures, empty_pictures
+from jigclu_jax.data.input.index_stream import about_images
+from jigclu_jax.data.input.sampler import Sampler
 from jigclu_jax.data.sources.reader import ImageReader
+from jigclu_jax.data.view import View
 
 _AHEAD = 2  # batches being made beside the one in use: what bounds the memory, with their images
 _TASK = 8  # images a thread takes at once: their random numbers are drawn together
 
-Waiting = tuple[dict[str, np.ndarray], list[tuple[np.ndarray, Future[list[int]]]]]  # a batch, its images and who reads them
+# the places of some images in their batch, and who reads them
+Task = tuple[np.ndarray, Future[list[int]]]
 
 
-class CellStream(Iterator[dict[str, np.ndarray]]):
-    """Iterator over batches of this host, at the same steps those of `data/input/pipeline.py` before colour, blur and flip.
+class CellStream(Iterator[dict[str, Any]]):
+    """Iterator over batches of this host, at the same steps those of `pipeline.py` before colour, blur and flip.
 
-    Yields image uint8[b, S, S, 3], augment float32[b, m, m, 12] (`Draws.pack()` of each cell) and the labels of `IndexStream`, in a
-    montage batch those of its images only if `labelled`. `workers` processes make them, or if 0, `threads` threads (0: one a core);
-    the batches are the same. Raises
-    ImageError for an image that cannot be used (data.on_error=stop), UserError where none can, or where a process was lost.
+    Yields what `IndexStream` does, and under each view's name also image (its pictures) and augment, the records of all its crops:
+    uint8[b, k, bytes], in montages uint8[g, m * m, bytes]; label only if `labelled`. `workers` processes make them, or if 0, `threads`
+    threads (0: one a core); the batches are the same.
+
+    Raises (from `next`):
+      ImageError: an image that cannot be used (data.on_error=stop).
+      UserError: no image can be used, or a process was lost.
     """
 
     def __init__(
         self,
         reader: ImageReader,
-        augment_config: ConfigDict,
-        plan: Plan,
+        sampler: Sampler,
         *,
         threads: int,
-        seed: int,
         workers: int = 0,
         labelled: bool = False,
-        **options: Any,
+        start_step: int = 0,
+        stop_step: int | None = None,
     ) -> None:
-        source = reader.source
-        self._labels = source.labels if labelled or options["view"] == "crop" else None
-        self._indices = IndexStream(len(source), self._labels, plan, seed=seed, **options)
-        self._reader, self._plan = reader, plan
-        self._maker = CellMaker(reader, augment_config, plan, seed)
-        self._workers = CellWorkers(self._maker, workers, _AHEAD + 1) if workers else None
+        self._reader, self._sampler = reader, sampler
+        self._labels = reader.source.labels if labelled else None
+        self._step, self._stop = start_step, stop_step
+        self._maker = CellMaker(reader, sampler.views, sampler.seed)
+        self._workers = CellWorkers(self._maker, sampler.share, workers, _AHEAD + 1) if workers else None
         # with processes, the threads only wait for them
         self._pool = ThreadPoolExecutor(workers or threads or max(os.cpu_count() or 1, 2), "cells")
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[tuple[dict[str, Any], list[Task]]] = deque()
         self._begun = self._given = 0
         self._closed = False
 
-    def __next__(self) -> dict[str, np.ndarray]:
-        while not self._closed and len(self._waiting) <= _AHEAD and (grids := next(self._indices, None)) is not None:
-            self._waiting.append(self._begin(grids))
+    def __next__(self) -> dict[str, Any]:
+        while not self._closed and len(self._waiting) <= _AHEAD and (self._stop is None or self._step < self._stop):
+            self._waiting.append(self._begin())
+            self._step += 1
         if not self._waiting:
             self.close()
             raise StopIteration
@@ -69,42 +71,48 @@ class CellStream(Iterator[dict[str, np.ndarray]]):
         try:
             for images, task in tasks:
                 used = task.result()
+                batch["example"][images] = used
                 if self._labels is not None:
                     batch["label"][images] = self._labels[used]
         except Exception:
             self.close()
             raise
         if self._workers:  # the slot is written anew while the batch is still in use
-            batch["image"], batch["augment"] = (view.copy() for view in self._workers.slot(self._given % (_AHEAD + 1)))
+            slot = self._workers.slot(self._given % (_AHEAD + 1))
+            for view, (pictures, records) in zip(self._sampler.views, slot, strict=True):
+                batch[view.name] |= _named(view, (pictures.copy(), records.copy()))
         self._given += 1
         return batch
 
-    def _begin(self, grids: dict[str, np.ndarray]) -> Waiting:
-        plan, share = self._plan, self._plan.share
-        m, size = plan.grid, plan.grid * plan.side
-        batch = {name: grid for name, grid in grids.items() if name not in ("epoch", "example")}
-        # where the patches of each image go: row j holds the cells of one image, in location order
-        if "cluster" in grids:
-            cells = np.lexsort((grids["location"].reshape(-1), grids["cluster"].reshape(-1))).reshape(share, m * m)
-            images = np.arange(share)
-        else:
-            images = np.flatnonzero(grids["mask"])
-            cells = images[:, None]
+    def _begin(self) -> tuple[dict[str, Any], list[Task]]:
+        sampler = self._sampler
+        epoch, examples = sampler.examples(self._step)
+        batch: dict[str, Any] = about_images(epoch, examples, self._labels)
+        cells: list[np.ndarray] = []  # of each view: row i holds the cells of image i, in the order of positions
+        for number, view in enumerate(sampler.views):
+            order = np.arange(sampler.share * view.crops)
+            batch[view.name] = {}
+            if view.montage:
+                found = sampler.layout(number, self._step)
+                batch[view.name] = {"cluster": found.cluster, "position": found.position}
+                order = np.argsort(found.order)
+            cells.append(order.reshape(sampler.share, view.crops))
+        images = np.flatnonzero(examples >= 0)
         if self._workers:
             slot = self._begun % (_AHEAD + 1)
-            if len(images) < share:
-                for view in self._workers.slot(slot):
-                    view[:] = 0  # padding
-            make = functools.partial(self._workers.make, slot)
+            if len(images) < sampler.share:
+                for array in (array for pair in self._workers.slot(slot) for array in pair):
+                    array[:] = 0  # padding
+            make: Any = functools.partial(self._workers.make, slot)
         else:
-            batch["image"] = np.zeros((share, size, size, 3), np.uint8)
-            batch["augment"] = np.zeros((share, m, m, PACKED), np.float32)
-            make = functools.partial(self._maker, batch["image"], batch["augment"])
+            pictures = [empty_pictures(view, sampler.share) for view in sampler.views]
+            for view, pair in zip(sampler.views, pictures, strict=True):
+                batch[view.name] |= _named(view, pair)
+            make = functools.partial(self._maker, pictures)
         self._begun += 1
-        epoch, example = int(grids["epoch"][0]), grids["example"].reshape(-1)
-        parts = [slice(start, start + _TASK) for start in range(0, len(cells), _TASK)]
-        tasks = [self._pool.submit(make, epoch, example[cells[part, 0]].tolist(), cells[part]) for part in parts]
-        return batch, [(images[part], task) for part, task in zip(parts, tasks, strict=True)]
+        parts = [images[start : start + _TASK] for start in range(0, len(images), _TASK)]
+        tasks = [self._pool.submit(make, epoch, examples[part].tolist(), [own[part] for own in cells]) for part in parts]
+        return batch, list(zip(parts, tasks, strict=True))
 
     @property
     def skipped(self) -> dict[int, str]:
@@ -118,3 +126,9 @@ class CellStream(Iterator[dict[str, np.ndarray]]):
         self._pool.shutdown(cancel_futures=True)
         if self._workers:
             self._workers.close()
+
+
+def _named(view: View, pair: Pictures) -> dict[str, np.ndarray]:
+    """Pictures and records as they stand in a batch: both with the pictures' first axis."""
+    pictures, records = pair
+    return {"image": pictures, "augment": records.reshape(len(pictures), -1, records.shape[-1])}

@@ -19,11 +19,11 @@ from multiprocessing.connection import Connection, Pipe
 from typing import IO, Any, cast
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Int
 
-from jigclu_jax.data.augment.parameters import PACKED
-from jigclu_jax.data.input.cells import CellMaker
-from jigclu_jax.data.input.plan import Plan
+from jigclu_jax.data.augment.parameters import RECORD
+from jigclu_jax.data.input.cells import CellMaker, Pictures
+from jigclu_jax.data.view import View, shape_of
 from jigclu_jax.errors import UserError, one_line
 
 _START = "from jigclu_jax.data.input.cell_workers import serve; serve({socket}, {memory})"
@@ -31,20 +31,20 @@ _PATIENCE = 10.0  # seconds that a process gets to end by itself
 
 
 class CellWorkers:
-    """Some processes and a few slots of shared memory, each as large as a batch.
+    """Some processes and a few slots of shared memory, each as large as a batch of so many images.
 
     Raises UserError where the source cannot be handed to another process.
     """
 
-    def __init__(self, maker: CellMaker, processes: int, slots: int) -> None:
-        self._reader, self._plan, self._slots = maker.reader, maker.plan, slots
+    def __init__(self, maker: CellMaker, images: int, processes: int, slots: int) -> None:
+        self._reader, self._views, self._images = maker.reader, maker.views, images
         try:
-            hello = pickle.dumps((maker, slots), protocol=pickle.HIGHEST_PROTOCOL)
+            hello = pickle.dumps((maker, images, slots), protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # whatever the source's own parts raise
             raise UserError(
                 f"{maker.reader.source.name}: cannot be opened in other processes ({one_line(error)}): set data.workers=0"
             ) from error
-        memory = _anonymous_file(slots * _slot_bytes(maker.plan))
+        memory = _anonymous_file(slots * _slot_bytes(maker.views, images))
         self._memory = mmap.mmap(memory.fileno(), 0)
         self._idle: queue.SimpleQueue[tuple[subprocess.Popen[bytes], Connection]] = queue.SimpleQueue()
         started = [_start(memory) for _ in range(processes)]
@@ -57,11 +57,11 @@ class CellWorkers:
             except OSError as error:
                 raise _lost(worker[0]) from error
 
-    def slot(self, number: int) -> tuple[UInt8[np.ndarray, "b S S 3"], Float32[np.ndarray, "b m m 12"]]:
-        """Montages and packed parameters in a slot of the shared memory."""
-        return _views(self._memory, self._plan, number)
+    def slot(self, number: int) -> list[Pictures]:
+        """Pictures and records of each view in a slot of the shared memory."""
+        return _arrays(self._memory, self._views, self._images, number)
 
-    def make(self, slot: int, epoch: int, examples: Sequence[int], cells: Int[np.ndarray, "c k"]) -> list[int]:
+    def make(self, slot: int, epoch: int, examples: Sequence[int], cells: Sequence[Int[np.ndarray, "c _"]]) -> list[int]:
         """`CellMaker.__call__` into a slot, by whichever process is idle; may be called from as many threads as there are processes.
 
         Raises what the maker raises, and UserError where the process was lost.
@@ -94,9 +94,9 @@ def serve(socket: int, memory: int) -> None:
         try:
             hello = connection.recv_bytes()
             try:
-                maker, slots = pickle.loads(hello)
+                maker, images, slots = pickle.loads(hello)
                 buffer = mmap.mmap(memory, 0)
-                batches = [_views(buffer, maker.plan, slot) for slot in range(slots)]
+                batches = [_arrays(buffer, maker.views, images, slot) for slot in range(slots)]
             except Exception as error:  # told in answer to the first task
                 text = f"the source cannot be opened in other processes ({one_line(error)}): set data.workers=0"
                 connection.recv()
@@ -107,7 +107,7 @@ def serve(socket: int, memory: int) -> None:
                 slot, epoch, examples, cells = connection.recv()
                 result: Any
                 try:
-                    result = maker(*batches[slot], epoch, examples, cells)
+                    result = maker(batches[slot], epoch, examples, cells)
                 except UserError as error:
                     result = error
                 except Exception:  # a fault of the program's: its traceback would be lost on the way
@@ -152,21 +152,24 @@ def _lost(process: subprocess.Popen[bytes]) -> UserError:
     return UserError(f"an input process ended {how}: set data.workers to fewer, or to 0 for threads")
 
 
-def _slot_bytes(plan: Plan) -> int:
-    image, packed = _shapes(plan)
-    return -(-(int(np.prod(image)) + 4 * int(np.prod(packed))) // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+def _slot_bytes(views: Sequence[View], images: int) -> int:
+    bytes_ = sum(int(np.prod(shape)) for pair in _shapes(views, images) for shape in pair)
+    return -(-bytes_ // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
 
-def _views(memory: mmap.mmap, plan: Plan, slot: int) -> tuple[UInt8[np.ndarray, "b S S 3"], Float32[np.ndarray, "b m m 12"]]:
-    image, packed = _shapes(plan)
-    start = slot * _slot_bytes(plan)
-    parameters = np.ndarray(packed, np.float32, memory, start)  # first: floats want their alignment
-    return np.ndarray(image, np.uint8, memory, start + parameters.nbytes), parameters
+def _arrays(memory: mmap.mmap, views: Sequence[View], images: int, slot: int) -> list[Pictures]:
+    start = slot * _slot_bytes(views, images)
+    found: list[Pictures] = []
+    for pair in _shapes(views, images):
+        pictures = np.ndarray(pair[0], np.uint8, memory, start)
+        records = np.ndarray(pair[1], np.uint8, memory, start + pictures.nbytes)
+        start += pictures.nbytes + records.nbytes
+        found.append((pictures, records))
+    return found
 
 
-def _shapes(plan: Plan) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-    size = plan.grid * plan.side
-    return (plan.share, size, size, 3), (plan.share, plan.grid, plan.grid, PACKED)
+def _shapes(views: Sequence[View], images: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    return [(shape_of(view, images), (images * view.crops, RECORD.itemsize)) for view in views]
 
 
 def _anonymous_file(size: int) -> IO[bytes]:

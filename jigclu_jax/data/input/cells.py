@@ -1,58 +1,88 @@
-"""Reading a few images, cutting their patches and writing each into its cell of its montage: what a thread or a process does at once."""
+"""Reading a few images, cutting their crops and writing each where it belongs in its view: what a thread or a process does at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
-from ml_collections import ConfigDict
+from jaxtyping import Int, UInt8
 
 from jigclu_jax.data.augment.boxes import patch_boxes
 from jigclu_jax.data.augment.crops import cut, resizer
-from jigclu_jax.data.augment.parameters import PACKED, draw_many
-from jigclu_jax.data.input.plan import Plan
+from jigclu_jax.data.augment.parameters import RECORD, Parameters, draw
+from jigclu_jax.data.augment.streams import crop_keys
 from jigclu_jax.data.sources.reader import ImageReader
+from jigclu_jax.data.view import View, shape_of
+
+# The pictures of a view, uint8, and the records of their crops, uint8[cells, bytes], in the order of the pictures.
+Pictures = tuple[UInt8[np.ndarray, "..."], UInt8[np.ndarray, "_ bytes"]]
+
+
+def crop_parameters(
+    view: View, number: int, seed: int, epoch: int, examples: Sequence[int], sizes: Sequence[tuple[int, int]]
+) -> Parameters:
+    """The parameters of all crops of some images, k rows an image in the order of their positions.
+
+    Args:
+      view: which crops.
+      number: of the view in its method.
+      seed: of the run.
+      epoch: the images' own.
+      examples: what random numbers are keyed by.
+      sizes: (width, height) of each image in pixels.
+    """
+    boxes = [np.tile(patch_boxes(width, height, view.grid, view.overlap), (view.repeats, 1)) for width, height in sizes]
+    position = np.tile(np.arange(view.crops), len(examples))
+    key = crop_keys(seed, epoch, np.repeat(np.asarray(examples), view.crops), number, position)
+    return draw(view.law, key, np.concatenate(boxes))
 
 
 @dataclass(frozen=True)
 class CellMaker:
-    """Makes cells of montages from images, without colour, blur and flip; can be pickled where its source can.
+    """Makes the crops of images for every view, without colour, blur and flip; can be pickled where its source can.
 
     Attributes:
       reader: opens the images.
-      augment: the laws of the parameters, fields of `config.augment`.
-      plan: sizes.
+      views: of the method.
       seed: of the run.
     """
 
     reader: ImageReader
-    augment: ConfigDict
-    plan: Plan
+    views: tuple[View, ...]
     seed: int
 
     def __call__(
-        self,
-        montages: UInt8[np.ndarray, "b S S 3"],
-        packed: Float32[np.ndarray, "b m m 12"],
-        epoch: int,
-        examples: Sequence[int],
-        cells: Int[np.ndarray, "c k"],
+        self, pictures: Sequence[Pictures], epoch: int, examples: Sequence[int], cells: Sequence[Int[np.ndarray, "c _"]]
     ) -> list[int]:
-        """Write the k patches of each of c images into the cells (numbered through the batch) and their `Draws.pack()` beside them.
+        """Write the crops of c images into the cells (numbered through the view's pictures) and their records beside them.
 
         Returns the numbers of the images that were read: others than `examples` where one gave way to the next. Raises ImageError.
         """
-        plan, side, resize = self.plan, self.plan.side, resizer()
+        resize = resizer()
         read = [self.reader(example) for example in examples]
-        boxes = [patch_boxes(image.shape[1], image.shape[0], plan.grid, plan.overlap) for image, _ in read]
-        # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
-        draws = draw_many(self.augment, self.seed, epoch, examples, boxes)
-        packed.reshape(-1, PACKED)[cells.reshape(-1)] = draws.pack()
-        k = plan.grid * plan.grid
-        for number, ((image, _), places) in enumerate(zip(read, cells.tolist(), strict=True)):
-            for box, place in zip(draws.box[number * k : (number + 1) * k].tolist(), places, strict=True):
-                montage, cell = divmod(place, k)
-                row, column = divmod(cell, plan.grid)
-                target = montages[montage, row * side : (row + 1) * side, column * side : (column + 1) * side]
-                target[:] = resize(cut(image, box), side)
+        sizes = [(image.shape[1], image.shape[0]) for image, _ in read]
+        for number, (view, (target, records), places) in enumerate(zip(self.views, pictures, cells, strict=True)):
+            # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
+            parameters = crop_parameters(view, number, self.seed, epoch, examples, sizes)
+            records[places.reshape(-1)] = parameters.records()
+            boxes = parameters.box.reshape(len(examples), -1, 4).tolist()
+            for (image, _), own, numbers in zip(read, boxes, places.tolist(), strict=True):
+                for box, place in zip(own, numbers, strict=True):
+                    cell_of(view, target, place)[:] = resize(cut(image, box), view.side)
         return [used for _, used in read]
+
+
+def cell_of(view: View, pictures: UInt8[np.ndarray, "..."], place: int) -> UInt8[np.ndarray, "side side 3"]:
+    """The pixels of a cell, as a view: cells count through the pictures, row-major within a montage."""
+    if not view.montage:
+        return pictures.reshape(-1, view.side, view.side, 3)[place]
+    montage, cell = divmod(place, view.montage * view.montage)
+    row, column = divmod(cell, view.montage)
+    return pictures[montage, row * view.side : (row + 1) * view.side, column * view.side : (column + 1) * view.side]
+
+
+def empty_pictures(view: View, images: int) -> Pictures:
+    """Zeros for the crops of so many images."""
+    return np.zeros(shape_of(view, images), np.uint8), np.zeros((images * view.crops, RECORD.itemsize), np.uint8)
+
+
+__all__ = ["CellMaker", "Pictures", "cell_of", "crop_parameters", "empty_pictures"]

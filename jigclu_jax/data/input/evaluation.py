@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.data.augment.crops import resize_and_centre_crop
-from jigclu_jax.data.input.plan import check_hosts
+from jigclu_jax.data.input.sampler import check_hosts
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.errors import UserError

@@ -1,74 +1,50 @@
-"""Which image and which of its patches stands in which cell of every batch: what resident data needs of the host, without TensorFlow.
-
-The numbers are those of `data/input/pipeline.py`: the same examples in the same cells at the same step, whatever the number of hosts.
-"""
+"""Which image and which of its crops stands where in every batch, without pictures: all that resident data needs of the host."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
-from jigclu_jax.data.input import montage
-from jigclu_jax.data.input.order import EpochOrders, host_positions
-from jigclu_jax.data.input.plan import Plan
+from jigclu_jax.data.input.sampler import Sampler
 
 
-class IndexStream(Iterator[dict[str, np.ndarray]]):
-    """Iterator over the cell grids of steps start_step..stop_step of this host, a few kilobytes a step.
+class IndexStream(Iterator[dict[str, Any]]):
+    """Iterator over the numbers of steps start_step..stop_step of this host, a few kilobytes a step.
 
-    Yields example, cluster, location int32[b, m, m] (the image in the data set, its position in the global batch, the patch's
-    place in it) and epoch int32[b], with `labels` also label int32[b], that of the image whose cluster id is the label's place in the
-    global batch; for single crops (m = 1) instead of cluster and location label int32[b] (-1: none) and mask bool[b] (False: padding
-    of an epoch's last batch).
+    Yields example, epoch int32[b] (the image's index in the data set) and mask bool[b] (False: padding of an epoch's last batch); with
+    `labels` also label int32[b] (-1: none); and for each view of montages, under its name, cluster and position int32[g, m, m]: the place
+    in the global batch of a cell's image, and which of its crops the cell holds.
     """
 
-    def __init__(
-        self,
-        count: int,
-        labels: Int32[np.ndarray, " n"] | None,
-        plan: Plan,
-        *,
-        view: str,
-        seed: int,
-        batch_size: int,
-        steps_per_epoch: int,
-        start_step: int = 0,
-        stop_step: int | None = None,
-        host: int = 0,
-        hosts: int = 1,
-    ) -> None:
-        self._labels, self._plan, self._view, self._seed = labels, plan, view, seed
-        self._orders = EpochOrders(seed, count)
-        self._places = (steps_per_epoch, batch_size, host, hosts)
+    def __init__(self, sampler: Sampler, labels: Int32[np.ndarray, " n"] | None, start_step: int = 0, stop_step: int | None = None) -> None:
+        self._sampler, self._labels = sampler, labels
         self._step, self._stop = start_step, stop_step
         self.skipped: dict[int, str] = {}  # images that cannot be used were met when the data set was loaded
 
-    def __next__(self) -> dict[str, np.ndarray]:
+    def __next__(self) -> dict[str, Any]:
         if self._stop is not None and self._step >= self._stop:
             raise StopIteration
-        steps_per_epoch, batch_size, host, hosts = self._places
-        epoch, positions = host_positions(self._step, steps_per_epoch, batch_size, host, hosts)
-        order = self._orders(epoch)
-        inside = positions < len(order)
-        examples = order[np.minimum(positions, len(order) - 1)].astype(np.int32)
-        batch: dict[str, np.ndarray] = {"epoch": np.full(len(examples), epoch, np.int32)}
-        if self._view == "montage":
-            batch |= self._montages(examples, host)
-            if self._labels is not None:
-                batch["label"] = self._labels[examples]
-        else:
-            label = np.full_like(examples, -1) if self._labels is None else self._labels[examples]
-            batch |= {"example": examples[:, None, None], "label": np.where(inside, label, -1), "mask": inside}
+        sampler = self._sampler
+        epoch, examples = sampler.examples(self._step)
+        batch = about_images(epoch, examples, self._labels)
+        for number, view in enumerate(sampler.views):
+            found = sampler.layout(number, self._step) if view.montage else None
+            batch[view.name] = {"cluster": found.cluster, "position": found.position} if found else {}
         self._step += 1
         return batch
 
-    def _montages(self, examples: Int32[np.ndarray, " b"], host: int) -> dict[str, np.ndarray]:
-        plan, groups = self._plan, self._plan.share // self._plan.group
-        layouts = [
-            montage.group_layout(self._seed, self._step, host * groups + group, plan.group, plan.grid)[1:] for group in range(groups)
-        ]
-        cluster, location = (np.concatenate(parts) for parts in zip(*layouts, strict=True))
-        return {"cluster": cluster, "location": location, "example": examples[cluster - host * plan.share]}
-
     def close(self) -> None:
         """Nothing is held."""
+
+
+def about_images(epoch: int, examples: Int64[np.ndarray, " b"], labels: Int32[np.ndarray, " n"] | None) -> dict[str, Any]:
+    """example, epoch, mask and, with `labels`, label of a batch's images; an example of -1 is padding."""
+    mask = examples >= 0
+    batch = {"example": np.maximum(examples, 0).astype(np.int32), "epoch": np.full(len(examples), epoch, np.int32), "mask": mask}
+    if labels is not None:
+        batch["label"] = np.where(mask, labels[batch["example"]], -1).astype(np.int32)
+    return dict(batch)
+
+
+__all__ = ["IndexStream", "about_images"]

@@ -1,57 +1,86 @@
-"""Shuffling the patches of a group of images and pasting them into as many montages, with the labels of every cell."""
+"""Shuffling the crops of a group of images into montages, with the labels of every cell."""
+
+import dataclasses
 
 import numpy as np
 from jaxtyping import Int32
 
 from jigclu_jax.data.input.order import generator
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
+from jigclu_jax.data.view import View
 from jigclu_jax.errors import UserError
 
 LARGEST_DEFAULT_GROUP = 256  # the authors' batch: all of its patches were shuffled together
 
 
-def shuffle_group(configured: int, batch_size: int, hosts: int) -> int:
-    """Number of consecutive images whose patches are shuffled together; `configured` 0 is the largest divisor of the batch up to 256.
+def shuffle_group(view: View, batch_size: int, hosts: int) -> int:
+    """Number of consecutive images whose crops are shuffled together; `view.group` 0 is the largest divisor of the batch up to 256.
 
-    It depends on the global batch alone, so that hosts change no montage; UserError where a group would not lie whole on one host.
+    It depends on the global batch alone, so that hosts change no montage.
+
+    Raises:
+      UserError: a group would not lie whole on one host, or does not fill whole montages.
     """
     share = batch_size // hosts
-    if configured < 0:
-        raise UserError(f"method.shuffle_group={configured} is negative: set it to 0 (whole batch up to 256) or to a number of images")
-    group = configured or max(d for d in range(1, min(batch_size, LARGEST_DEFAULT_GROUP) + 1) if batch_size % d == 0)
+    if view.group < 0:
+        raise UserError(f"shuffle_group={view.group} is negative: set it to 0 (whole batch up to 256) or to a number of images")
+
+    def whole(images: int) -> bool:
+        return images * view.crops % (view.montage * view.montage) == 0
+
+    default = [d for d in range(1, min(batch_size, LARGEST_DEFAULT_GROUP) + 1) if batch_size % d == 0 and whole(d)]
+    group = view.group or max(default, default=0)
+    if not group or not whole(group):
+        view.pictures(group or batch_size)  # refuses it by name
     if share % group:
-        fits = max(d for d in range(1, min(share, group) + 1) if share % d == 0)
-        chosen = f"method.shuffle_group={group}" if configured else f"method.shuffle_group=0 (here {group})"
-        raise UserError(f"{chosen} does not divide a host's share of {share} images of the batch: set method.shuffle_group to {fits}")
+        fits = max((d for d in range(1, min(share, group) + 1) if share % d == 0 and whole(d)), default=0)
+        chosen = f"config.method.shuffle_group={group}" if view.group else f"config.method.shuffle_group=0 (here {group})"
+        way_out = f"set config.method.shuffle_group to {fits}" if fits else "use another batch_size"
+        raise UserError(f"{chosen} does not divide a host's share of {share} images of the batch: {way_out}")
     return group
 
 
-def permutation(seed: int, step: int, group: int, size: int) -> Int32[np.ndarray, " size"]:
-    """The order in which the patches of one group are pasted, a function of (seed, step, number of the group in the global batch)."""
-    return generator(seed, step, group, 2).permutation(size).astype(np.int32)
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the crops of one host's images stand in its montages at one step.
 
+    Crop number image * k + position, with the image's place among the host's own, stands in the n-th cell if order[n] is that number:
+    montages one after the other, cells row-major.
 
-def label_grids(order: Int32[np.ndarray, " n"], grid: int, first: int) -> tuple[Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
-    """(cluster, location) of every cell of a group's montages; `first` is the position of its first image in the global batch.
-
-    Patch number image * k + location goes where it stands in `order`: montage i holds order[i * k : (i + 1) * k] in row-major cells.
+    Attributes:
+      order: crops by cell.
+      cluster: each cell's image, by its place in the global batch.
+      position: which of its image's k crops a cell holds.
     """
-    cells = order.reshape(-1, grid, grid)
-    return (first + cells // (grid * grid)).astype(np.int32), (cells % (grid * grid)).astype(np.int32)
+
+    order: Int32[np.ndarray, " n"]
+    cluster: Int32[np.ndarray, "g m m"]
+    position: Int32[np.ndarray, "g m m"]
 
 
-def group_layout(
-    seed: int, step: int, group: int, size: int, grid: int
-) -> tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
-    """(order, cluster, location) of the group of that number in the global batch of `step`, `size` images large."""
-    order = permutation(seed, step, group, size * grid * grid)
-    return (order, *label_grids(order, grid, group * size))
+def layout(view: View, seed: int, step: int, *, group: int, share: int, host: int, stream: int = 0) -> Layout:
+    """The layout of a host's `share` images, shuffled within groups by random numbers of (seed, step, group in the global batch).
+
+    `stream` is the number of the view in its method.
+    """
+    groups, crops, m = share // group, view.crops, view.montage
+    size = group * crops
+    orders = [
+        own * size + generator(seed, step, host * groups + own, _SHUFFLE + stream).permutation(size).astype(np.int32)
+        for own in range(groups)
+    ]
+    order = np.concatenate(orders)
+    cells = order.reshape(-1, m, m)
+    return Layout(order, host * share + cells // crops, cells % crops)
 
 
-def assemble_tf(patches: Tensor, order: Tensor, grid: int) -> Tensor:
-    """Paste the patches of a group into its montages, in TensorFlow: uint8 [g * k, p, p, 3] and int32 [g * k] -> uint8 [g, S, S, 3]."""
+_SHUFFLE = 2  # of the streams of `generator`: the first view's
+
+
+def assemble(patches: Tensor, order: Tensor, m: int) -> Tensor:
+    """Paste the crops into montages, in TensorFlow: uint8 [n, p, p, 3] and int32 [n] -> uint8 [n / m^2, m * p, m * p, 3]."""
     tf = tensorflow()
     p = patches.shape[1]
     # numbers of the patches' rows of pixels in the order of the montages': one copy, where gathering patches and moving axes makes two
-    rows = tf.reshape(order, [-1, grid, 1, grid]) * p + tf.range(p)[:, None]
-    return tf.reshape(tf.gather(tf.reshape(patches, [-1, p * 3]), tf.reshape(rows, [-1])), [-1, grid * p, grid * p, 3])
+    rows = tf.reshape(order, [-1, m, 1, m]) * p + tf.range(p)[:, None]
+    return tf.reshape(tf.gather(tf.reshape(patches, [-1, p * 3]), tf.reshape(rows, [-1])), [-1, m * p, m * p, 3])

@@ -16,7 +16,8 @@ _MASK = (1 << 64) - 1
 
 
 def generator(seed: int, period: int, index: int, stream: int) -> np.random.Generator:
-    """Random numbers of their own for (seed, period, index) of one stream (1: augmentation, 2: shuffle); 0 is the epoch's order.
+    """Random numbers of their own for (seed, period, index) of one stream (0: the epoch's order, from 2 on: the shuffle of
+    each view).
 
     `period` is the epoch or the step. Philox is counter-based: the low two words of the counter are what drawing advances.
     """

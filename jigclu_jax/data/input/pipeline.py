@@ -1,117 +1,114 @@
-"""From a source to batches of montages or of single crops, on the host: tf.data around Pillow, one index law for every run.
+"""From a source to batches of every view, on the host: tf.data around Pillow, one index law for every run.
 
-A few examples at a time are read and cut in one Python call (Pillow frees the interpreter lock), colour and blur follow in TensorFlow,
-then patches are shuffled within groups and pasted. Nothing depends on threads, hosts or where a run began.
+A few images at a time are read and cut in one Python call (Pillow frees the interpreter lock), colour and blur follow in TensorFlow,
+then the crops of a batch are pasted into montages. Nothing depends on threads, hosts or where a run began.
 """
 
 from collections.abc import Callable
 from typing import Any, SupportsInt
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64, UInt8
+from jaxtyping import Int64
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.augment import host_pictures as tf_ops
-from jigclu_jax.data.augment.boxes import patch_boxes
+from jigclu_jax.data.augment import host_pictures
 from jigclu_jax.data.augment.crops import write_patches
-from jigclu_jax.data.augment.parameters import PACKED, Steps, draw_many
-from jigclu_jax.data.input import montage
-from jigclu_jax.data.input.order import EpochOrders, host_positions
-from jigclu_jax.data.input.plan import Plan, plan_for
+from jigclu_jax.data.augment.parameters import RECORD
+from jigclu_jax.data.input.cells import crop_parameters
+from jigclu_jax.data.input.index_stream import about_images
+from jigclu_jax.data.input.montage import assemble
+from jigclu_jax.data.input.sampler import Sampler
 from jigclu_jax.data.input.stream import BatchStream, ErrorBox
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
-from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
 
-# patches of all examples one after the other, their Draws.pack(), a label an example
-Cut = tuple[UInt8[np.ndarray, "ck p p 3"], Float32[np.ndarray, "ck 12"], Int32[np.ndarray, " c"]]
-
 _FOREVER = 1 << 40
-_PADDING = -2  # instead of a label, until the mask is made
+_CHUNK_PIXELS = 1 << 19  # of the pictures that one Python call makes: few calls, and enough of them for the threads
 
 
 def train_batches(
-    source: Source,
+    reader: ImageReader,
     data_config: ConfigDict,
-    augment_config: ConfigDict,
+    sampler: Sampler,
     *,
-    view: str,
-    seed: int,
-    batch_size: int,
-    steps_per_epoch: int,
     start_step: int = 0,
     stop_step: int | None = None,
-    host: int = 0,
-    hosts: int = 1,
     labelled: bool = False,
 ) -> BatchStream:
-    """Batches of steps start_step..stop_step of this host, as dicts of numpy arrays with b = batch_size / hosts.
+    """Batches of steps start_step..stop_step of this host, as nested dicts of numpy arrays with b images.
 
-    view "montage": image uint8[b, S, S, 3], cluster int32[b, m, m] (the image's position in the global batch), location
-    int32[b, m, m]; an epoch's incomplete last batch is dropped; if `labelled`, also label int32[b] of the images (-1: none), that of
-    cluster k at place k of the global batch. view "crop": image uint8[b, S, S, 3], one random resized crop an
-    image, label int32[b] (-1: none), mask bool[b] (False: padding of an epoch's last batch). Raises UserError
-    for a configuration that cannot work; the iterator raises ImageError for an image that cannot be used (data.on_error=stop).
+    They hold example, epoch int32[b], mask bool[b] (False: padding of an epoch's last batch), if `labelled`, and there are labels, label
+    int32[b] (-1: none); and under the name of each view its pictures, image uint8, with cluster and position int32[g, m, m] for montages.
+    The iterator raises ImageError for an image that cannot be used (data.on_error=stop).
     """
-    plan = plan_for(source, data_config, augment_config, view, batch_size, steps_per_epoch, host, hosts)
     tf = tensorflow()
     errors = ErrorBox()
-    reader = ImageReader(source, plan.min_side, data_config.on_error, "data")
-    orders = EpochOrders(seed, len(source))
-    cut = _cutter(reader, augment_config, plan, seed)
-    columns = plan.grid * plan.grid
-    steps = Steps.of(augment_config)
+    views, share = sampler.views, sampler.share
+    chunk = _chunk(sampler)
+    cut = _cutter(reader, sampler)
+    source_labels = reader.source.labels if labelled else None
 
     def indices(step: SupportsInt) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
-        epoch, positions = host_positions(int(step), steps_per_epoch, batch_size, host, hosts)
-        order = orders(epoch)
-        inside = positions < len(order)
-        examples = np.where(inside, order[np.minimum(positions, len(order) - 1)], -1)
+        epoch, examples = sampler.examples(int(step))
         return np.full_like(examples, epoch), examples
 
     def elements(step: Tensor) -> Any:
         pair = tf.numpy_function(errors.guard(indices), [step], [tf.int64, tf.int64], stateful=False)
-        return tf.data.Dataset.from_tensor_slices(tuple(tf.reshape(x, [plan.share // plan.chunk, plan.chunk]) for x in pair))
+        return tf.data.Dataset.from_tensor_slices(tuple(tf.reshape(x, [share // chunk, chunk]) for x in pair))
 
-    def load(epoch: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
-        patches, packed, label = tf.numpy_function(errors.guard(cut), [epoch, examples], [tf.uint8, tf.float32, tf.int32], stateful=False)
-        count, side = plan.chunk * columns, plan.side
-        patches = tf_ops.augment(tf.ensure_shape(patches, [count, side, side, 3]), tf.ensure_shape(packed, [count, PACKED]), steps)
-        return patches, tf.ensure_shape(label, [plan.chunk])
+    def load(epoch: Tensor, examples: Tensor) -> tuple[Tensor, ...]:
+        used, *arrays = tf.numpy_function(errors.guard(cut), [epoch, examples], [tf.int64, *[tf.uint8] * (2 * len(views))], stateful=False)
+        pictures = []
+        for view, patches, records in zip(views, arrays[::2], arrays[1::2], strict=True):
+            count = chunk * view.crops
+            patches = tf.ensure_shape(patches, [count, view.side, view.side, 3])
+            pictures.append(host_pictures.augment(patches, tf.ensure_shape(records, [count, RECORD.itemsize]), view.law))
+        return (tf.ensure_shape(used, [chunk]), *pictures)
 
-    def paste(number: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        order, cluster, location = tf.numpy_function(errors.guard(labels), [number], [tf.int32, tf.int32, tf.int32], stateful=False)
-        images = montage.assemble_tf(tf.reshape(batch[0], [-1, plan.side, plan.side, 3]), order, plan.grid)
-        return images, cluster, location, batch[1]
+    def facts(step: SupportsInt, used: Int64[np.ndarray, " b"]) -> list[np.ndarray]:
+        """The batch's small arrays, in the order of `small`; for montages also the order of their crops."""
+        number = int(step)
+        batch = about_images(sampler.examples(number)[0], used, source_labels)
+        found = [batch[name] for name in small]
+        for place in montages:
+            layout = sampler.layout(place, number)
+            found += [layout.order, layout.cluster, layout.position]
+        return [np.asarray(array, bool if array.dtype == bool else np.int32) for array in found]
 
-    groups_a_share = plan.share // plan.group
+    small = ["example", "epoch", "mask", *(["label"] if source_labels is not None else [])]
+    montages = [number for number, view in enumerate(views) if view.montage]
+    kinds = [tf.bool if name == "mask" else tf.int32 for name in small] + [tf.int32] * (3 * len(montages))
 
-    def labels(number: SupportsInt) -> tuple[Int32[np.ndarray, " gk"], Int32[np.ndarray, "g m m"], Int32[np.ndarray, "g m m"]]:
-        step, group = divmod(int(number), groups_a_share)
-        return montage.group_layout(seed, start_step + step, host * groups_a_share + group, plan.group, plan.grid)
-
-    def merge_groups(*parts: Tensor) -> dict[str, Tensor]:
-        m, size = plan.grid, plan.grid * plan.side
-        shapes = {"image": [size, size, 3], "cluster": [m, m], "location": [m, m], "label": []}
-        batch = {name: tf.reshape(part, [plan.share, *shape]) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
-        return batch if labelled else {name: part for name, part in batch.items() if name != "label"}
-
-    def merge_chunks(images: Tensor, label: Tensor) -> dict[str, Tensor]:
-        return _labelled(tf.reshape(images, [plan.share, plan.side, plan.side, 3]), tf.reshape(label, [plan.share]))
+    def merge(number: Tensor, parts: tuple[Tensor, ...]) -> dict[str, Any]:
+        used, *pictures = parts
+        found = tf.numpy_function(errors.guard(facts), [start_step + number, tf.reshape(used, [share])], kinds, stateful=False)
+        batch: dict[str, Any] = {name: tf.ensure_shape(array, [share]) for name, array in zip(small, found, strict=False)}
+        rest = iter(found[len(small) :])
+        for view, patches in zip(views, pictures, strict=True):
+            patches = tf.reshape(patches, [-1, view.side, view.side, 3])
+            if view.montage:
+                shape = [view.pictures(share), view.montage, view.montage]
+                image = assemble(patches, tf.ensure_shape(next(rest), [share * view.crops]), view.montage)
+                grids = {name: tf.ensure_shape(next(rest), shape) for name in ("cluster", "position")}
+                batch[view.name] = {"image": image, **grids}
+            else:
+                batch[view.name] = {"image": tf.reshape(patches, [share, view.crops, view.side, view.side, 3])}
+        return batch
 
     # autograph would try to read the functions' source, and has nothing to convert in them
     plain = tf.autograph.experimental.do_not_convert
     parallel = {"num_parallel_calls": data_config.threads or tf.data.AUTOTUNE, "deterministic": True}
     dataset = _until_closed(tf.data.Dataset.range(start_step, _FOREVER if stop_step is None else stop_step), errors)
-    dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel)
-    if view == "montage":
-        dataset = dataset.batch(plan.group // plan.chunk).enumerate().map(plain(paste), num_parallel_calls=2, deterministic=True)
-        if groups_a_share > 1:
-            dataset = dataset.batch(groups_a_share)  # a copy that a single group is spared
-        dataset = dataset.map(plain(merge_groups))
-    else:
-        dataset = dataset.batch(plan.share // plan.chunk).map(plain(merge_chunks))
+    dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel).batch(share // chunk).enumerate()
+    dataset = dataset.map(plain(lambda number, parts: merge(number, parts)), num_parallel_calls=2, deterministic=True)
     return BatchStream(dataset, reader, errors, data_config.threads)
+
+
+def _chunk(sampler: Sampler) -> int:
+    """Images that are read, cut and coloured in one call: a divisor of the host's share."""
+    pixels = sum(view.crops * view.side * view.side for view in sampler.views)
+    most = min(sampler.share, max(_CHUNK_PIXELS // pixels, 1))
+    return max(d for d in range(1, most + 1) if sampler.share % d == 0)
 
 
 def _until_closed(dataset: Any, errors: ErrorBox) -> Any:
@@ -124,35 +121,35 @@ def _until_closed(dataset: Any, errors: ErrorBox) -> Any:
     return dataset.take_while(tf.autograph.experimental.do_not_convert(is_open))
 
 
-def _cutter(
-    reader: ImageReader, augment: ConfigDict, plan: Plan, seed: int
-) -> Callable[[Int64[np.ndarray, " c"], Int64[np.ndarray, " c"]], Cut]:
-    """The Python call of a few examples of one epoch: read, draw, cut; zeros for a place of padding (example -1)."""
-    k, side = plan.grid * plan.grid, plan.side
+def _cutter(reader: ImageReader, sampler: Sampler) -> Callable[[Int64[np.ndarray, " c"], Int64[np.ndarray, " c"]], list[np.ndarray]]:
+    """The Python call of a few images of one epoch: read, draw, cut, flip.
 
-    def cut(epoch: Int64[np.ndarray, " c"], examples: Int64[np.ndarray, " c"]) -> Cut:
-        patches = np.empty((len(examples), k, side, side, 3), np.uint8)
-        packed = np.zeros((len(examples), k, PACKED), np.float32)
-        labels = np.full(len(examples), _PADDING, np.int32)
+    It gives the indices of the images that were read, int64[c], then for each view crops uint8[c * k, side, side, 3] and their
+    records; zeros for padding (example -1).
+    """
+
+    def cut(epoch: Int64[np.ndarray, " c"], examples: Int64[np.ndarray, " c"]) -> list[np.ndarray]:
+        used = np.full(len(examples), -1, np.int64)
         known = np.flatnonzero(examples >= 0)
-        patches[examples < 0] = 0
-        if not len(known):
-            return patches.reshape(-1, side, side, 3), packed.reshape(-1, PACKED), labels
         read = [reader(int(examples[place])) for place in known]
-        boxes = [patch_boxes(image.shape[1], image.shape[0], plan.grid, plan.overlap) for image, _ in read]
-        # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
-        draws = draw_many(augment, seed, int(epoch[0]), examples[known].tolist(), boxes)
-        packed[known] = draws.pack().reshape(-1, k, PACKED)
-        box, flip = draws.box.tolist(), draws.flip.tolist()
-        for start, place, (image, used) in zip(range(0, len(box), k), known.tolist(), read, strict=True):
-            write_patches(patches[place], image, box[start : start + k], flip[start : start + k])
-            labels[place] = -1 if reader.source.labels is None else reader.source.labels[used]
-        return patches.reshape(-1, side, side, 3), packed.reshape(-1, PACKED), labels
+        used[known] = [index for _, index in read]
+        sizes = [(image.shape[1], image.shape[0]) for image, _ in read]
+        arrays: list[np.ndarray] = [used]
+        for number, view in enumerate(sampler.views):
+            padded = len(known) < len(examples)
+            patches = (np.zeros if padded else np.empty)((len(examples), view.crops, view.side, view.side, 3), np.uint8)
+            records = np.zeros((len(examples), view.crops, RECORD.itemsize), np.uint8)
+            if len(known):
+                # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
+                parameters = crop_parameters(view, number, sampler.seed, int(epoch[0]), examples[known].tolist(), sizes)
+                records[known] = parameters.records().reshape(-1, view.crops, RECORD.itemsize)
+                box, flip = (values.reshape(len(known), view.crops, -1).tolist() for values in (parameters.box, parameters.flip))
+                for place, (image, _), boxes, flips in zip(known.tolist(), read, box, flip, strict=True):
+                    write_patches(patches[place], image, boxes, [mirrored for (mirrored,) in flips])
+            arrays += [patches.reshape(-1, view.side, view.side, 3), records.reshape(-1, RECORD.itemsize)]
+        return arrays
 
     return cut
 
 
-def _labelled(images: Tensor, label: Tensor) -> dict[str, Tensor]:
-    tf = tensorflow()
-    mask = tf.not_equal(label, _PADDING)
-    return {"image": images, "label": tf.where(mask, label, -1), "mask": mask}
+__all__ = ["train_batches"]

@@ -58,7 +58,7 @@ class ErrorBox:
         return self._raised[int(match.group(1))] if match else None
 
 
-class BatchStream(Iterator[dict[str, np.ndarray]]):
+class BatchStream(Iterator[dict[str, Any]]):
     """Iterator over batches, dicts of numpy arrays (read-only views); raises UserError and ImageError as themselves."""
 
     def __init__(self, dataset: Any, reader: ImageReader, errors: ErrorBox, threads: int) -> None:
@@ -69,14 +69,14 @@ class BatchStream(Iterator[dict[str, np.ndarray]]):
             options.threading.private_threadpool_size = threads
         self._errors, self._reader = errors, reader
         self._operation_errors = tf.errors.OpError
-        self._iterator: Iterator[dict[str, np.ndarray]] | None = iter(dataset.prefetch(2).with_options(options).as_numpy_iterator())
+        self._iterator: Iterator[dict[str, Any]] | None = iter(dataset.prefetch(2).with_options(options).as_numpy_iterator())
         # also for a stream that nobody closes, when it is collected or the interpreter ends
         self._finalizer = weakref.finalize(self, _drain, self._iterator, errors, self._operation_errors)
 
     def __iter__(self) -> "BatchStream":
         return self
 
-    def __next__(self) -> dict[str, np.ndarray]:
+    def __next__(self) -> dict[str, Any]:
         if self._iterator is None:
             raise StopIteration
         try:
@@ -99,7 +99,7 @@ class BatchStream(Iterator[dict[str, np.ndarray]]):
         self._iterator = None
 
 
-def _drain(iterator: Iterator[dict[str, np.ndarray]], errors: ErrorBox, operation_errors: type[Exception]) -> None:
+def _drain(iterator: Iterator[dict[str, Any]], errors: ErrorBox, operation_errors: type[Exception]) -> None:
     """End a dataset and take what is left of it, so that no Python call of it is under way when it is freed.
 
     TensorFlow frees an iterator while it holds the interpreter lock, and waits for the calls under way, which need that lock:

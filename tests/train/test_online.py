@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from jobs import tiny
 from ml_collections import ConfigDict
+from tiny_backbone import montage_batch
 
-from jigclu_jax.data.input.montage import group_layout
+from jigclu_jax.config import pretrain_config
 from jigclu_jax.errors import UserError
-from jigclu_jax.methods import create_method
-from jigclu_jax.methods.online import with_online_head
+from jigclu_jax.methods import DataFacts, create_method, output_shapes
 from jigclu_jax.train.gradient import in_parts
+from jigclu_jax.train.online import OnlineHead, with_online_head
 
 CLASSES = 5
 
@@ -24,20 +25,29 @@ def config() -> ConfigDict:
     return found
 
 
+def facts(classes: int = CLASSES) -> DataFacts:
+    return DataFacts(80, tuple("abcdefgh"[:classes]) or None, 8, 10)
+
+
 def batch() -> dict[str, Any]:
     generator = np.random.default_rng(0)
-    _, cluster, location = group_layout(0, 0, 0, 8, 2)
     label = np.array([3, 1, 4, 1, -1, 2, 0, 3], np.int32)
-    return {"image": generator.integers(0, 255, (8, 32, 32, 3), np.uint8), "cluster": cluster, "location": location, "label": label}
+    return montage_batch(generator.integers(0, 255, (8, 32, 32, 3)), generator.permutation(32)) | {"label": label}
+
+
+def method_with_head() -> OnlineHead:
+    alone = create_method(config(), facts())
+    found = with_online_head(alone, facts(), alone.backbone.dim)
+    assert isinstance(found, OnlineHead)
+    return found
 
 
 @pytest.fixture(scope="module")
 def gradients() -> tuple[Any, Any]:
     """((loss, aux), gradient) of the method alone, and with the head."""
-    alone = create_method(config())
     found = []
-    for method in (alone, with_online_head(config(), alone, CLASSES)):
-        trees = jax.jit(method.init)(jax.random.key(0))
+    for method in (create_method(config(), facts()), method_with_head()):
+        trees = jax.jit(lambda key, method=method: method.init(key, facts()))(jax.random.key(0))
         found.append(jax.jit(jax.value_and_grad(method.loss, has_aux=True))(*trees, batch()))
     return found[0], found[1]
 
@@ -59,16 +69,15 @@ def test_statistics_and_the_methods_own_metrics_stay(gradients: tuple[Any, Any])
 
 
 def test_the_head_is_judged_on_the_label_of_each_cells_image(gradients: tuple[Any, Any]) -> None:
-    """An oracle in numpy: vectors from the method, scores by hand, cells without a label left out."""
-    method = with_online_head(config(), create_method(config()), CLASSES)
-    params, stats, _ = jax.jit(method.init)(jax.random.key(0))
+    """An oracle in numpy: features from the method, scores by hand, cells without a label left out."""
+    method = method_with_head()
+    params, stats, extra = jax.jit(lambda key: method.init(key, facts()))(jax.random.key(0))
     given = batch()
-    from jigclu_jax.ops.normalize import normalize
-
-    vectors = np.asarray(jax.jit(lambda x: method.outputs(params, stats, x, True)[0])(normalize(jnp.asarray(given["image"]))), np.float64)
+    features = jax.jit(lambda given: method.method.forward(params, stats, extra, given)[0]["features"])(given)
+    vectors = np.asarray(features, np.float64).reshape(32, -1)
     scores = vectors @ np.asarray(params["online"]["kernel"]) + np.asarray(params["online"]["bias"])
     losses, right = [], []
-    for row, cluster in zip(scores, given["cluster"].reshape(-1), strict=True):
+    for row, cluster in zip(scores, given["montage"]["cluster"].reshape(-1), strict=True):
         label = given["label"][cluster]
         if label >= 0:
             losses.append(np.log(np.exp(row).sum()) - row[label])
@@ -81,23 +90,22 @@ def test_the_head_is_judged_on_the_label_of_each_cells_image(gradients: tuple[An
 
 def test_the_head_goes_through_micro_batches() -> None:
     """Two passes over four parts: the same trees come out, and the head has a gradient of its own."""
-    method = with_online_head(config(), create_method(config()), CLASSES)
-    trees = jax.eval_shape(method.init, jax.random.key(0))
+    method = method_with_head()
+    trees = jax.eval_shape(lambda: method.init(jax.random.key(0), facts()))
     found = jax.eval_shape(
         lambda *trees: in_parts(method, lambda path: False, *trees, jax.tree.map(jnp.asarray, batch()), parts=4, unroll=True), *trees
     )
     assert jax.tree.map(lambda leaf: leaf.shape, found.gradient) == jax.tree.map(lambda leaf: leaf.shape, trees[0])
-    assert {"online_loss", "online_top1"} <= found.metrics.keys() == set(method.metric_names)
+    assert {"online_loss", "online_top1"} <= found.metrics.keys() == {spec.name for spec in method.metrics}
+
+
+def test_a_method_of_single_crops_has_a_place_for_a_head_as_well() -> None:
+    alone = create_method(pretrain_config("supervised"), facts())
+    method = with_online_head(alone, facts(), alone.backbone.dim)
+    assert "online" in output_shapes(method, facts())
 
 
 def test_where_a_head_has_no_place() -> None:
-    found = config()
-    with pytest.raises(UserError, match=r"^config.online.head=True needs images of at least two classes"):
-        with_online_head(found, create_method(found), 1)
-    found = tiny.pretrain_config(method="supervised")
-    found.online.head = True
-    with pytest.raises(UserError, match=r"config.method.name='supervised' trains on no montages"):
-        with_online_head(found, create_method(found, 5), 5)
-    found.online.head = False
-    method = create_method(found, 5)
-    assert with_online_head(found, method, 5) is method
+    alone = create_method(config(), facts(0))
+    with pytest.raises(UserError, match=r"config.online.head=True needs images of at least two classes"):
+        with_online_head(alone, facts(0), alone.backbone.dim)

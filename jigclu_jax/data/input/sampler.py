@@ -1,0 +1,70 @@
+"""Which images make up the batch of every step, and where each of their crops goes: a function of the step, with no state to save."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Int, Int64
+
+from jigclu_jax.data.input.montage import Layout, layout, shuffle_group
+from jigclu_jax.data.input.order import EpochOrders, host_positions
+from jigclu_jax.data.view import View
+from jigclu_jax.errors import UserError
+
+# An epoch -> the images in the order in which they are seen; as many as the data set has.
+EpochOrder = Callable[[int], Int[np.ndarray, " n"]]
+
+
+class Sampler:
+    """The images of one host's share of every batch; whatever the hosts and wherever a run began, the same global batch at the same step.
+
+    Args:
+      images: size of the data set.
+      views: of the method.
+      seed: of the run.
+      batch_size: images a step, over all hosts.
+      steps_per_epoch: a partial last batch counts where the method takes one.
+      host: this one's number.
+      hosts: how many there are.
+
+    Raises:
+      UserError: sizes that do not fit each other.
+    """
+
+    def __init__(
+        self, images: int, views: Sequence[View], *, seed: int, batch_size: int, steps_per_epoch: int, host: int = 0, hosts: int = 1
+    ) -> None:
+        check_hosts(batch_size, host, hosts)
+        if not 1 <= steps_per_epoch <= -(-images // batch_size):
+            raise UserError(f"{steps_per_epoch} steps of {batch_size} images an epoch do not fit a data set of {images} images")
+        for view in views:
+            view.check()
+        self.views, self.seed, self.batch_size, self.steps_per_epoch = tuple(views), seed, batch_size, steps_per_epoch
+        self.host, self.hosts, self.share = host, hosts, batch_size // hosts
+        self.groups = tuple(shuffle_group(view, batch_size, hosts) if view.montage else 0 for view in views)
+        self._order: EpochOrder = EpochOrders(seed, images)
+
+    def in_order(self, order: EpochOrder) -> "Sampler":
+        """The same sampler with epochs in another order than a random one."""
+        other = object.__new__(Sampler)
+        other.__dict__.update(self.__dict__)
+        other._order = order
+        return other
+
+    def examples(self, step: int) -> tuple[int, Int64[np.ndarray, " b"]]:
+        """(epoch, index in the data set of each image of this host's share); -1: padding of an epoch's last batch."""
+        epoch, positions = host_positions(step, self.steps_per_epoch, self.batch_size, self.host, self.hosts)
+        order = self._order(epoch).astype(np.int64, copy=False)
+        return epoch, np.where(positions < len(order), order[np.minimum(positions, len(order) - 1)], -1)
+
+    def layout(self, number: int, step: int) -> Layout:
+        """Where the crops of this host's images stand in the montages of view `number`."""
+        sizes = {"group": self.groups[number], "share": self.share, "host": self.host}
+        return layout(self.views[number], self.seed, step, stream=number, **sizes)
+
+
+def check_hosts(batch_size: int, host: int, hosts: int) -> None:
+    """UserError for a global batch that the hosts cannot share evenly."""
+    if batch_size < 1 or batch_size % hosts:
+        raise UserError(f"batch_size={batch_size} does not divide among {hosts} hosts: set it to a multiple of {hosts}")
+    if not 0 <= host < hosts:
+        raise ValueError(f"host {host} of {hosts}")

@@ -1,0 +1,75 @@
+"""What a method wants to see of each image: a view."""
+
+import dataclasses
+
+from jigclu_jax.data.augment.boxes import check_overlap
+from jigclu_jax.data.augment.law import Law
+from jigclu_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Crops of every image, as single pictures or pasted into montages.
+
+    An image is divided into grid x grid regions, location = column * grid + row; crop number `position` of the k = grid * grid * repeats
+    crops is taken from region position % (grid * grid). Pictures of a batch of b images: single uint8[b, k, side, side, 3]; montages of
+    m x m cells uint8[b * k / m^2, m * side, m * side, 3], after the crops of `group` consecutive images were shuffled together.
+
+    Attributes:
+      name: key of its arrays in a batch; another one for each view of a method.
+      side: of a crop, in pixels.
+      law: how it is augmented.
+      grid: regions along each side of the image; 1: the whole image.
+      overlap: how far regions reach into their neighbours (`data/augment/boxes.py`).
+      repeats: crops of each region.
+      montage: m, cells along each side of a montage; 0: single pictures.
+      group: images whose crops are shuffled together; 0: the whole batch up to 256.
+    """
+
+    name: str
+    side: int
+    law: Law
+    grid: int = 1
+    overlap: float = 0.0
+    repeats: int = 1
+    montage: int = 0
+    group: int = 0
+
+    @property
+    def crops(self) -> int:
+        """k, crops an image."""
+        return self.grid * self.grid * self.repeats
+
+    @property
+    def picture_side(self) -> int:
+        """Of a picture in pixels: a single crop, or a montage."""
+        return self.side * max(self.montage, 1)
+
+    def pictures(self, images: int) -> int:
+        """Pictures, the first axis of the view's arrays, that so many images make.
+
+        Raises:
+          UserError: their crops do not fill whole montages.
+        """
+        if not self.montage:
+            return images
+        count, rest = divmod(images * self.crops, self.montage * self.montage)
+        if rest:
+            raise UserError(
+                f"view {self.name!r}: {images} images make {images * self.crops} crops, which fill no whole number of montages of"
+                f" {self.montage} x {self.montage}: use another batch_size"
+            )
+        return count
+
+    def check(self) -> None:
+        """Refuse sizes that cannot be; UserError names the field."""
+        if self.side < 1:
+            raise UserError(f"view {self.name!r}: crops of {self.side} pixels: set data.image_size to more")
+        if self.grid > 1:
+            check_overlap(self.grid, self.overlap)
+
+
+def shape_of(view: View, images: int) -> tuple[int, ...]:
+    """Shape of the pictures, uint8, that so many images make."""
+    side = view.picture_side
+    return (view.pictures(images), *(() if view.montage else (view.crops,)), side, side, 3)

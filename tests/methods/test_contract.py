@@ -1,0 +1,138 @@
+"""The contract for methods: a throw-away method that uses all of it trains in every place, and ends with the same bits however killed."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import processes
+import pytest
+from ml_collections import ConfigDict
+
+import jigclu_jax.methods
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.config.jobs import method_names
+from jigclu_jax.errors import UserError
+from jigclu_jax.jobs import pretrain
+from jigclu_jax.methods import DataFacts, create_method, output_shapes
+from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.workdir import config_as_dict
+
+FOLDER = Path(__file__).with_name("throwaway")
+EPOCHS, IMAGES, BATCH = 3, 40, 8
+
+
+@pytest.fixture(autouse=True)
+def beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jigclu_jax.methods, "__path__", [*jigclu_jax.methods.__path__, str(FOLDER)])
+
+
+def config(**data: Any) -> ConfigDict:
+    found = pretrain_config("ledger")
+    found.update({"epochs": EPOCHS, "batch_size": BATCH, "log_every_steps": 1})
+    found.model.update({"arch": "resnet18", "stem": "small", "width": 0.05})
+    found.optimizer.update({"learning_rate": 0.01})
+    found.data.update({"source": "embedded", "limit": IMAGES, "image_size": 32, "min_side": 1, **data})
+    found.online.eval_data.update({"split": "validation", "resize": 32, "crop": 32})
+    found.log.update({"tensorboard": False, "pictures": False})
+    return found
+
+
+def trained(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """State of the last checkpoint, and the rows without what a clock says."""
+    _, _, tree = read_checkpoint(workdir)
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return tree, [{name: value for name, value in row.items() if name not in ("images_per_second", "input_wait")} for row in rows]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    (tree, rows), (tree_too, rows_too) = trained(one), trained(other)
+    assert jax.tree.structure(tree) == jax.tree.structure(tree_too)
+    jax.tree.map(np.testing.assert_array_equal, tree, tree_too)
+    assert rows == rows_too
+
+
+def test_a_method_is_found_by_its_file_and_its_settings_by_its_fields() -> None:
+    assert "ledger" in method_names() and {"jigclu", "supervised"} <= set(method_names())
+    with pytest.raises(UserError, match=r"config\.method\.name='ledgr'.*'ledger'"):
+        found = config()
+        found.method.name = "ledgr"
+        create_method(found, DataFacts(IMAGES, None, BATCH, 5))
+    assert config().method.clusters == 3 and config().saving.best_metric == "accuracy_clusters"
+
+
+def test_the_state_follows_from_the_data() -> None:
+    facts = DataFacts(43, None, BATCH, 5)
+    method = create_method(config(), facts)
+    _, _, extra = jax.eval_shape(lambda: method.init(jax.random.key(0), facts))
+    assert extra["queue"].shape == (40, 3) and extra["clusters"].shape == (43,)
+    assert output_shapes(method, facts)["features"].shape[:2] == (BATCH, 2)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jigclu_jax.methods, "__path__", [*jigclu_jax.methods.__path__, str(FOLDER)])
+        workdir = tmp_path_factory.mktemp("ledger") / "host"
+        pretrain.run(config(), workdir)
+        yield workdir
+
+
+def test_every_hook_has_worked(finished: Path) -> None:
+    tree, rows = trained(finished)
+    assert int(tree["extra"]["epochs"]) == EPOCHS, "before_epoch"
+    assert [row["epochs"] for row in rows] == [1.0] * 5 + [2.0] * 5 + [3.0] * 5
+    facts = DataFacts(IMAGES, None, BATCH, 5)
+    first = create_method(config(), facts).init(jax.random.key(0), facts)[2]["queue"]
+    assert int(tree["extra"]["pointer"]) == 0 and (tree["extra"]["queue"] != first).all(), "the queue was written, round after round"
+    moved = jax.tree.map(lambda t, p: float(np.abs(t - p).max()), tree["extra"]["teacher"], tree["params"]["backbone"])
+    assert 0 < max(jax.tree.leaves(moved)) < 1, "after_update"
+    specs = json.loads((finished / "metric_specs.json").read_text())
+    assert {"loss", "accuracy_clusters", "epochs", "gradient_norm"} <= {spec["name"] for spec in specs}
+
+
+@pytest.mark.parametrize("place", ["resident", pytest.param("device", marks=pytest.mark.slow)])
+def test_the_other_places_train_it_as_well(finished: Path, tmp_path: Path, place: str) -> None:
+    pretrain.run(config(augment=place), tmp_path / place)
+    _, rows = trained(tmp_path / place)
+    _, expected = trained(finished)
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    assert rows[0]["loss"] == pytest.approx(expected[0]["loss"], rel=0.02), "nearly the same pictures"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"online": True}, *(pytest.param(changes, marks=pytest.mark.slow) for changes in ({"accumulate": 2}, {"dispatch": 3}))]
+)
+def test_micro_batches_watches_and_several_steps_a_call(tmp_path: Path, changes: dict[str, Any]) -> None:
+    found = config()
+    if "accumulate" in changes:
+        found.accumulate = 2
+    elif "dispatch" in changes:
+        found.data.augment, found.data.dispatch_steps, found.log_every_steps = "resident", 3, 5
+    else:
+        found.online.head, found.online.every_epochs, found.online.neighbours = True, 1, 5
+    pretrain.run(found, tmp_path / "run")
+    tree, rows = trained(tmp_path / "run")
+    assert int(tree["extra"]["epochs"]) == EPOCHS and rows[-1]["step"] == 15
+    if "online" in changes:
+        assert {"online_top1", "knn_top1", "rank_features"} <= rows[-1].keys()
+
+
+@pytest.mark.parametrize("rows", [3, pytest.param(5, marks=pytest.mark.slow)])
+def test_killed_and_resumed_to_the_same_bits(finished: Path, tmp_path: Path, rows: int) -> None:
+    """By SIGKILL in mid-epoch and at an epoch's end, with a checkpoint every two steps."""
+    whole, killed = config(), tmp_path / "killed"
+    whole.saving.every_epochs = 0.4
+    path, fields = tmp_path / "config.py", config_as_dict(whole)
+    path.write_text(f"from jigclu_jax.config import config_from_dict\ndef get_config(): return config_from_dict({fields!r})\n")
+    arguments = [str(FOLDER), f"--config={path}", f"--workdir={killed}"]
+    run = processes.start(arguments)
+    processes.wait_for_rows(killed, rows, [run])
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    (ended,) = processes.finish([processes.start(arguments)])
+    assert ended[0] == 0, ended[1]
+    assert_same(killed, finished)
