@@ -14,9 +14,13 @@ from jigclu_jax.device.feed import prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device
 from jigclu_jax.errors import UserError
 from jigclu_jax.jobs import pretrain
+from jigclu_jax.methods import create_method
+from jigclu_jax.models import build_backbone
 from jigclu_jax.report.curves import draw_curves, panels
 from jigclu_jax.report.workdir_files import read_run
 from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.online import with_online_head
+from jigclu_jax.train.run import facts_of
 from jigclu_jax.train.supply import open_supply
 from jigclu_jax.train.writers import read_metrics
 
@@ -38,13 +42,16 @@ def test_a_montage_batch_carries_the_label_of_the_image_with_each_cluster_id(pla
     found = config(head=True)
     found.data.augment, found.data.image_size, found.batch_size, found.method.shuffle_group = place, 32, 12, 4
     found.augment.update({"jitter_probability": 0.0, "grayscale_probability": 0.0})
-    supply = open_supply(found, ArraySource(np.ascontiguousarray(image), label), "montage", 2, create_mesh())
+    source = ArraySource(np.ascontiguousarray(image), label)
+    facts = facts_of(found, source)
+    method = with_online_head(create_method(found, facts), facts, build_backbone(found.model).dim)
+    supply = open_supply(found, source, method, facts, create_mesh())
     stream = supply.batches(0, 3)
     for host_batch in stream:
         batch = jax.device_get(prepared_batch(supply.feed, to_device(host_batch, supply.mesh)))
         assert batch["label"].dtype == np.int32 and batch["label"].shape == (12,)
-        cells = batch["image"].reshape(12, 2, 16, 2, 16, 3)[:, :, 8, :, 8]
-        assert np.array_equal(cells.argmax(-1), batch["label"][batch["cluster"]])
+        cells = batch["montage"]["image"].reshape(12, 2, 16, 2, 16, 3)[:, :, 8, :, 8]
+        assert np.array_equal(cells.argmax(-1), batch["label"][batch["montage"]["cluster"]])
     stream.close()
 
 
@@ -53,7 +60,8 @@ def test_without_the_head_no_labels_are_sent() -> None:
     source = open_source(found.data)
     for place in ("host", "device", "resident"):
         found.data.augment = place
-        supply = open_supply(found, source, "montage", 6, create_mesh())
+        facts = facts_of(found, source)
+        supply = open_supply(found, source, create_method(found, facts), facts, create_mesh())
         stream = supply.batches(0, 1)
         assert "label" not in next(stream)
         stream.close()
