@@ -14,6 +14,7 @@ from jigclu_jax.data.augment.boxes import patch_side
 from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.view import View
 from jigclu_jax.errors import UserError
+from jigclu_jax.losses.chance import uninformed_losses
 from jigclu_jax.losses.clustering import clustering_loss
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.losses.retrieval import retrieval_accuracy
@@ -125,14 +126,16 @@ class JigClu(Method):
         return {"location": (outputs["logits"], location.reshape(len(location), -1))}
 
 
-def metric_specs(cells: int, batch_size: int) -> tuple[MetricSpec, ...]:
-    """Both losses and both branches' accuracies, for images of so many cells."""
+def metric_specs(own: ConfigDict, batch_size: int) -> tuple[MetricSpec, ...]:
+    """Both losses and both branches' accuracies for the settings `own`, with what a network reaches that tells nothing apart."""
+    cells = own.grid * own.grid
+    cluster, location = uninformed_losses(batch_size, own.grid, own.temperature, own.base_temperature)
     return (
-        loss_spec("loss", "loss"),
-        loss_spec("loss_cluster", "clustering loss"),
-        loss_spec("loss_location", "location loss"),
+        loss_spec("loss", "loss", own.cluster_weight * cluster + own.location_weight * location),
+        loss_spec("loss_cluster", "clustering loss", cluster),
+        loss_spec("loss_location", "location loss", location),
         accuracy_spec("accuracy_location", "location accuracy", 1 / cells),
-        accuracy_spec("accuracy_retrieval", "retrieval accuracy", (cells - 1) / max(batch_size * cells - 1, 1), "retrieval"),
+        accuracy_spec("accuracy_retrieval", "retrieval accuracy", (cells - 1) / (batch_size * cells - 1), "retrieval"),
     )
 
 
@@ -154,7 +157,7 @@ def create(config: ConfigDict, facts: DataFacts) -> JigClu:
         projection=create_projection(backbone.dim, own.embedding_dim, dtype=dtype),
         location=create_linear(backbone.dim, own.grid * own.grid, dtype=dtype),
         views=(montage,),
-        metrics=metric_specs(own.grid * own.grid, facts.batch_size),
+        metrics=metric_specs(own, facts.batch_size),
         decouple_size=own.decouple_size,
         temperature=own.temperature,
         base_temperature=own.base_temperature,

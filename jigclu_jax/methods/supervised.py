@@ -1,6 +1,7 @@
 """Training with labels: cross entropy on single crops, the yardstick beside a pretrained backbone."""
 
 import dataclasses
+import math
 
 import jax
 from ml_collections import ConfigDict
@@ -65,7 +66,7 @@ class Supervised(Classifier):
 
 def metric_specs(classes: int) -> tuple[MetricSpec, ...]:
     """Loss and accuracy of a classifier."""
-    return loss_spec("loss", "loss"), accuracy_spec("accuracy_top1", "training top-1", 1 / classes, "top-1")
+    return loss_spec("loss", "loss", math.log(classes)), accuracy_spec("accuracy_top1", "training top-1", 1 / classes, "top-1")
 
 
 def create(config: ConfigDict, facts: DataFacts) -> Supervised:
