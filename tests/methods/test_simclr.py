@@ -1,0 +1,110 @@
+"""SimCLR: what it sees, its loss on its own outputs, one device against eight, and a run that is stopped and goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jobs import tiny
+from ml_collections import ConfigDict
+from tiny_backbone import about
+
+from jigclu_jax.config import load_config
+from jigclu_jax.device.mesh import create_mesh, to_device
+from jigclu_jax.errors import Preempted
+from jigclu_jax.jobs import pretrain
+from jigclu_jax.losses.nt_xent import nt_xent
+from jigclu_jax.methods import DataFacts, create_method
+from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.optimizer import create_optimizer
+from jigclu_jax.train.schedule import create_schedule
+from jigclu_jax.train.state import abstract_state, create_state
+from jigclu_jax.train.step import Update, compile_step
+from jigclu_jax.train.stop import STOP
+from jigclu_jax.train.writers import read_metrics
+
+BATCH = 16
+FACTS = DataFacts(96, None, BATCH, 6)
+
+
+def config(**model: Any) -> ConfigDict:
+    found = load_config(tiny.CONFIGS / "pretrain_simclr.py", f"preset=cifar10,width=0.05,batch_size={BATCH},epochs=2")
+    found.data.update({"source": "embedded", "name": "", "limit": 96})
+    found.method.update({"hidden_dim": 32, "embedding_dim": 16})
+    found.optimizer.update({"name": "sgd", "learning_rate": 0.05, "warmup_epochs": 0.0})
+    found.log_every_steps = 1
+    found.log.update({"tensorboard": False, "pictures": False})
+    found.model.update(model)
+    return found
+
+
+def batch(seed: int = 0) -> dict[str, Any]:
+    crops = np.random.default_rng(seed).integers(0, 255, (BATCH, 2, 32, 32, 3)).astype(np.uint8)
+    return about(BATCH) | {"crops": {"image": crops}}
+
+
+def test_the_loss_is_that_of_the_embeddings_and_both_crops_share_batch_norm() -> None:
+    method = create_method(config(), FACTS)
+    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    outputs, after, _ = jax.jit(method.forward)(params, stats, extra, batch())
+    embeddings = outputs["embeddings"]
+    assert embeddings.shape == (BATCH, 2, 16) and outputs["features"].shape == (BATCH, 2, method.backbone.dim)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=-1), 1, rtol=1e-5)
+    loss, (_, metrics) = method.objective(params, outputs, extra, batch())
+    assert float(loss) == pytest.approx(float(nt_xent(embeddings, 0.5))) == pytest.approx(float(metrics["loss"]))
+    assert method.images(batch()).tolist() == [[row, row] for row in range(BATCH)]
+    # one pass over both crops: the running mean of the first layer is that of all of them together
+    flat = np.concatenate(batch()["crops"]["image"])
+    _, other = method.backbone.apply(params["backbone"], stats["backbone"], normalised(flat), True)
+    np.testing.assert_allclose(after["backbone"]["bn1"]["mean"], other["bn1"]["mean"], rtol=1e-4, atol=1e-6)
+
+
+def normalised(images: np.ndarray) -> jax.Array:
+    from jigclu_jax.ops.normalize import normalize
+
+    return normalize(jnp.asarray(images))
+
+
+@pytest.mark.parametrize("preset", ["imagenet", "cifar10", "folder"])
+def test_the_recipes_are_the_papers(preset: str) -> None:
+    found = load_config(tiny.CONFIGS / "pretrain_simclr.py", f"preset={preset}")
+    assert found.augment.crop_area == (0.08, 1.0) and found.optimizer.name == "lars"
+    if preset == "imagenet":
+        assert (found.batch_size, found.optimizer.learning_rate, found.method.temperature) == (4096, 4.8, 0.1)
+    if preset == "cifar10":
+        assert (found.optimizer.learning_rate, found.method.temperature, found.augment.blur_probability) == (1.0, 0.5, 0.0)
+    if preset == "folder":
+        assert found.optimizer.learning_rate == pytest.approx(0.075 * 16), "the square root of a small batch"
+
+
+@pytest.mark.slow
+@pytest.mark.devices8
+def test_eight_devices_compute_what_one_does(float64: None) -> None:
+    found = config(dtype="float64")
+    method, optimizer = create_method(found, FACTS), create_optimizer(found.optimizer)
+    results = []
+    for devices in (1, 8):
+        mesh = create_mesh(jax.devices()[:devices])
+        state = create_state(method, FACTS, optimizer, 0, abstract_state(method, FACTS, optimizer, mesh))
+        step = compile_step(method, Update(optimizer, create_schedule(found.optimizer, 6, 2), 6), mesh)
+        for seed in range(2):
+            state, metrics = step(state, to_device(batch(seed), mesh))
+        results.append(jax.device_get((state.params, state.stats, metrics)))
+    for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
+        assert np.abs(one - eight).max() <= 1e-6 * max(np.abs(one).max(), 1e-12)
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrain.run(config(), tmp_path / "straight")
+    rows = read_metrics(tmp_path / "straight")
+    seen = iter([False] * 3 + [True] + [False] * 100)
+    monkeypatch.setattr(type(STOP), "requested", property(lambda self: next(seen)))
+    with pytest.raises(Preempted):
+        pretrain.run(config(), tmp_path / "stopped")
+    monkeypatch.undo()
+    pretrain.run(config(), tmp_path / "stopped")
+    trees = [read_checkpoint(tmp_path / name)[2] for name in ("straight", "stopped")]
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+    assert [row["loss"] for row in read_metrics(tmp_path / "stopped")] == [row["loss"] for row in rows]
