@@ -6,19 +6,22 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 LOCKS := requirements/lock-py311.txt requirements/lock-py312.txt
 PYTHON ?=
+# Processes of `make test`; each takes up to 3 GiB of memory.
+WORKERS ?= 2
 
 .PHONY: demo test test-all test-slow lint format lock clean env
 
 demo: env
 	$(BIN)/python -m jigclu_jax --config=configs/demo.py --workdir=runs/demo
 
-# The tests that need eight devices run in a process of their own, since JAX fixes their number when it starts.
+# A file's tests share what they train, and stay together. What needs eight devices runs in a process of its own: JAX fixes their number
+# when it starts.
 test: env
-	$(BIN)/python -m pytest -m "not slow and not devices8"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not devices8"
 	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "not slow and devices8"
 
 test-slow: env
-	$(BIN)/python -m pytest -m "slow and not devices8"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow and not devices8"
 	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "slow and devices8"
 
 test-all: test test-slow

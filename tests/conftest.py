@@ -14,35 +14,44 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "agg")
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    # Compiling takes most of the tests' time, and LLVM's optimisation more than half of that; the mathematics is XLA's in any case.
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # XLA ends a process whose collective waits for longer than 40 seconds, which several devices on one busy core may do
 _PATIENCE = ("xla_cpu_collective_call_terminate_timeout_seconds", "xla_cpu_collective_timeout_seconds")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{name}=600" for name in _PATIENCE)]).strip()
+if _PATIENCE[0] not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{name}=600" for name in _PATIENCE)]).strip()
 
 from jaxtyping import install_import_hook  # noqa: E402
 
 # the shape and dtype annotations of the package become assertions
 install_import_hook("jigclu_jax", "annotation_checker.check")
 
-import jax  # noqa: E402
 import pytest  # noqa: E402
 
 
 @pytest.fixture
 def float64() -> Iterator[None]:
     """JAX's float64, in every thread, for as long as the test takes."""
+    import jax
+
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need eight devices are skipped where there are fewer.
+    """Whole jobs come first, so that no long file begins when the other workers have ended; what needs eight devices may be skipped.
 
     How many devices a CPU has is fixed when JAX starts, and with eight every job of the other tests would compile and run for
-    eight: these tests have one process of their own, in which nothing else runs.
+    eight: these tests have a process of their own, in which nothing else runs.
     """
+    items.sort(key=lambda item: "jobs" not in item.path.parts)
     marked = [item for item in items if "devices8" in item.keywords]
-    if marked and jax.device_count() < 8:
-        reason = f"needs 8 devices, there are {jax.device_count()}: JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=8 python -m pytest -m devices8"
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    if marked:
+        import jax
+
+        if (count := jax.device_count()) < 8:
+            reason = f"needs 8 devices, there are {count}: JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=8 python -m pytest -m devices8"
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))
