@@ -35,9 +35,10 @@ def float64() -> Iterator[None]:
     """JAX's float64, in every thread, for as long as the test takes."""
     import jax
 
+    before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     yield
-    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_enable_x64", before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from named_errors import assert_names
 from refusals import FOLDER_CONFIG, PROBE_CONFIG, ROOT, Refused, images, keep_signal_handler, pretrained, refused
 from tiny_checkpoint import make_workdir, tiny_config
 
@@ -21,40 +22,41 @@ __all__ = ["images", "keep_signal_handler", "pretrained", "refused"]  # fixtures
 
 
 @pytest.mark.parametrize(
-    ("argument", "expected"),
+    ("argument", "names"),
     [
-        ("--config.method.name=simclr", "config.method.name='simclr' is unknown"),
-        ("--config.method.name=linear", "config.method.name='linear' is no method of a pretrain job"),
-        ("--config.method.name=supervised", "needs images of at least two classes"),
-        ("--config.model.arch=resnet19", 'model.arch="resnet19" is unknown: did you mean "resnet18"?'),
-        ("--config.model.stem=smal", 'model.stem="smal" is unknown: did you mean "small"?'),
-        ("--config.model.dtype=float16", 'model.dtype="float16" is unknown: did you mean "bfloat16"?'),
-        ("--config.model.width=0", "model.width=0"),
-        ("--config.optimizer.schedule=linear", "config.optimizer.schedule='linear' is unknown: "),
-        ("--config.optimizer.warmup_epochs=5", "config.optimizer.warmup_epochs=5.0 must lie in 0..1"),
-        ("--config.saving.best_metric=acc", "config.saving.best_metric='acc' is not measured by this run"),
-        ("--config.method.grid=3", "data.image_size=32 is not a multiple of method.grid=3: the nearest that are, are 30 and 33"),
-        ("--config.method.grid=1", "config.method.grid=1 must be from 2 to"),
-        ("--config.method.overlap=0.9", "method.overlap=0.9 is outside of [0, 0.5]"),
-        ("--config.method.shuffle_group=3", "method.shuffle_group=3 does not divide"),
-        ("--config.data.on_error=ignore", "config.data.on_error='ignore' is unknown: use 'stop' or 'skip'"),
-        ("--config.data.source=foldr", "config.data.source='foldr' is unknown: did you mean 'folder'?"),
-        ("--config.data.split=val", "config.data: "),
-        ("--config.data.limit=100", "has only 40 images"),
-        ("--config.batch_size=64", "holds 40 images, fewer than one batch of config.batch_size=64"),
-        ("--config.augment.crop_area=0.2", "config.augment.crop_area=(0.2,) must hold 2 numbers"),
-        ("--config.augment.hue=2", "config.augment.hue=2.0 must be from 0 to 0.5"),
+        ("--config.method.name=simclr", ("config.method.name='simclr'",)),
+        ("--config.method.name=linear", ("config.method.name='linear'", "pretrain")),
+        ("--config.method.name=supervised", ("classes",)),
+        ("--config.model.arch=resnet19", ('model.arch="resnet19"', '"resnet18"')),
+        ("--config.model.stem=smal", ('model.stem="smal"', '"small"')),
+        ("--config.model.dtype=float16", ('model.dtype="float16"', '"bfloat16"')),
+        ("--config.model.width=0", ("model.width=0",)),
+        ("--config.optimizer.schedule=linear", ("config.optimizer.schedule='linear'", "cosine")),
+        ("--config.optimizer.warmup_epochs=5", ("config.optimizer.warmup_epochs=5.0", "0..1")),
+        ("--config.saving.best_metric=acc", ("config.saving.best_metric='acc'",)),
+        ("--config.method.grid=3", ("data.image_size=32", "method.grid=3", "30", "33")),
+        ("--config.method.grid=1", ("config.method.grid=1",)),
+        ("--config.method.overlap=0.9", ("method.overlap=0.9", "0.5")),
+        ("--config.method.shuffle_group=3", ("method.shuffle_group=3",)),
+        ("--config.data.on_error=ignore", ("config.data.on_error='ignore'", "stop", "skip")),
+        ("--config.data.source=foldr", ("config.data.source='foldr'", "'folder'")),
+        ("--config.data.split=val", ("config.data", "'val'")),
+        ("--config.data.limit=100", ("limit=100", "40 images")),
+        ("--config.batch_size=64", ("40 images", "config.batch_size=64")),
+        ("--config.augment.crop_area=0.2", ("config.augment.crop_area=(0.2,)",)),
+        ("--config.augment.hue=2", ("config.augment.hue=2.0", "0.5")),
     ],
 )
-def test_a_pretraining_that_cannot_work(refused: Refused, images: Path, argument: str, expected: str) -> None:
-    assert expected in refused(FOLDER_CONFIG, "--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", argument)
+def test_a_pretraining_that_cannot_work(refused: Refused, images: Path, argument: str, names: tuple[str, ...]) -> None:
+    said = refused(FOLDER_CONFIG, "--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", argument)
+    assert_names(said, *names)
 
 
 def test_a_source_that_is_missing_or_empty(refused: Refused, images: Path) -> None:
-    assert refused(FOLDER_CONFIG).startswith("config.data: path='': source 'folder' needs path")
-    assert refused(FOLDER_CONFIG, "--config.data.path=/nope").startswith("config.data: /nope: no such folder")
-    assert refused(FOLDER_CONFIG, f"--config.data.path={images}/empty").startswith(f"config.data: {images}/empty: no images in this folder")
-    assert "a file, not a folder" in refused(FOLDER_CONFIG, f"--config.data.path={images}/labelled.npz")
+    assert_names(refused(FOLDER_CONFIG), "config.data", "path=''", "'folder'")
+    assert_names(refused(FOLDER_CONFIG, "--config.data.path=/nope"), "config.data", "/nope")
+    for path in (f"{images}/empty", f"{images}/labelled.npz"):
+        assert_names(refused(FOLDER_CONFIG, f"--config.data.path={path}"), "config.data", path)
 
 
 # --- what a probe is given
@@ -66,46 +68,46 @@ def _probe(images: Path, checkpoint: Path | str, source: str = "labelled.npz") -
 
 
 def test_a_checkpoint_that_is_not_there(refused: Refused, images: Path, pretrained: Path, tmp_path: Path) -> None:
-    assert refused(PROBE_CONFIG).startswith("config.checkpoint is empty: give the workdir of a pretraining run")
-    assert refused(*_probe(images, "/nope")).startswith("checkpoint /nope does not exist")
-    assert "holds no checkpoints/ folder" in refused(*_probe(images, pretrained / "checkpoints"))
+    assert_names(refused(PROBE_CONFIG), "config.checkpoint")
+    assert_names(refused(*_probe(images, "/nope")), "checkpoint /nope")
+    assert_names(refused(*_probe(images, pretrained / "checkpoints")), f"{pretrained}/checkpoints")
     (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
-    assert "holds no complete checkpoint" in refused(*_probe(images, tmp_path / "begun"))
+    assert_names(refused(*_probe(images, tmp_path / "begun")), f"{tmp_path}/begun")
     (tmp_path / "begun" / "checkpoints" / "5.orbax-checkpoint-tmp").mkdir()
-    assert "holds no complete checkpoint" in refused(*_probe(images, tmp_path / "begun"))
-    assert "holds no step 7: it holds [5]" in refused(*_probe(images, pretrained), "--config.checkpoint_which=7")
+    assert_names(refused(*_probe(images, tmp_path / "begun")), f"{tmp_path}/begun")
+    assert_names(refused(*_probe(images, pretrained), "--config.checkpoint_which=7"), str(pretrained), "step 7", "[5]")
     averages = refused(*_probe(images, pretrained), "--config.checkpoint_weights=ema")
-    assert averages.startswith(f"config.checkpoint={pretrained} holds no moving averages")
-    assert "checkpoint 'newest' is unknown" in refused(*_probe(images, pretrained), "--config.checkpoint_which=newest")
+    assert_names(averages, f"config.checkpoint={pretrained}", "averages")
+    assert_names(refused(*_probe(images, pretrained), "--config.checkpoint_which=newest"), "'newest'")
 
 
 def test_a_checkpoint_of_another_backbone(refused: Refused, images: Path, pretrained: Path) -> None:
     for argument, name, own in (("arch=resnet50", "arch", "resnet18"), ("stem=imagenet", "stem", "small"), ("width=0.5", "width", "0.05")):
         said = refused(*_probe(images, pretrained), f"--config.model.{argument}")
-        assert said.startswith(f"config.checkpoint={pretrained} belongs to another backbone: its model.{name} is ") and own in said
+        assert_names(said, f"config.checkpoint={pretrained}", f"model.{name}", own)
 
 
 def test_a_checkpoint_of_a_probe(refused: Refused, images: Path, tmp_path: Path) -> None:
     folder = make_workdir(tmp_path / "probe", tiny_config("probe"), classes=("a", "b"))
-    assert f"config.checkpoint={folder} holds a probe without a backbone" in refused(*_probe(images, folder))
+    assert_names(refused(*_probe(images, folder)), f"config.checkpoint={folder}", "probe")
 
 
 def test_a_probe_without_labels(refused: Refused, images: Path, pretrained: Path) -> None:
-    assert "has no labels, and a probe needs them" in refused(*_probe(images, pretrained, "unlabelled.npz"))
-    assert "needs images of at least two classes" in refused(*_probe(images, pretrained, "one_class.npz"))
+    assert_names(refused(*_probe(images, pretrained, "unlabelled.npz")), "labels", "probe")
+    assert_names(refused(*_probe(images, pretrained, "one_class.npz")), "two classes")
     tree = [PROBE_CONFIG, "--config.data.source=folder", f"--config.data.path={images}/tree", f"--config.checkpoint={pretrained}"]
-    assert "has no labels, and a probe needs them" in refused(*tree, "--config.data.split=")
-    assert refused(*tree).startswith(f"config.eval_data: {images}/tree: no folder 'test' in it, it has train, val")
+    assert_names(refused(*tree, "--config.data.split="), "labels", "probe")
+    assert_names(refused(*tree), "config.eval_data", f"{images}/tree", "'test'", "train, val")
 
 
 def test_numbers_and_metrics_of_a_probe(refused: Refused, images: Path, pretrained: Path) -> None:
-    assert "config.eval_batch_size=0 must be from 1" in refused(*_probe(images, pretrained), "--config.eval_batch_size=0")
-    assert "config.saving.best_metric='loss_cluster' is not measured" in refused(
-        *_probe(images, pretrained), "--config.saving.best_metric=loss_cluster"
-    )
-    pattern = "--config.optimizer.multipliers=(('backbone/*', 0.1),)"
-    assert "'backbone/*' matches no parameter's path: there are classifier" in refused(*_probe(images, pretrained), pattern)
-    assert "config.method.name='jigclu' is no method of a probe job" in refused(*_probe(images, pretrained), "--config.method.name=jigclu")
+    for argument, names in (
+        ("--config.eval_batch_size=0", ("config.eval_batch_size=0",)),
+        ("--config.saving.best_metric=loss_cluster", ("config.saving.best_metric='loss_cluster'",)),
+        ("--config.optimizer.multipliers=(('backbone/*', 0.1),)", ("'backbone/*'", "classifier")),
+        ("--config.method.name=jigclu", ("config.method.name='jigclu'", "probe")),
+    ):
+        assert_names(refused(*_probe(images, pretrained), argument), *names)
 
 
 # --- mistakes that come to light while the run goes on
@@ -152,13 +154,13 @@ def _process(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 def test_a_batch_that_eight_devices_cannot_share(refused: Refused, images: Path) -> None:
     source = ["--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz"]
     said = refused(FOLDER_CONFIG, *source, "--config.batch_size=12")
-    assert said == "config.batch_size=12 cannot be shared by 8 devices: use 8 or 16"
+    assert_names(said, "config.batch_size=12", "8 devices", "8 or 16")
 
 
 def test_micro_batches_that_do_not_come_out_even(refused: Refused, images: Path) -> None:
     source = ["--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", "--config.accumulate=3"]
     said = refused(FOLDER_CONFIG, *source)
-    assert said.startswith("config.batch_size=8 cannot be shared by 1 device in config.accumulate=3 micro-batches: use 6 or 9, or config.")
+    assert_names(said, "config.batch_size=8", "config.accumulate=3", "6 or 9")
 
 
 @pytest.mark.slow
@@ -193,8 +195,8 @@ def _evaluation(name: str, images: Path, source: str, *more: str) -> list[str]:
 def test_an_evaluation_without_labels_or_classes(refused: Refused, images: Path, pretrained: Path, name: str) -> None:
     backbone = f"--config.checkpoint={pretrained}"
     said = refused(*_evaluation(name, images, "unlabelled.npz", backbone))
-    assert said == f"config.data: {images}/unlabelled.npz:image has no labels: give folders split/class/file, or a label array"
-    assert "all training images are of one class ('0')" in refused(*_evaluation(name, images, "one_class.npz", backbone))
+    assert_names(said, "config.data", f"{images}/unlabelled.npz", "labels")
+    assert_names(refused(*_evaluation(name, images, "one_class.npz", backbone)), "one class", "'0'")
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
@@ -202,15 +204,16 @@ def test_weights_that_are_none_and_workdirs_that_are_none(refused: Refused, imag
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
     (tmp_path / "torn.npz").write_bytes(b"PK")
     foreign = refused(*_evaluation(name, images, "labelled.npz", f"--config.weights={tmp_path}/foreign.npz"))
-    assert "not a ResNet's state dict; missing: bn1.bias" in foreign and foreign.endswith("or of the authors' checkpoint")
-    assert refused(*_evaluation(name, images, "labelled.npz", f"--config.weights={tmp_path}/torn.npz")).endswith("fetch or export it again")
+    assert_names(foreign, f"{tmp_path}/foreign.npz", "bn1.bias")
+    torn = refused(*_evaluation(name, images, "labelled.npz", f"--config.weights={tmp_path}/torn.npz"))
+    assert_names(torn, f"{tmp_path}/torn.npz")
     (tmp_path / "search" / "final" / "checkpoints").mkdir(parents=True)
     above = refused(*_evaluation(name, images, "labelled.npz", f"--config.checkpoint={tmp_path}/search"))
-    assert above.endswith(f"the folder above checkpoints/; there is one in {tmp_path}/search/final")
+    assert_names(above, f"{tmp_path}/search/final")
 
 
 def test_an_ablation_that_cannot_begin(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = f"--config={ROOT}/configs/ablation.py:table=grid,seeds=1,epochs=1,images=40,batch_size=8"
     assert main([line, "--config.pretrain.data.path=/nope", f"--workdir={tmp_path}/out"]) == 2
-    assert capfd.readouterr().err == "error: config.pretrain.data: /nope: no such folder: set path to the folder that holds the images\n"
+    assert_names(capfd.readouterr().err, "error: config.pretrain.data", "/nope")
     assert not (tmp_path / "out").exists()

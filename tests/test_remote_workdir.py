@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import remote_bucket
 from etils import epath
+from named_errors import raises_naming
 from refusals import ROOT, keep_signal_handler
 from remote_bucket import PREFIX, Bucket
 from tiny_checkpoint import make_workdir, tiny_config
@@ -18,7 +19,6 @@ from tiny_checkpoint import make_workdir, tiny_config
 from jigclu_jax.__main__ import main
 from jigclu_jax.config import read_config
 from jigclu_jax.encoder import load_encoder
-from jigclu_jax.errors import UserError
 from jigclu_jax.report.pages import write_page
 from jigclu_jax.report.workdir_files import read_run, save_picture
 from jigclu_jax.train.checkpoint import read_checkpoint
@@ -63,7 +63,7 @@ def test_config_metrics_result_pictures_and_report(bucket: Bucket, tmp_path: Pat
     assert [row["loss"] for row in read_metrics(root)] == [3.0, 1.5, 1.0]
     assert (read_result(root) or {})["seconds"] == 1.5
     assert read_run(root).pictures == {"montages": "<svg/>"}
-    with pytest.raises(UserError, match=r"gs://bucket/runs/one holds a run with another config \(seed differs\)"):
+    with raises_naming("gs://bucket/runs/one", "seed"):
         config.seed = 8
         check_workdir(root, config)
     # a run that goes on drops what came after its checkpoint
@@ -87,13 +87,13 @@ def test_a_checkpoint_is_written_read_and_only_counted_when_complete(bucket: Buc
     np.testing.assert_array_equal(load_encoder(f"{PREFIX}/run")(images), load_encoder(str(bucket.root / "run"))(images))
     # an object store cannot rename a folder: the marker that is written last says that a checkpoint is whole
     (bucket.root / "run/checkpoints/5/commit_success.txt").unlink()
-    with pytest.raises(UserError, match="gs://bucket/run/checkpoints holds no complete checkpoint"):
+    with raises_naming("gs://bucket/run/checkpoints"):
         read_checkpoint(f"{PREFIX}/run")
 
 
 def test_without_googles_client_a_workdir_there_is_refused_at_once(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jigclu_jax.train.workdir._installed", lambda name: name != "google.cloud.storage")
-    with pytest.raises(UserError, match=r"^--workdir=gs://bucket/run needs the package google-cloud-storage: pip install"):
+    with raises_naming("--workdir=gs://bucket/run", "google-cloud-storage"):
         check_workdir(f"{PREFIX}/run", tiny_config())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
+from named_errors import raises_naming
 
 from jigclu_jax.config import (
     Field,
@@ -104,7 +105,7 @@ def test_every_number_has_two_finite_bounds() -> None:
 
 @pytest.mark.parametrize("name", ["eval_batch_size", "eval_every_epochs", "eval_data.resize", "eval_data.crop"])
 def test_the_probes_own_numbers(name: str) -> None:
-    with pytest.raises(UserError, match=f"config.{name}=0 must be from 1 to "):
+    with raises_naming(f"config.{name}=0"):
         check_config(_with(probe_config(), name, 0))
 
 
@@ -112,14 +113,14 @@ def test_a_field_too_many_is_refused() -> None:
     config = pretrain_config()
     with config.unlocked():
         config.model.arhc = "resnet18"
-    with pytest.raises(UserError, match=r"^x.py: config.model.arhc is no field of a pretrain job: did you mean config.model.arch\?$"):
+    with raises_naming("x.py", "config.model.arhc", "config.model.arch"):
         check_config(config, "x.py")
 
 
 def test_a_field_too_few_is_refused() -> None:
     config = pretrain_config()
     del config.optimizer.momentum
-    with pytest.raises(UserError, match=r"^x.py: config.optimizer.momentum is missing: start from pretrain_config\(\)"):
+    with raises_naming("x.py", "config.optimizer.momentum", "pretrain_config()"):
         check_config(config, "x.py")
 
 
@@ -143,7 +144,7 @@ def test_a_value_of_another_type_is_refused(name: str, value: object, kinds: tup
     for group in groups:
         node = node[group]
     node[leaf] = value
-    with pytest.raises(UserError, match=f"^config.json: config.{name}=.* is of type {kinds[0]}, it must be {kinds[1]}$"):
+    with raises_naming("config.json", f"config.{name}=", *kinds):
         check_config(config_from_dict(tree), "config.json")
 
 
@@ -152,7 +153,7 @@ def test_the_configs_inside_a_demo_are_checked() -> None:
     del inside.eval_every_epochs
     demo = demo_config()
     demo.probe = inside
-    with pytest.raises(UserError, match=r"^x.py: config.probe.eval_every_epochs is missing"):
+    with raises_naming("x.py", "config.probe.eval_every_epochs"):
         check_config(demo, "x.py")
 
 
@@ -173,9 +174,9 @@ def test_the_best_metric_must_be_measured() -> None:
     config.saving.best_metric = ""
     check_best_metric(config, ("loss",))
     config.saving.best_metric = "top1"
-    with pytest.raises(UserError, match=r"^config.saving.best_metric='top1' is not measured by this run: use one of loss, acc, or ''$"):
+    with raises_naming("config.saving.best_metric='top1'", "loss", "acc"):
         check_best_metric(config, ("loss", "acc"))
-    with pytest.raises(UserError, match=r"config\.saving\.best_metric='probe_top1'"):
+    with raises_naming("config.saving.best_metric='probe_top1'"):
         check_best_metric(probe_config(), ("loss",))
 
 

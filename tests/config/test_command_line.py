@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from named_errors import assert_names, raises_naming
 from refusals import FOLDER_CONFIG, PROBE_CONFIG, ROOT, Refused, images, keep_signal_handler, refused, tree
 from tiny_checkpoint import make_workdir, tiny_config
 
@@ -11,7 +12,6 @@ import jigclu_jax
 from jigclu_jax.__main__ import main
 from jigclu_jax.config import parse
 from jigclu_jax.config.jobs import JOBS
-from jigclu_jax.errors import UserError
 from jigclu_jax.train.workdir import check_workdir, config_as_dict, discard_run, open_workdir
 
 __all__ = ["images", "keep_signal_handler", "refused"]  # fixtures
@@ -22,26 +22,26 @@ __all__ = ["images", "keep_signal_handler", "refused"]  # fixtures
 
 def test_a_line_without_a_workdir(refused: Refused) -> None:
     for line in ([], [FOLDER_CONFIG], ["--workdir"], ["--workdir="], [FOLDER_CONFIG, "--workdir="]):
-        assert refused(*line, workdir=None).startswith("--workdir=DIR is missing; usage: python -m jigclu_jax --config=")
+        assert_names(refused(*line, workdir=None), "--workdir=DIR", "usage: python -m jigclu_jax --config=")
 
 
 @pytest.mark.parametrize(
-    ("argument", "expected"),
+    ("argument", "names"),
     [
-        ("--bogus=1", "unknown option --bogus: usage: python -m jigclu_jax"),
-        ("--confg=x.py", "unknown option --confg: did you mean --config?"),
-        ("extra", "'extra' is not an option: fields are given as --config.name=value"),
-        ("--config.seeed=1", f"config.seeed is no field of {ROOT}/configs/pretrain_folder.py: did you mean config.seed?"),
-        ("--noconfig.optimizer.per_epohc", "did you mean config.optimizer.per_epoch?"),
-        ("--config.epochs=5.5", "config.epochs=5.5 is not of type int"),
-        ("--config.optimizer.learning_rate=fast", "config.optimizer.learning_rate=fast is not of type float"),
-        ("--config.optimizer.per_epoch=yes", "config.optimizer.per_epoch=yes is not of type bool"),
-        ("--config.optimizer.milestones=(a,b)", "config.optimizer.milestones=(a,b) is not of type tuple"),
-        ("--config.job=train", "config.job='train' is unknown: use one of pretrain, probe, "),
+        ("--bogus=1", ("--bogus", "usage: python -m jigclu_jax")),
+        ("--confg=x.py", ("--confg", "--config?")),
+        ("extra", ("'extra'", "--config.name=value")),
+        ("--config.seeed=1", ("config.seeed", f"{ROOT}/configs/pretrain_folder.py", "config.seed?")),
+        ("--noconfig.optimizer.per_epohc", ("config.optimizer.per_epoch?",)),
+        ("--config.epochs=5.5", ("config.epochs=5.5", " int")),
+        ("--config.optimizer.learning_rate=fast", ("config.optimizer.learning_rate=fast", " float")),
+        ("--config.optimizer.per_epoch=yes", ("config.optimizer.per_epoch=yes", " bool")),
+        ("--config.optimizer.milestones=(a,b)", ("config.optimizer.milestones=(a,b)", " tuple")),
+        ("--config.job=train", ("config.job='train'", "pretrain, probe, ")),
     ],
 )
-def test_an_argument_that_is_wrong(refused: Refused, argument: str, expected: str) -> None:
-    assert expected in refused(FOLDER_CONFIG, argument)
+def test_an_argument_that_is_wrong(refused: Refused, argument: str, names: tuple[str, ...]) -> None:
+    assert_names(refused(FOLDER_CONFIG, argument), *names)
 
 
 def test_overrides_reach_the_config_in_any_order_and_form(tmp_path: Path) -> None:
@@ -91,47 +91,47 @@ def test_the_version(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "names"),
     [
-        ("raise RuntimeError('boom')", ", line 1: RuntimeError: boom"),
-        ("x = 1\ndef get_config(arg=None):\n    return {}['x']", ", line 3: KeyError: 'x'"),
-        ("def get_config(:", ", line 1: SyntaxError: invalid syntax"),
-        ("import no_such_module", ", line 1: ModuleNotFoundError: No module named 'no_such_module'"),
-        ("x = 1", " has no function get_config(arg)"),
-        ("def get_config(arg=None): pass", ": get_config returned NoneType, it must return an ml_collections.ConfigDict"),
-        ("def get_config(arg=None): return {'job': 'pretrain'}", ": get_config returned dict"),
-        ("from ml_collections import ConfigDict\ndef get_config(arg=None): return ConfigDict({'seed': 1})", " has no field `job`"),
+        ("raise RuntimeError('boom')", ("line 1", "RuntimeError: boom")),
+        ("x = 1\ndef get_config(arg=None):\n    return {}['x']", ("line 3", "KeyError: 'x'")),
+        ("def get_config(:", ("line 1", "SyntaxError")),
+        ("import no_such_module", ("line 1", "'no_such_module'")),
+        ("x = 1", ("get_config(arg)",)),
+        ("def get_config(arg=None): pass", ("get_config", "NoneType", "ml_collections.ConfigDict")),
+        ("def get_config(arg=None): return {'job': 'pretrain'}", ("get_config", "dict")),
+        ("from ml_collections import ConfigDict\ndef get_config(arg=None): return ConfigDict({'seed': 1})", ("`job`",)),
         (
             "from ml_collections import ConfigDict\ndef get_config(arg=None): return ConfigDict({'job': 'pretrain'})",
-            ": config.method.name is missing: start from pretrain_config() of jigclu_jax.config",
+            ("config.method.name", "pretrain_config()"),
         ),
         (
             "from jigclu_jax.config import probe_config\ndef get_config(arg=None):\n    c = probe_config()\n    c.epochs = 'ten'",
-            ", line 4: TypeError: ",
+            ("line 4", "TypeError"),
         ),
     ],
 )
-def test_a_config_file_that_is_wrong(refused: Refused, tmp_path: Path, text: str, expected: str) -> None:
+def test_a_config_file_that_is_wrong(refused: Refused, tmp_path: Path, text: str, names: tuple[str, ...]) -> None:
     file = tmp_path / "mine.py"
     file.write_text(text + "\n")
-    assert refused(f"--config={file}").startswith(f"--config={file}{expected}")
+    assert_names(refused(f"--config={file}"), f"--config={file}", *names)
 
 
 def test_a_config_file_that_is_not_there(refused: Refused, tmp_path: Path) -> None:
-    assert refused(f"--config={tmp_path}/nope.py") == f"--config={tmp_path}/nope.py: there is no such file"
+    assert_names(refused(f"--config={tmp_path}/nope.py"), f"--config={tmp_path}/nope.py")
     near = refused(f"--config={ROOT}/configs/pretrain_cifar.py")
-    assert near.endswith(f"there is no such file; did you mean {ROOT}/configs/pretrain_cifar10.py?")
-    assert refused(f"--config={ROOT}/configs") == f"--config={ROOT}/configs: there is no such file"
-    assert refused("--config=").startswith("--config has no value")
+    assert_names(near, f"--config={ROOT}/configs/pretrain_cifar.py", f"{ROOT}/configs/pretrain_cifar10.py?")
+    assert_names(refused(f"--config={ROOT}/configs"), f"--config={ROOT}/configs")
+    assert_names(refused("--config="), "--config")
 
 
 def test_arguments_of_the_config_file(refused: Refused, tmp_path: Path) -> None:
     plain = tmp_path / "plain.py"
     plain.write_text("from jigclu_jax.config import pretrain_config\ndef get_config(): return pretrain_config()\n")
-    assert refused(f"--config={plain}:a=1") == f"--config={plain}:a=1: its get_config() takes no argument: leave ':a=1' out"
+    assert_names(refused(f"--config={plain}:a=1"), f"--config={plain}:a=1", "get_config()", "':a=1'")
     path = f"--config={ROOT}/configs/pretrain_folder.py"
-    assert refused(f"{path}:archh=resnet18") == "config argument 'archh' is unknown: did you mean arch?"
-    assert refused(f"{path}:epochs=abc") == "config argument epochs=abc is not of type int"
+    assert_names(refused(f"{path}:archh=resnet18"), "'archh'", "arch?")
+    assert_names(refused(f"{path}:epochs=abc"), "epochs=abc", " int")
 
 
 def test_a_bare_name_is_a_file_in_configs(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_a_bare_name_is_a_file_in_configs(refused: Refused, tmp_path: Path, monk
         monkeypatch.chdir(folder)
         config, _ = parse(["--config=pretrain_folder:epochs=3", "--workdir=run"])
         assert (config.job, config.epochs) == ("pretrain", 3)
-    assert refused("--config=pretrain_foldr") == "--config=pretrain_foldr: there is no config of that name: did you mean pretrain_folder?"
+    assert_names(refused("--config=pretrain_foldr"), "--config=pretrain_foldr", "pretrain_folder?")
 
 
 def test_a_path_may_hold_colons(refused: Refused, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_config_of_a_workdir_begins_another_run(refused: Refused, tmp_path: 
     config, workdir = parse([f"--config={folder}/config.json", "--config.seed=3", f"--workdir={tmp_path}/second"])
     assert (config.seed, config.batch_size, workdir) == (3, tiny_config().batch_size, f"{tmp_path}/second")
     assert config.is_locked
-    assert f"{tmp_path}/config.json does not exist" in refused(f"--config={tmp_path}/config.json")
+    assert_names(refused(f"--config={tmp_path}/config.json"), f"{tmp_path}/config.json")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_config_file_of_the_first_version_is_told_the_new_names(refused: Refus
     head = "from jigclu_jax.config import pretrain_config\ndef get_config(arg=None):\n    c = pretrain_config()"
     file.write_text(f"{head}\n    {line}\n    return c\n")
     said = refused(f"--config={file}")
-    assert said.startswith(f"--config={file}") and f"config.{new} " in said
+    assert_names(said, f"--config={file}", f"config.{new} ")
 
 
 # --- the workdir
@@ -185,33 +185,31 @@ def test_a_config_file_of_the_first_version_is_told_the_new_names(refused: Refus
 def test_a_workdir_that_is_a_file(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for workdir in ("file", "file/below"):
-        expected = f"--workdir={tmp_path / workdir}: {tmp_path / 'file'} is a file: give a folder"
-        assert refused(FOLDER_CONFIG, workdir=workdir) == expected
-        assert refused(workdir=workdir) == expected
+        for said in (refused(FOLDER_CONFIG, workdir=workdir), refused(workdir=workdir)):
+            assert_names(said, f"--workdir={tmp_path / workdir}", f"{tmp_path / 'file'} is a file")
 
 
 def test_a_workdir_alone_without_a_run_in_it(refused: Refused, tmp_path: Path) -> None:
-    expected = f"{tmp_path}/out/config.json does not exist: give --config=configs/NAME.py to start a run in {tmp_path}/out"
-    assert refused() == expected
+    assert_names(refused(), f"{tmp_path}/out/config.json", "--config=configs/NAME.py")
     (tmp_path / "out").mkdir()
-    assert refused() == expected
-    assert refused("--config.seed=1").startswith("--config.seed needs --config=FILE beside it")
+    assert_names(refused(), f"{tmp_path}/out/config.json", "--config=configs/NAME.py")
+    assert_names(refused("--config.seed=1"), "--config.seed", "--config=FILE")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "name"),
     [
-        ("{", "is not valid JSON"),
-        ("[1]", "holds no config of this library"),
-        ('{"seed": 1}', "holds no config of this library"),
-        ('{"job": "pretrain"}', "config.method.name is missing"),
-        ('{"job": "bake"}', "config.job='bake' is unknown"),
+        ("{", "JSON"),
+        ("[1]", "config"),
+        ('{"seed": 1}', "config"),
+        ('{"job": "pretrain"}', "config.method.name"),
+        ('{"job": "bake"}', "config.job='bake'"),
     ],
 )
-def test_a_workdir_alone_with_a_damaged_config(refused: Refused, tmp_path: Path, text: str, expected: str) -> None:
+def test_a_workdir_alone_with_a_damaged_config(refused: Refused, tmp_path: Path, text: str, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.json").write_text(text)
-    assert expected in refused()
+    assert_names(refused(), f"{tmp_path}/out/config.json", name)
 
 
 def test_a_workdir_alone_goes_on_with_its_config(tmp_path: Path) -> None:
@@ -228,14 +226,13 @@ def test_a_workdir_that_holds_another_run(refused: Refused, tmp_path: Path, imag
     line = [FOLDER_CONFIG, "--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz"]
     config, workdir = parse([*line, f"--workdir={tmp_path}/out"])
     open_workdir(workdir, config)
-    expected = f"{tmp_path}/out holds a run with another config (seed differs): use another workdir, or --config.force_config=True"
-    assert refused(*line, "--config.seed=3") == expected
+    assert_names(refused(*line, "--config.seed=3"), f"{tmp_path}/out", "(seed ", "--config.force_config=True")
     many = refused(
         *line, *(f"--config.{name}=0.5" for name in ("method.temperature", "augment.hue", "augment.contrast")), "--config.epochs=9"
     )
-    assert "(augment.contrast, augment.hue, epochs, method.temperature differ)" in many
+    assert_names(many, f"{tmp_path}/out", "(augment.contrast, augment.hue, epochs, method.temperature ")
     probe = refused(PROBE_CONFIG, f"--config.checkpoint={make_workdir(tmp_path / 'run')}", workdir="out")
-    assert "holds a run with another config (" in probe and " more differ)" in probe
+    assert_names(probe, f"{tmp_path}/out", " more ")
     # what changes nothing of what is computed may change, and a person may insist
     for harmless in ("--config.log_every_steps=1", "--config.data.threads=1", "--config.data.on_error=skip", "--config.log.pictures=0"):
         check_workdir(workdir, parse([*line, harmless, f"--workdir={workdir}"])[0])
@@ -265,5 +262,5 @@ def test_an_unwritable_workdir_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("jigclu_jax.train.workdir.write_text", denied)
-    with pytest.raises(UserError, match=f"^--workdir={tmp_path}/out cannot be written: Permission denied$"):
+    with raises_naming(f"--workdir={tmp_path}/out", "Permission denied"):
         open_workdir(tmp_path / "out", tiny_config())

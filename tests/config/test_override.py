@@ -2,6 +2,7 @@
 
 import pytest
 from ml_collections import ConfigDict
+from named_errors import raises_naming
 
 from jigclu_jax.config import ablation_config, pretrain_config
 from jigclu_jax.config.command_line import override
@@ -104,5 +105,5 @@ def test_a_field_of_a_config_inside() -> None:
     override(config, "pretrain.method.grid", "3")
     override(config, "judge.probe.learning_rates", "1")
     assert (config.pretrain.method.grid, config.judge.probe.learning_rates) == (3, (1.0,))
-    with pytest.raises(UserError, match=r"^config.pretrain.data.grid is no field of x.py: it is called config.pretrain.method.grid now$"):
+    with raises_naming("x.py", "config.pretrain.data.grid", "config.pretrain.method.grid"):
         override(config, "pretrain.data.grid", "3", where="x.py")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from data.batches import PAPER, crop, flat, montage, sampler
 from data.pictures import natural
+from named_errors import raises_naming
 from PIL import Image
 
 from jigclu_jax.data.input.cell_stream import CellStream
@@ -118,7 +119,7 @@ class Unsendable(ArraySource):
 
 
 def test_a_source_that_cannot_be_handed_over_is_refused(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be opened in other processes.*data\.workers=0"):
+    with raises_naming("data.workers=0"):
         stream(Unsendable(), workers=1)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from data.batches import PAPER
+from named_errors import raises_naming
 
 from jigclu_jax.data.input import montage
 from jigclu_jax.data.view import View
@@ -69,7 +70,7 @@ def test_groups(configured: int, batch: int, hosts: int, group: int) -> None:
     ("configured", "batch", "hosts", "fits"), [(0, 256, 2, 128), (128, 256, 4, 64), (48, 64, 1, 32), (200, 300, 2, 150)]
 )
 def test_groups_that_do_not_fit_a_host_are_refused_with_the_value_that_does(configured: int, batch: int, hosts: int, fits: int) -> None:
-    with pytest.raises(UserError, match=f"shuffle_group to {fits}$"):
+    with raises_naming("shuffle_group", str(fits)):
         montage.shuffle_group(view(group=configured), batch, hosts)
     assert montage.shuffle_group(view(group=fits), batch, hosts) == fits
     with pytest.raises(UserError, match="negative"):

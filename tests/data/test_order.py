@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from named_errors import raises_naming
 
 from jigclu_jax.data.input.order import EpochOrders, epoch_order, generator, host_positions, steps_per_epoch
 from jigclu_jax.errors import UserError
@@ -43,7 +44,7 @@ def test_steps_per_epoch(n: int, batch: int, dropped: int, kept: int) -> None:
 
 
 def test_batch_that_cannot_be_filled_is_refused_with_the_size_that_works() -> None:
-    with pytest.raises(UserError, match=r"batch_size=256 is larger than the data set of 100 images.*at most 100"):
+    with raises_naming("batch_size=256", "100"):
         steps_per_epoch(100, 256)
     assert steps_per_epoch(100, 256, drop_last=False) == 1
     for n, batch in ((0, 1), (10, 0)):

@@ -10,6 +10,7 @@ import pytest
 from data.batches import CROP, PAPER, STILL, Images, crop, flat, montage, photographs, sampler
 from data.pictures import coded, natural
 from ml_collections import ConfigDict
+from named_errors import raises_naming
 from PIL import Image
 
 from jigclu_jax.config import pipeline_config, source_config
@@ -296,7 +297,7 @@ def test_skipping_is_the_same_for_threads_and_hosts() -> None:
 
 
 def test_no_usable_image_is_an_error_even_when_skipped() -> None:
-    with pytest.raises(UserError, match="none of the 8 images of images can be used"):
+    with raises_naming("8 images of images"):
         next(montages(Images([None] * 8), data=settings(on_error="skip")))
 
 

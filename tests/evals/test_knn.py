@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from named_errors import raises_naming
 from sklearn.neighbors import KNeighborsClassifier
 
-from jigclu_jax.errors import UserError
 from jigclu_jax.evals import knn
 from jigclu_jax.evals.knn import knn_predictions, nearest, predicted, votes
 
@@ -88,5 +88,5 @@ def test_rows_of_zeros_are_far_from_nothing_and_finite() -> None:
 
 
 def test_more_neighbours_than_the_bank_has() -> None:
-    with pytest.raises(UserError, match="k=4 neighbours of a bank of 3 images: choose from 1 to 3"):
+    with raises_naming("k=4", "3 images"):
         nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 4)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from named_errors import raises_naming
 from sklearn.linear_model import Ridge
 from sklearn.metrics import confusion_matrix as peer_confusion
 
@@ -53,7 +54,7 @@ def test_the_held_out_part_is_balanced_and_seeded() -> None:
 
 
 def test_a_set_too_small_to_hold_out() -> None:
-    with pytest.raises(UserError, match=r"4 training images are too few to hold out 0\.1 of each class"):
+    with raises_naming("4 training images", "0.1"):
         held_out_mask(np.arange(4), 0.1, 0)
 
 

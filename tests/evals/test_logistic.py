@@ -4,7 +4,6 @@ from sklearn.linear_model import LogisticRegression
 
 from jigclu_jax.evals.logistic import fit_logistic, linear_probe
 
-
 N, DIM = 300, 10  # one shape wherever it does not matter: each takes XLA seconds
 
 

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 from jobs import tiny
+from named_errors import raises_naming
 
-from jigclu_jax.errors import NonFiniteError, UserError
+from jigclu_jax.errors import NonFiniteError
 from jigclu_jax.jobs import pretrain
 from jigclu_jax.train.trace import Trace, profile_window
 
@@ -48,7 +49,7 @@ def test_spans_of_steps(text: str, done: int, window: tuple[int, int] | None) ->
 def test_a_span_that_is_none_is_refused(text: str) -> None:
     config = tiny.pretrain_config()
     config.profile = text
-    with pytest.raises(UserError, match=rf"^config\.profile='{text}' must be 'A-B'"):
+    with raises_naming(f"config.profile='{text}'"):
         pretrain.run(config, "/nonexistent/run")
 
 

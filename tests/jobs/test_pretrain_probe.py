@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from jobs import tiny
+from named_errors import raises_naming
 from PIL import Image
 from scipy import stats
 
@@ -17,7 +18,7 @@ import jigclu_jax
 from jigclu_jax.config import read_config
 from jigclu_jax.data.augment.crops import resize_and_centre_crop
 from jigclu_jax.data.sources.toy import load_embedded
-from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.errors import NonFiniteError, Preempted
 from jigclu_jax.jobs import pretrain, probe
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.stop import STOP
@@ -252,7 +253,7 @@ def test_probe_of_a_stopped_probe_goes_on(straight: Path, tmp_path: Path) -> Non
 def test_probe_refuses_a_backbone_that_is_another(straight: Path, tmp_path: Path) -> None:
     config = tiny.probe_config(str(straight))
     config.model.arch = "resnet34"
-    with pytest.raises(UserError, match=r"another backbone: its model\.arch is 'resnet18'"):
+    with raises_naming("model.arch", "'resnet18'"):
         probe.run(config, tmp_path / "probe")
     assert not (tmp_path / "probe").exists()
 
@@ -277,7 +278,7 @@ def test_padding_of_an_incomplete_batch_never_reaches_batch_norms_statistics(tmp
     assert [row["step"] for row in read_metrics(tmp_path / "probe")][-1] == 7
     config = tiny.pretrain_config(epochs=1, method="supervised")
     config.data.limit = 15
-    with pytest.raises(UserError, match=r"15 images, fewer than one batch of config\.batch_size=16"):
+    with raises_naming("15 images", "config.batch_size=16"):
         pretrain.run(config, tmp_path / "few")
 
 

@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 import pytest
+from named_errors import raises_naming
 
 from jigclu_jax.config import optimizer_config
 from jigclu_jax.errors import UserError
@@ -45,7 +46,7 @@ def test_constant() -> None:
 
 
 def test_unknown_schedule_is_refused() -> None:
-    with pytest.raises(UserError, match="schedule='cosin' is unknown"):
+    with raises_naming("schedule='cosin'"):
         rates(1, 1, schedule="cosin")
 
 

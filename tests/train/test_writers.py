@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import logging
+from named_errors import raises_naming
 
 from jigclu_jax import atomic_file
 from jigclu_jax.errors import UserError
@@ -98,7 +99,7 @@ def test_going_back_is_refused(tmp_path: Path) -> None:
 
 def test_a_line_that_is_no_metric_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nhello\n{"step": 2}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl line 2 "):
+    with raises_naming("metrics.jsonl line 2 "):
         read_metrics(tmp_path)
     with pytest.raises(UserError, match="line 2"):
         create_writer(tmp_path)
