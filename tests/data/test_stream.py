@@ -22,7 +22,7 @@ def open_stream():
     return train_batches(reader, pipeline_config(), sampler(512, montage(32)), stop_step=10**9)
 
 
-for _ in range(15):  # freed, closed, and left to the interpreter's end, each while calls are under way
+for _ in range(8):  # freed, closed, and left to the interpreter's end, each while calls are under way
     next(open_stream())
     stream = open_stream()
     next(stream)
