@@ -190,17 +190,16 @@ def test_shards_of_one_size_that_were_mixed_up_are_refused(tmp_path: Path) -> No
 def test_bad_folders_and_other_settings_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     source = opened(folder)
     write_shards(source, tmp_path / "out", settings())
-    for call, expected in [
-        (lambda: PreparedSource(str(tmp_path / "nowhere")), "no such folder"),
-        (lambda: PreparedSource(str(folder)), "no prepared images"),
-        (lambda: PreparedSource(""), "needs path"),
-        (lambda: PreparedSource(str(tmp_path / "out"), "val"), "there is no split 'val' here: choose train"),
-        (lambda: write_shards(source, tmp_path / "out", settings(short_side=20)), r"another preparation.*short_side differ"),
-        (lambda: write_shards(source, "gs://bucket/out", settings()), "a local folder"),
+    for call, names in [
+        (lambda: PreparedSource(str(tmp_path / "nowhere")), [f"{tmp_path}/nowhere"]),
+        (lambda: PreparedSource(str(folder)), [str(folder)]),
+        (lambda: PreparedSource(""), ["path"]),
+        (lambda: PreparedSource(str(tmp_path / "out"), "val"), ["'val'", "train"]),
+        (lambda: write_shards(source, tmp_path / "out", settings(short_side=20)), [f"{tmp_path}/out", "short_side"]),
+        (lambda: write_shards(source, "gs://bucket/out", settings()), ["gs://bucket/out"]),
     ]:
-        with pytest.raises(UserError, match=expected) as caught:
+        with raises_naming(*names):
             call()
-        assert "\n" not in str(caught.value)
     summary = json.loads((tmp_path / "out" / "train.json").read_text())
     (tmp_path / "out" / "train.json").write_text(json.dumps(summary | {"version": 99}))
     with raises_naming("version 99"):
@@ -278,12 +277,12 @@ def test_sources_without_a_length_or_images_and_remote_folders_are_refused(folde
 
     source = opened(folder)
     for call, expected in [
-        (lambda: write_shards(Endless(), tmp_path / "out", settings()), "stream: a source without a length"),
-        (lambda: write_shards(Subset(source, np.zeros(0, np.int64)), tmp_path / "out", settings()), "there are no images"),
-        (lambda: write_shards(source, "gs://bucket/out", settings()), "gs://bucket/out: .*local folder"),
-        (lambda: PreparedSource("gs://bucket/out"), "gs://bucket/out: .*local folder"),
+        (lambda: write_shards(Endless(), tmp_path / "out", settings()), "stream"),
+        (lambda: write_shards(Subset(source, np.zeros(0, np.int64)), tmp_path / "out", settings()), "no images"),
+        (lambda: write_shards(source, "gs://bucket/out", settings()), "gs://bucket/out"),
+        (lambda: PreparedSource("gs://bucket/out"), "gs://bucket/out"),
     ]:
-        with pytest.raises(UserError, match=expected):
+        with raises_naming(expected):
             call()
     assert not (tmp_path / "out").exists()
 
