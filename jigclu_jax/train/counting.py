@@ -23,7 +23,7 @@ def counter(what: str, unit: str = "images") -> Callable[[int, int], None]:
         if first is None:
             first = done
             if done < count and distributed.is_main():
-                print(f"{what}: {count:,} {unit}", file=sys.stderr, flush=True)
+                print(f"{what}: {count:,} {unit}", flush=True)
         now = time.monotonic()
         if ended or not distributed.is_main() or (now - last < _SECONDS and done < count):
             return

@@ -1,7 +1,6 @@
 """The first lines of a job: which images it found, what is odd about them, and what it runs on."""
 
 import logging
-import sys
 
 import jax
 
@@ -18,9 +17,9 @@ def introduce(source: Source, group: str) -> None:
     """
     if not distributed.is_main():
         return
-    print(f"{group}: {summary(source)}", file=sys.stderr, flush=True)
+    print(f"{group}: {summary(source)}", flush=True)
     if group == "data":
-        print(f"devices: {_devices()}", file=sys.stderr, flush=True)
+        print(f"devices: {_devices()}", flush=True)
     for line in oddities(source):
         logging.warning("config.%s: %s", group, line)
 

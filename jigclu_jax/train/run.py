@@ -271,6 +271,10 @@ def _run(
         progress.say(f"{root} is complete: {first} steps, nothing left to train")
     elif first:
         progress.say(f"{root}: going on from step {first} of {plan.total_steps}")
+    if first < plan.total_steps:
+        progress.say(
+            f"compiling the step for {len(source):,} images: about a minute the first time, then {plan.total_steps - first:,} steps"
+        )
     stream: Batches | None = None
 
     def batches_between(begin: int, end: int, state: TrainState) -> Batches:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 import jigclu_jax
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config.stored import check_folder, read_config
+from jigclu_jax.data.sources.fingerprint import same_path
 from jigclu_jax.errors import UserError, first_few
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
@@ -34,6 +35,8 @@ _HARMLESS = (
     "online.rank_warning",
     "online.eval_data",
 )
+# Fields of paths, which may be written in several ways.
+_PATHS = ("path", "data_dir", "list", "checkpoint", "weights", "cache", "output")
 _LEFT_BEHIND = 3600.0  # seconds after which nobody is writing a file any more
 # What a run writes up to its first checkpoint.
 _RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures", "profile", "nonfinite.json", "metric_specs.json")
@@ -70,8 +73,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The fields in which two configs (JSON types) differ so that the runs would differ."""
     before, after = flatten(old), flatten(new)
-    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    names = sorted(name for name in before.keys() | after.keys() if _differs(name, before.get(name), after.get(name)))
     return [name for name in names if not any(name == field or name.startswith(f"{field}.") for field in _HARMLESS)]
+
+
+def _differs(name: str, old: Any, new: Any) -> bool:
+    if name.rpartition(".")[2] in _PATHS and isinstance(old, str) and isinstance(new, str):
+        return same_path(old) != same_path(new)
+    return bool(old != new)
 
 
 def check_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jigclu_jax.cli import load_config
+from jigclu_jax.config import load_config
 from jigclu_jax.data.sources.presets import PRESETS, folder_in_place_of_preset
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jigclu_jax.cli import load_config, parse
-from jigclu_jax.config import knn_config, pretrain_config, source_config
+from jigclu_jax.config import knn_config, load_config, parse, pretrain_config, source_config
 from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.jobs.ending import next_command, say_end
 from jigclu_jax.train.introduction import introduce
@@ -16,11 +15,11 @@ def test_the_first_lines_say_images_classes_and_devices(capsys: pytest.CaptureFi
     config = source_config()
     config.source = "embedded"
     introduce(open_source(config), "data")
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("data: ") and "images" in lines[0] and "classes" in lines[0]
     assert lines[1].startswith("devices: ")
     introduce(open_source(config), "eval_data")
-    assert "devices" not in capsys.readouterr().err
+    assert "devices" not in capsys.readouterr().out
 
 
 def test_the_last_lines_say_where_the_result_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,9 @@ def test_work_is_told_when_it_begins_and_when_it_ends(capsys: pytest.CaptureFixt
     say = counter("features of train, random weights")
     for done in (0, 500, 2934, 2934):
         say(done, 2934)
-    first, last = capsys.readouterr().err.splitlines()
-    assert first == "features of train, random weights: 2,934 images"
-    assert "2934/2934 images" in last and "took" in last
+    said = capsys.readouterr()
+    assert said.out == "features of train, random weights: 2,934 images\n"
+    assert said.err.count("\n") == 1 and "2934/2934 images" in said.err and "took" in said.err
 
 
 def test_units_are_those_of_the_work(capsys: pytest.CaptureFixture[str]) -> None:

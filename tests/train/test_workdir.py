@@ -4,9 +4,12 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from ml_collections import ConfigDict
 
-from jigclu_jax.train.workdir import open_workdir
+from jigclu_jax.config import pretrain_config
+from jigclu_jax.errors import UserError
+from jigclu_jax.train.workdir import check_workdir, open_workdir
 
 
 def test_files_of_killed_writers_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
@@ -16,3 +19,17 @@ def test_files_of_killed_writers_go_and_those_of_living_ones_stay(tmp_path: Path
     os.utime(killed, (time.time() - 7200,) * 2)
     open_workdir(tmp_path, ConfigDict({"job": "compare"}))
     assert not killed.exists() and living.read_text() == "half"
+
+
+def test_a_path_written_in_another_way_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "set").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = pretrain_config()
+    config.data.path = str(tmp_path / "set")
+    open_workdir(tmp_path / "run", config)
+    for path in ("set", "set/", "./set", f"{tmp_path}/set/"):
+        config.data.path = path
+        check_workdir(tmp_path / "run", config)
+    config.data.path = "other"
+    with pytest.raises(UserError, match=r"data\.path differs"):
+        check_workdir(tmp_path / "run", config)
