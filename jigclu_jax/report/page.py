@@ -107,8 +107,11 @@ def render(page: Page) -> str:
 @functools.cache
 def _environment() -> jinja2.Environment:
     made = jinja2.Environment(loader=jinja2.PackageLoader("jigclu_jax", "report"), autoescape=True, undefined=jinja2.StrictUndefined)
-    made.filters.update(cell=format_cell, data_uri=_data_uri, json=_json, numeric_columns=_numeric_columns)
-    made.tests.update(share=lambda value: isinstance(value, Share), long=_is_long)
+    made.filters.update(cell=format_cell, data_uri=_data_uri, numeric_columns=_numeric_columns)
+    made.filters.update(json=lambda value: json.dumps(value, ensure_ascii=False))
+    made.tests.update(
+        share=lambda cell: isinstance(cell, Share), long=lambda cell: any(len(word) > _UNBROKEN for word in str(cell).split())
+    )
     return made
 
 
@@ -132,14 +135,6 @@ def _numeric_columns(table: Table) -> list[bool]:
         column > 0 and all(not isinstance(row[column], str) or _NUMBER.fullmatch(str(row[column])) for row in table.rows)
         for column in range(len(table.header))
     ]
-
-
-def _is_long(cell: Cell) -> bool:
-    return isinstance(cell, str) and any(len(word) > _UNBROKEN for word in cell.split())
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _data_uri(image: str | bytes) -> str:

@@ -15,12 +15,11 @@ from jigclu_jax.report.sections import (
     drawn_curves,
     ending,
     facts,
+    find_accuracies,
     footer,
-    headline,
     last_values,
     numbers,
     pictures,
-    random_weights,
     table,
     together,
     with_text,
@@ -60,19 +59,19 @@ def write_page(workdir: epath.PathLike) -> epath.Path:
 
 
 def _finding(run: Run, labels: Labels) -> tuple[str, list[str]]:
-    """The figure in a sentence, whichever way it went, and what a reader must be told of it."""
-    found = headline(run.result, labels)
+    """The figure in a sentence, whichever way it went, and what a reader must be told of it: of the first label that has any, the best."""
+    found = next(filter(None, (find_accuracies(run.result, {pattern: label}) for pattern, label in labels.items())), None)
     if found is None:
         return "", []
-    label, name = found
-    own, random = run.result[name], random_weights(run.result, name)
-    if random is None:
-        return f"{Share(own)} {label}. ", []
-    figure, interval = random
-    summary, ends = f"{Share(own)} {label}; with random weights {Share(figure)}. ", run.result.get(f"{name}_interval")
-    if own <= figure:
-        return summary, [f"Random weights do as well or better: {Share(figure)} against {Share(own)}. {_NOT_TRAINED}"]
-    return summary, [_NOT_RESOLVED] if ends and interval and ends[0] <= interval[1] else []
+    best = max(found, key=lambda one: one.own[0])
+    own, ends = best.own
+    if best.random is None:
+        return f"{Share(own)} {best.label}. ", []
+    random, others = best.random
+    summary = f"{Share(own)} {best.label}; with random weights {Share(random)}. "
+    if own <= random:
+        return summary, [f"Random weights do as well or better: {Share(random)} against {Share(own)}. {_NOT_TRAINED}"]
+    return summary, [_NOT_RESOLVED] if ends and others and ends[0] <= others[1] else []
 
 
 def _oddities(run: Run) -> list[str]:
@@ -166,7 +165,7 @@ _FEATURES = {
     "ridge_top1": "top-1, ridge regression",
     "lbfgs_top1": "top-1, logistic regression (L-BFGS)",
     r"knn_top1_([a-z]+)_(\d+)": "top-1, kNN, {0} vote, k = {1}",
-    "location_top1": "location head, on crops",
+    r"([a-z]+)_top1": "top-1, {0} head of the pretraining",
 }
 _SPREAD = {
     "rank_features": "effective rank, features",

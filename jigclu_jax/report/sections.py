@@ -6,7 +6,8 @@ import importlib.metadata
 import platform
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jigclu_jax.report import curves
@@ -53,66 +54,57 @@ def table(header: Sequence[str], rows: Sequence[Row], best: int | None = None) -
     return [Table(header, rows, best)] if rows else []
 
 
+@dataclass(frozen=True)
+class Accuracy:
+    """One accuracy of a result: its label, (value, interval), and those of the same with random weights where they were measured."""
+
+    label: str
+    own: tuple[float, Sequence[float] | None]
+    random: tuple[float, Sequence[float] | None] | None
+
+
+def find_accuracies(result: Mapping[str, Any], labels: Labels) -> list[Accuracy]:
+    """The accuracies of a result that have a label and a value, in the order of the labels."""
+    control = (result.get("controls") or {}).get("random") or {}
+    found: dict[str, Accuracy] = {}
+    for pattern, label in labels.items():
+        for match in filter(None, (re.fullmatch(pattern, name) for name in result)):
+            name, own = match[0], _read(result, match[0])
+            if own and name not in found:
+                # a control of random weights may have no last epoch
+                random = _read(result, f"{name}_random_init") or _read(result, f"{name.removesuffix('_last')}_random_init")
+                found[name] = Accuracy(label.format(*match.groups()), own, random or _read(control, name))
+    return list(found.values())
+
+
+def _read(result: Mapping[str, Any], name: str) -> tuple[float, Sequence[float] | None] | None:
+    value = result.get(name)
+    return (value, result.get(f"{name}_interval")) if isinstance(value, int | float) else None
+
+
 def accuracies(what: str, labels: Labels, starts: Mapping[str, str] | None = None) -> Builder:
     """Accuracies of result.json with their intervals, each followed by that of random weights; below them guessing.
 
     Args:
       what: on what they were measured.
-      labels: of the fields, in the order of the rows; a field with an interval and no label is shown by its name.
+      labels: of the fields, in the order of the rows.
       starts: for a run with controls, name of `result["init"]` and of the keys of `result["controls"]` -> what it is called.
     """
 
     def build(run: Run) -> list[Block]:
-        controls, rows = run.result.get("controls") or {}, []
-        for start, found in {run.result.get("init", "") if starts else "": run.result, **controls}.items():
-            prefix = f"{(starts or {}).get(start, start)}, " if start else ""
+        rows: list[Row] = []
+        for start, found in {run.result.get("init"): run.result, **(run.result.get("controls") or {})}.items():
+            prefix = f"{starts.get(start, start)}, " if starts and start else ""
             chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in (found.get("chosen") or {}).items())
-            for label, name in _found(found, labels):
-                rows.append((prefix + label, Share(found[name]), format_interval(found.get(f"{name}_interval")), chosen))
+            for one in find_accuracies(found, labels):
+                rows.append((prefix + one.label, Share(one.own[0]), format_interval(one.own[1]), chosen))
+                if one.random and not starts:  # which are a row of their own
+                    rows.append((f"{one.label}, {RANDOM}", Share(one.random[0]), format_interval(one.random[1]), ""))
         rows += [(f"{name}, guessing", Share(level), None, "") for name, level in _guessing(run).items() if rows]
         columns = 4 if any(row[3] for row in rows) else 3
         return table((what, "accuracy", "95 % interval", "trained with")[:columns], [row[:columns] for row in rows], best=0)
 
     return build
-
-
-def headline(result: Mapping[str, Any], labels: Labels) -> tuple[str, str] | None:
-    """(label, field) of the figure that a page begins with: of the first label that has one, the best; not of random weights."""
-    for pattern, label in labels.items():
-        found = [pair for pair in _found(result, {pattern: label}, others=False) if not pair[1].endswith("_random_init")]
-        if found:
-            return max(found, key=lambda pair: result[pair[1]])
-    return None
-
-
-def random_weights(result: Mapping[str, Any], name: str) -> tuple[float, Sequence[float] | None] | None:
-    """(figure, interval) of the same evaluation of a backbone with random weights, None where there was none."""
-    control = (result.get("controls") or {}).get("random") or {}
-    for found, field in ((result, _of_random(result, name)), (control, name)):
-        if found.get(field) is not None:
-            return found[field], found.get(f"{field}_interval")
-    return None
-
-
-def _found(result: Mapping[str, Any], labels: Labels, others: bool = True) -> Iterator[tuple[str, str]]:
-    """(label, field) of the accuracies of a result that have a value, each followed by that of random weights."""
-    done: set[str] = set()
-    if others:
-        bare = [name.removesuffix("_interval") for name in result if name.endswith("_interval") and "_random_init" not in name]
-        labels = {**labels, **{re.escape(name): name.replace("_", " ") for name in bare if name not in labels}}
-    for pattern, label in labels.items():
-        for match in filter(None, (re.fullmatch(pattern, name) for name in result)):
-            shown = label.format(*match.groups()) if match.groups() else label
-            for suffix, field in (("", match[0]), (f", {RANDOM}", _of_random(result, match[0]))):
-                if isinstance(result.get(field), int | float) and field not in done:
-                    done.add(field)
-                    yield shown + suffix, field
-
-
-def _of_random(result: Mapping[str, Any], name: str) -> str:
-    """The field of the same figure for random weights, which may have no last epoch."""
-    full = f"{name}_random_init"
-    return full if full in result else f"{name.removesuffix('_last')}_random_init"
 
 
 def _guessing(run: Run) -> dict[str, float]:
@@ -168,18 +160,15 @@ def facts(labels: Mapping[str, str] | None = None) -> Builder:
     """A table of how the run went; `labels` are further fields of result.json."""
 
     def build(run: Run) -> list[Block]:
-        result, rows = run.result, [(label, str(run.result[name])) for name, label in (labels or {}).items() if run.result.get(name)]
-        if run.rows:
-            last = run.rows[-1]
-            rows.append(("last logged step", str(last["step"])))
-            if last.get("epoch") is not None:
-                rows.append(("epochs", f"{last['epoch']:.4g} of {run.config.get('epochs', '?')}"))
-        if result.get("seconds") is not None:
-            rows.append(("time", duration(result["seconds"])))
-        if result.get("images_per_second") is not None:
-            rows.append(("images per second", f"{result['images_per_second']:,.0f}"))
-        rows += [(name, str(result[name])) for name in ("seed", "version", "commit") if result.get(name) is not None]
-        return table(("run", ""), rows)
+        result, last = run.result, run.rows[-1] if run.rows else {}
+        shown = {label: result.get(name) or None for name, label in (labels or {}).items()}
+        shown |= {
+            "last logged step": last.get("step"),
+            "epochs": f"{last['epoch']:.4g} of {run.config.get('epochs', '?')}" if last.get("epoch") is not None else None,
+            "time": duration(result["seconds"]) if result.get("seconds") is not None else None,
+            "images per second": f"{result['images_per_second']:,.0f}" if result.get("images_per_second") else None,
+        } | {name: result.get(name) for name in ("seed", "version", "commit")}
+        return table(("run", ""), [(label, str(value)) for label, value in shown.items() if value is not None])
 
     return build
 

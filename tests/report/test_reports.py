@@ -172,7 +172,7 @@ def test_an_evaluation_has_a_section_for_each_of_its_parts(tmp_path: Path, parse
     assert page.alts == ["confusion", "neighbours", "map", "location"]
     assert page.row("top-1, linear heads, best of the grid, random weights")[0] == "20.0 %"
     assert page.row("top-1, kNN, weighted vote, k = 20") == ["50.0 %", "40.0 to 60.0 %"]
-    assert page.row("other top1")[0] == "40.0 %" and page.row("top-1, guessing")[0] == "50.0 %"
+    assert page.row("top-1, other head of the pretraining")[0] == "40.0 %" and page.row("top-1, guessing")[0] == "50.0 %"
     assert page.row("effective rank, features") == ["12.5", "3"] and page.row("0.3") == ["30.0 %"]
     assert [page.row(name)[0] for name in names] == ["4", "6"] and page.notices == [f"{HOSTILE}."]
 
