@@ -4,6 +4,8 @@ best checkpoint read these, and know no metric by name."""
 import dataclasses
 from typing import Literal
 
+SPECS_FILE = "metric_specs.json"  # of a workdir: what its metrics are
+
 
 @dataclasses.dataclass(frozen=True)
 class MetricSpec:
@@ -29,9 +31,9 @@ class MetricSpec:
     about: str = ""
 
 
-def accuracy_spec(name: str, title: str, chance: float | None = None, short: str = "") -> MetricSpec:
+def accuracy_spec(name: str, title: str, chance: float | None = None, short: str = "", about: str = "") -> MetricSpec:
     """A share of right answers, 0..1."""
-    return MetricSpec(name, title, "%", chance, "max", short)
+    return MetricSpec(name, title, "%", chance, "max", short, about)
 
 
 def loss_spec(name: str, title: str, chance: float | None = None) -> MetricSpec:

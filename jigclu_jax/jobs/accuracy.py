@@ -52,8 +52,8 @@ def accuracy_hook(training: Training, method: Classifier, eval_source: Source, p
 
     chance = 1 / max(len(eval_source.classes or ()), 2)
     specs = (
-        accuracy_spec(f"{prefix}_top1", "evaluation top-1", chance, "top-1"),
-        accuracy_spec(f"{prefix}_top5", "evaluation top-5", min(5 * chance, 1.0)),
+        accuracy_spec(f"{prefix}_top1", "top-1, evaluation images", chance, "top-1"),
+        accuracy_spec(f"{prefix}_top5", "top-5, evaluation images", min(5 * chance, 1.0)),
         MetricSpec(IMAGES, "evaluation images"),
     )
     return EpochHook(specs, measure)
@@ -71,5 +71,7 @@ def accuracy_figures(workdir: epath.PathLike, prefix: str, eval_source: Source, 
             images = int(row.get(IMAGES, len(eval_source)))
             found[f"{metric}_{which}"] = row[metric]
             found[f"{metric}_{which}_interval"] = list(accuracy_interval(round(row[metric] * images), images, seed))
+            if metric.endswith("5") and 0 < len(eval_source.classes or ()) <= 5:  # always right
+                found |= {f"{metric}_{which}": None, f"{metric}_{which}_interval": None}
     found[f"{prefix}_best_epoch"] = max(rows, key=lambda row: row[f"{prefix}_top1"])["epoch"]
     return found | {IMAGES: int(rows[-1].get(IMAGES, len(eval_source)))}

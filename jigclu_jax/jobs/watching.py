@@ -53,9 +53,9 @@ class Watch:
         """What joins the row of an epoch that is watched."""
         found = [*_spread_specs("features")]
         if self.embeds:
-            found += [*_spread_specs("embeddings"), MetricSpec("alignment_embeddings", "alignment of the embeddings", better="min")]
+            found += [*_spread_specs("embeddings"), MetricSpec("alignment_embeddings", "alignment, embeddings", better="min")]
         if self.test is not None:
-            found.append(accuracy_spec("knn_top1", "kNN top-1", 1 / max(len(self.test.classes or ()), 1), "kNN"))
+            found.append(accuracy_spec("knn_top1", "top-1, nearest neighbours", 1 / max(len(self.test.classes or ()), 1), "kNN"))
         return tuple(found)
 
     def hook(self, training: Training) -> EpochHook:
@@ -159,8 +159,8 @@ def open_watch(config: ConfigDict, method: Method, facts: DataFacts, source: Sou
 
 def _spread_specs(what: str) -> tuple[MetricSpec, ...]:
     return (
-        MetricSpec(f"rank_{what}", f"effective rank of the {what}", better="max"),
-        MetricSpec(f"uniformity_{what}", f"uniformity of the {what}", better="min"),
+        MetricSpec(f"rank_{what}", f"effective rank, {what}", better="max"),
+        MetricSpec(f"uniformity_{what}", f"uniformity, {what}", better="min"),
     )
 
 

@@ -126,6 +126,10 @@ class JigClu(Method):
         return {"location": (outputs["logits"], location.reshape(len(location), -1))}
 
 
+_LOCATION = "The share of patches whose place in their image is told right."
+_RETRIEVAL = "The share of patches whose nearest other patch of the batch, by embedding, comes from the same image."
+
+
 def metric_specs(own: ConfigDict, batch_size: int) -> tuple[MetricSpec, ...]:
     """Both losses and both branches' accuracies for the settings `own`, with what a network reaches that tells nothing apart."""
     cells = own.grid * own.grid
@@ -134,8 +138,8 @@ def metric_specs(own: ConfigDict, batch_size: int) -> tuple[MetricSpec, ...]:
         loss_spec("loss", "loss", own.cluster_weight * cluster + own.location_weight * location),
         loss_spec("loss_cluster", "clustering loss", cluster),
         loss_spec("loss_location", "location loss", location),
-        accuracy_spec("accuracy_location", "location accuracy", 1 / cells),
-        accuracy_spec("accuracy_retrieval", "retrieval accuracy", (cells - 1) / (batch_size * cells - 1), "retrieval"),
+        accuracy_spec("accuracy_location", "location accuracy", 1 / cells, about=_LOCATION),
+        accuracy_spec("accuracy_retrieval", "retrieval accuracy", (cells - 1) / (batch_size * cells - 1), "retrieval", _RETRIEVAL),
     )
 
 

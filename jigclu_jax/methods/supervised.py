@@ -66,7 +66,7 @@ class Supervised(Classifier):
 
 def metric_specs(classes: int) -> tuple[MetricSpec, ...]:
     """Loss and accuracy of a classifier."""
-    return loss_spec("loss", "loss", math.log(classes)), accuracy_spec("accuracy_top1", "training top-1", 1 / classes, "top-1")
+    return loss_spec("loss", "loss", math.log(classes)), accuracy_spec("accuracy_top1", "top-1, training images", 1 / classes, "top-1")
 
 
 def create(config: ConfigDict, facts: DataFacts) -> Supervised:

@@ -8,11 +8,10 @@ from typing import Any
 from etils import epath
 
 from jigclu_jax import atomic_file
-from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
+from jigclu_jax.metrics import SPECS_FILE, MetricSpec, accuracy_spec, loss_spec
 from jigclu_jax.train.writers import read_metrics
 
 REPORT_FILE = "report.html"
-SPECS_FILE = "metric_specs.json"
 _FINAL = "final"  # where a search keeps the run that counts
 _PICTURES = "pictures"
 _SUFFIXES = (".svg", ".png")
@@ -81,4 +80,4 @@ def _json(path: epath.Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-__all__ = ["REPORT_FILE", "SPECS_FILE", "Run", "has_picture", "is_share", "read_run", "save_picture"]
+__all__ = ["REPORT_FILE", "Run", "has_picture", "is_share", "read_run", "save_picture"]

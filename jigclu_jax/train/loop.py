@@ -24,6 +24,8 @@ from jigclu_jax.train.stop import StopRequest
 from jigclu_jax.train.trace import Trace
 from jigclu_jax.train.writers import MetricWriter
 
+# What the loop adds to every row.
+ROW_METRICS = (MetricSpec("images_per_second", "images per second"), MetricSpec("input_wait", "time spent waiting for images", "%"))
 _RECENT = 1000  # calls of the step whose metrics are kept for a report, at most
 
 # (first step, step after the last, state) -> host batches (nested dicts of numpy arrays).

@@ -93,5 +93,5 @@ def with_online_head(method: Method, facts: DataFacts, dim: int) -> Method:
     if facts.class_count < 2:
         raise UserError("config.online.head=True needs images of at least two classes (folders split/class/file, or a label array)")
     chance = 1 / facts.class_count
-    more = (loss_spec("online_loss", "online head: loss"), accuracy_spec("online_top1", "online head: top-1", chance, "online"))
+    more = (loss_spec("online_loss", "online head: loss"), accuracy_spec("online_top1", "top-1, online head", chance, "online"))
     return OnlineHead(method, create_classifier(dim, facts.class_count), method.views, (*method.metrics, *more))

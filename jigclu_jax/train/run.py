@@ -25,11 +25,11 @@ from jigclu_jax.device import distributed, peers
 from jigclu_jax.device.mesh import check_batch, create_mesh
 from jigclu_jax.errors import NonFiniteError, UserError, first_few
 from jigclu_jax.methods import DataFacts, FeaturesOf, Method
-from jigclu_jax.metrics import MetricSpec
+from jigclu_jax.metrics import SPECS_FILE, MetricSpec
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.introduction import introduce
-from jigclu_jax.train.loop import EpochHook, Plan, Trained, fit
+from jigclu_jax.train.loop import ROW_METRICS, EpochHook, Plan, Trained, fit
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
@@ -43,7 +43,6 @@ from jigclu_jax.train.workdir import check_shared, check_workdir, config_as_dict
 from jigclu_jax.train.writers import create_writer
 
 NONFINITE_FILE = "nonfinite.json"
-SPECS_FILE = "metric_specs.json"
 _NAMED = 8  # images of a batch in a message
 
 
@@ -241,7 +240,7 @@ def _run(
     root = open_workdir(workdir, config, write=main)
     specs = metric_specs(training.method, epoch_hooks)
     if main:
-        write_text(root / SPECS_FILE, json.dumps([dataclasses.asdict(spec) for spec in specs], indent=2) + "\n")
+        write_text(root / SPECS_FILE, json.dumps([dataclasses.asdict(spec) for spec in (*specs, *ROW_METRICS)], indent=2) + "\n")
         if begin is not None:
             begin(root)
     peers.agree({})  # process 0 has written
