@@ -2,7 +2,7 @@
 
     python -m jigclu_jax --config=configs/evaluate.py --workdir=runs/cifar10_evaluation --config.checkpoint=runs/cifar10 \\
         --config.data.source=folder --config.data.path=/data/cifar10
-    python -m jigclu_jax --config=configs/evaluate.py:preset=folder,resize=128,crop=112 --workdir=runs/flowers_evaluation \\
+    python -m jigclu_jax --config=configs/evaluate.py:resize=128,crop=112 --workdir=runs/flowers_evaluation \\
         --config.checkpoint=runs/flowers --config.data.path=/data/flowers
 
 Linear heads (configs/fast_probe.py), ridge regression, L-BFGS and kNN, each with a bootstrap interval and beside the same backbone with
@@ -10,7 +10,8 @@ random weights; confusion matrix and accuracy of every class, nearest neighbours
 uniformity and alignment; for a jigsaw-clustering checkpoint also where its location head is wrong. `--config.weights=FILE` instead of
 a checkpoint takes torchvision's or the authors' weights. The paper's augmented probe is a job of its own: configs/probe_imagenet.py.
 
-Presets as in configs/fast_probe.py: cifar10, cifar100, tiny_imagenet, imagenet100, imagenet, folder.
+Presets as in configs/fast_probe.py: cifar10, cifar100, tiny_imagenet, imagenet100, imagenet, folder. Without one, `--config.data.path` alone
+is a folder of train/class/file and val/class/file (preset folder), or an .npz file; without a path it is CIFAR-10.
 
 Hardware: anything; twice the pass of configs/fast_probe.py, once for random weights. Expected: docs/evaluation.md.
 """

@@ -19,9 +19,18 @@ def test_a_path_without_a_preset_is_a_folder(name: str) -> None:
     assert folder_in_place_of_preset(found) == found
 
 
-@pytest.mark.parametrize(("group", "field", "value"), [("data", "source", "arrays"), ("eval_data", "crop", 28), ("data", "split", "all")])
+def test_sizes_that_were_chosen_stay_and_a_file_of_arrays_is_one() -> None:
+    config = load_config("configs/knn.py", "resize=128,crop=112")
+    config.data.path = "medmnist.NPZ"
+    found = folder_in_place_of_preset(config)
+    assert (found.data.source, found.eval_data.resize, found.eval_data.crop) == ("arrays", 128, 112)
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value"), [("data", "source", "arrays"), ("eval_data", "split", "val"), ("data", "split", "all")]
+)
 def test_what_was_chosen_stays(group: str, field: str, value: object) -> None:
     config = load_config("configs/knn.py")
-    config.data.path = "set.npz"
+    config.data.path = "set"
     config[group][field] = value
     assert folder_in_place_of_preset(config) == config

@@ -32,21 +32,21 @@ PRESETS = {
 PROBE_RATES = {"imagenet": 10.0, "imagenet100": 1.0, "cifar10": 0.1, "cifar100": 0.1, "tiny_imagenet": 0.1, "folder": 0.1}
 
 
-_OF_PRESET = (
-    *(("data", name) for name in ("source", "name", "split")),
-    *(("eval_data", name) for name in ("split", "resize", "crop")),
-)
-
-
 def folder_in_place_of_preset(config: ConfigDict) -> ConfigDict:
-    """The config with the preset "folder" where it has the preset cifar10 as it came, which no path goes with, and a path all the same."""
-    plain = config.copy_and_resolve_references()
-    set_data(plain, "cifar10")
-    fields = [(config[group][name], plain[group][name]) for group, name in _OF_PRESET]
-    if not config.data.path or any(given != preset for given, preset in fields):
+    """The config with the preset "folder" in place of cifar10's where a path is given, which no set of TFDS has; an .npz file is "arrays".
+
+    What was changed of cifar10's resize and crop stays.
+    """
+    default = PRESETS["cifar10"]
+    data, held_out = config.data, config.eval_data
+    if not data.path or (data.source, data.name, data.split, held_out.split) != ("tfds", default.name, default.train, default.test):
         return config
-    set_data(plain, "folder")
-    return plain
+    changed = config.copy_and_resolve_references()
+    resize, crop = held_out.resize if held_out.resize != default.resize else 0, held_out.crop if held_out.crop != default.crop else 0
+    set_data(changed, "folder", resize, crop)
+    if str(data.path).lower().endswith(".npz"):
+        changed.data.source = "arrays"
+    return changed
 
 
 def set_data(config: ConfigDict, preset: str, resize: int = 0, crop: int = 0) -> None:
