@@ -10,8 +10,8 @@ random weights; confusion matrix and accuracy of every class, nearest neighbours
 uniformity and alignment; for a jigsaw-clustering checkpoint also where its location head is wrong. `--config.weights=FILE` instead of
 a checkpoint takes torchvision's or the authors' weights. The paper's augmented probe is a job of its own: configs/probe_imagenet.py.
 
-Presets as in configs/fast_probe.py: cifar10, cifar100, tiny_imagenet, imagenet100, imagenet, folder. Without one, `--config.data.path` alone
-is a folder of train/class/file and val/class/file (preset folder), or an .npz file; without a path it is CIFAR-10.
+Presets as in configs/fast_probe.py: cifar10, cifar100, tiny_imagenet, imagenet100, imagenet, folder. Without one,
+`--config.data.path` alone is a folder of train/class/file and val/class/file (preset folder), or an .npz file; no path: CIFAR-10.
 
 Hardware: anything; twice the pass of configs/fast_probe.py, once for random weights. Expected: docs/evaluation.md.
 """

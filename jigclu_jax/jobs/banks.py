@@ -60,7 +60,7 @@ def open_sets(config: ConfigDict) -> Sets:
     """
     train = open_images(config, "data")
     if train.classes is None:
-        raise UserError(f"config.data: {train.name}: an evaluation needs labels: {why_unlabelled(train)}")
+        raise UserError(f"config.data: {train.name} has no labels: {why_unlabelled(train)}")
     test = open_eval_source(config, train)
     check_labels(_labels(train), _labels(test), train.classes)
     return Sets(train, test, train.classes)

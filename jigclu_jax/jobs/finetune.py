@@ -135,7 +135,7 @@ def _images(config: ConfigDict) -> tuple[Source, Source]:
     """Training and evaluation images, labelled and of two classes at least."""
     source = open_images(config, "data")
     if source.classes is None:
-        raise UserError(f"config.data: {source.name}: fine-tuning needs labels: {why_unlabelled(source)}")
+        raise UserError(f"config.data: {source.name} has no labels, and fine-tuning needs them: {why_unlabelled(source)}")
     eval_source = open_eval_source(config, source)
     train, held = source.labels, eval_source.labels
     assert train is not None and held is not None

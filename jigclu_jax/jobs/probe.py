@@ -42,7 +42,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_workdir(workdir, config)
     source = open_images(config, "data")
     if source.classes is None:
-        raise UserError(f"config.data: {source.name}: a probe needs labels: {why_unlabelled(source)}")
+        raise UserError(f"config.data: {source.name} has no labels, and a probe needs them: {why_unlabelled(source)}")
     eval_source = open_eval_source(config, source)
     method = create_method(config, facts_of(config, source))
     check_best_metric(config, ("probe_top1", "probe_top5", *(spec.name for spec in method.metrics)))

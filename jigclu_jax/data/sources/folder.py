@@ -93,7 +93,7 @@ class FolderSource:
     def why_unlabelled(self) -> str:
         """Why there are no labels, and what to do; for messages."""
         if not self._split:
-            return "no labels here, as split is '': set split to a folder below path whose folders are the classes"
+            return "set split to a folder below path whose folders are the classes"
         return "its images lie in the folder itself, without class folders: sort them into one folder a class"
 
     def _check_full_range(self) -> None:

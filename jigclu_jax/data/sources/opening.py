@@ -105,7 +105,7 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
     """
     wanted, own = tuple(classes), source.classes
     if own is None:
-        raise UserError(f"{source.name}: {why_unlabelled(source)}")
+        raise UserError(f"{source.name}: no labels here: {why_unlabelled(source)}")
     if own == wanted:
         return source
     labels = source.labels
@@ -123,11 +123,8 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
 
 
 def why_unlabelled(source: Source) -> str:
-    """Why a source has no labels, and what to do; for messages behind its name."""
-    inner = innermost(source)
-    return getattr(
-        inner, "why_unlabelled", "no labels here: use a source that has them (a folder split/class/file, an .npz file with label)"
-    )
+    """What to do about a source without labels, and why there are none where that is known; for messages that say so."""
+    return getattr(innermost(source), "why_unlabelled", "give folders split/class/file, or a label array")
 
 
 def innermost(source: Source) -> Source:
