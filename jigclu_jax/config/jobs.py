@@ -51,7 +51,7 @@ PROBE: Fields = {
         RUN,
         {
             "epochs": 100,
-            "model": CHECKPOINT_MODEL,
+            "model": {**CHECKPOINT_MODEL, "remat": MODEL["remat"]},
             "saving.best_metric": "probe_top1",
             "optimizer": changed(OPTIMIZER, {"learning_rate": 10.0, "weight_decay": 0.0, "schedule": "step", "milestones": (60, 80)}),
         },

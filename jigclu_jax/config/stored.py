@@ -10,7 +10,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config.jobs import build, fields_of
-from jigclu_jax.errors import UserError, one_line
+from jigclu_jax.errors import UserError
+from jigclu_jax.json_file import read_json
 
 # Fields of version 0.1.0 -> where they stand now.
 RENAMED: Mapping[str, str] = {
@@ -78,15 +79,9 @@ def read_config_file(path: epath.Path) -> ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    try:
-        tree = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give the config.json of a workdir") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({one_line(error)}): restore it, or use another workdir") from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("job"), str):
-        raise UserError(f"{path} holds no config of this library, there is no `job` in it: use another workdir")
-    return config_from_dict(tree)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give the config.json of a workdir")
+    return config_from_dict(read_json(path, {"job": (str,)}, "restore it, or use another workdir"))
 
 
 def check_folder(workdir: epath.PathLike) -> None:

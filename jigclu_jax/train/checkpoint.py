@@ -23,6 +23,8 @@ from jigclu_jax.train.digests import named_leaves
 from jigclu_jax.train.orbax_logging import quiet_orbax
 from jigclu_jax.train.state import TrainState, Tree
 from jigclu_jax.train.stored import (
+    FIRST_NAME,
+    NAME,
     check_format,
     check_state,
     complete_steps,
@@ -30,11 +32,13 @@ from jigclu_jax.train.stored import (
     read_meta,
     read_score,
     read_state,
+    renamed,
     sealed,
     stored_shapes,
 )
 
 FOLDER = "checkpoints"
+Shapes = dict[str, tuple[int, ...]]  # path of a leaf -> its shape
 # the last two: should the newest turn out damaged, the one before it is there
 KEEP_LAST = 2
 
@@ -111,9 +115,12 @@ class Checkpoints:
                 meta = read_meta(self.folder / str(step))
                 check_format(meta, f"checkpoint {step} in {self.folder}")
                 check(meta)
-                self._check_shapes(step, meta, target)
-                items = ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(target)))
-                restored = self._manager.restore(step, args=items)["state"]
+                there, wanted = self._stored_shapes(step, meta), _as_dict(target)
+                first = any(FIRST_NAME in name.split("/") for name in there)
+                wanted = renamed(wanted, NAME, FIRST_NAME) if first else wanted
+                self._check_shapes(step, there, _shapes(wanted))
+                restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))["state"]
+                restored = renamed(restored, FIRST_NAME, NAME) if first else restored
                 check_state(restored, meta, self.folder / str(step))
             except UserError:
                 raise
@@ -127,12 +134,14 @@ class Checkpoints:
             raise UserError(f"none of the checkpoints {self.steps()} in {self.folder} can be read ({reason}): use another workdir")
         return None
 
-    def _check_shapes(self, step: int, meta: Mapping[str, Any], target: TrainState) -> None:
+    def _stored_shapes(self, step: int, meta: Mapping[str, Any]) -> Shapes:
         there = stored_shapes(meta)
-        if there is None:
-            with ocp.PyTreeCheckpointer() as reader:
-                there = _shapes(reader.metadata(self.folder / str(step) / "state").item_metadata.tree)
-        here = _shapes(_as_dict(target))
+        if there is not None:
+            return there
+        with ocp.PyTreeCheckpointer() as reader:
+            return _shapes(reader.metadata(self.folder / str(step) / "state").item_metadata.tree)
+
+    def _check_shapes(self, step: int, there: Shapes, here: Shapes) -> None:
         for name in sorted(there.keys() | here.keys()):
             if there.get(name) != here.get(name):
                 found, wanted = (f"of shape {tree[name]}" if name in tree else "missing" for tree in (there, here))
@@ -295,5 +304,5 @@ def _as_dict(state: TrainState) -> Tree:
     return {field: getattr(state, field) for field in fields}
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: Any) -> Shapes:
     return {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}

@@ -20,6 +20,7 @@ from jigclu_jax.json_file import NOTHING, NUMBER, check_kinds, parse_json
 from jigclu_jax.train.digests import changed_leaf, digests
 
 FORMAT = 1
+NAME, FIRST_NAME = "backbone", "trunk"  # of what is pretrained, now and in version 0.1.0
 Tree = dict[str, Any]
 _LEAVES, _DIGEST, _SCORE = "leaves", "digest", "score"
 _KINDS = {"config": (dict,), "seconds": NUMBER}
@@ -89,7 +90,17 @@ def read_state(checkpoint: epath.Path) -> Tree:
         if found is None:
             raise ValueError("its arrays are not there")
         restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found.tree)
-        return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=restore_args))
+        return renamed(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=restore_args)), FIRST_NAME, NAME)
+
+
+def renamed(node: Any, old: str, new: str) -> Any:
+    """A tree of dicts, lists and tuples, of which optimizers make their state, with another key wherever `old` is one."""
+    if isinstance(node, dict):
+        return {new if name == old else name: renamed(child, old, new) for name, child in node.items()}
+    if isinstance(node, list | tuple):
+        children = [renamed(child, old, new) for child in node]
+        return type(node)(*children) if hasattr(node, "_fields") else type(node)(children)
+    return node
 
 
 def stored_shapes(meta: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:

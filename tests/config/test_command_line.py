@@ -200,8 +200,8 @@ def test_a_workdir_alone_without_a_run_in_it(refused: Refused, tmp_path: Path) -
     ("text", "name"),
     [
         ("{", "JSON"),
-        ("[1]", "config"),
-        ('{"seed": 1}', "config"),
+        ("[1]", "JSON object"),
+        ('{"seed": 1}', "job"),
         ('{"job": "pretrain"}', "config.method.name"),
         ('{"job": "bake"}', "config.job='bake'"),
     ],
