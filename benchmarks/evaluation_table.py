@@ -26,7 +26,7 @@ BACKBONES = ("random", "jigclu", "supervised")
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Fraction:
     """Fine-tuning on a share of the labelled images (0: all, or `limit` of them)."""
 
     name: str
@@ -46,7 +46,7 @@ class Preset:
     model: dict[str, Any]  # of the backbone that starts from scratch
     test: str
     sides: tuple[int, int]  # resize and crop of the test images
-    shares: tuple[Share, ...]
+    shares: tuple[Fraction, ...]
 
 
 PRESETS = {
@@ -56,7 +56,7 @@ PRESETS = {
         {"arch": "resnet18", "stem": "small", "width": 0.125},
         "test",
         (32, 32),
-        (Share("1pct", 0.01, 0, 64, 60), Share("10pct", 0.1, 0, 64, 15), Share("10000", 0.0, 10_000, 64, 10, 3)),
+        (Fraction("1pct", 0.01, 0, 64, 60), Fraction("10pct", 0.1, 0, 64, 15), Fraction("10000", 0.0, 10_000, 64, 10, 3)),
     ),
     "flowers": Preset(
         "preset=folder,resize=128,crop=112",
@@ -64,12 +64,12 @@ PRESETS = {
         {"arch": "resnet18", "stem": "imagenet", "width": 1.0},
         "val",
         (128, 112),
-        (Share("1pct", 0.01, 0, 16, 60), Share("10pct", 0.1, 0, 32, 20), Share("all", 0.0, 0, 64, 6)),
+        (Fraction("1pct", 0.01, 0, 16, 60), Fraction("10pct", 0.1, 0, 32, 20), Fraction("all", 0.0, 0, 64, 6)),
     ),
 }
 
 
-def finetuning(preset: Preset, share: Share, data: str, backbone: str, checkpoint: Path, seed: int) -> ConfigDict:
+def finetuning(preset: Preset, share: Fraction, data: str, backbone: str, checkpoint: Path, seed: int) -> ConfigDict:
     """The job's config for one backbone and one share of the labels."""
     config = load_config(str(CONFIGS / "finetune.py"), f"{preset.finetune},epochs={share.epochs},batch_size={share.batch_size},seed={seed}")
     config.data.update({"path": data, "fraction": share.fraction, "limit": share.limit})

@@ -1,4 +1,4 @@
-"""The form in which every benchmark prints its figures: one JSON object a line."""
+"""The form in which every benchmark prints its measurements: one JSON object a line."""
 
 import json
 from typing import Any

@@ -15,7 +15,7 @@ class MetricSpec:
       name: as in `metrics.jsonl`.
       title: for a person, as "location accuracy". Metrics whose titles agree up to the first comma, as "top-1, training batches" and
         "top-1, validation", stand in one drawing.
-      unit: "%" for a share 0..1 that is shown in per cent; else what stands behind the number, "" for none.
+      unit: "%" for a fraction 0..1 that is shown in per cent; else what stands behind the number, "" for none.
       chance: the value that guessing, or a network that has learned nothing, gives, in the metric's own numbers; None where there is none.
       better: the direction of progress; "" where neither is.
       short: for the progress line, as "top-1"; "" keeps the metric out of it.
@@ -32,7 +32,7 @@ class MetricSpec:
 
 
 def accuracy_spec(name: str, title: str, chance: float | None = None, short: str = "", about: str = "") -> MetricSpec:
-    """A share of right answers, 0..1."""
+    """A fraction of right answers, 0..1."""
     return MetricSpec(name, title, "%", chance, "max", short, about)
 
 

@@ -85,13 +85,13 @@ FINETUNE: Fields = {
     "head_multiplier": Field(1.0, 0, 1e6),  # the classifier's learning rate is that many times the backbone's
     # coded: as in the authors' code, where the classifier's own rate is overwritten and never acts
     "schedule_as": Field("meant", choices=("meant", "coded")),
-    # > 0: that share of every class is kept from training, and accuracies are measured on it, not on eval_data
+    # > 0: that fraction of every class is kept from training, and accuracies are measured on it, not on eval_data
     "held_out": Field(0.0, low=0, below=1),
     "search": {
         # every pair of these two is tried on a held-out part; empty: the optimizer's own value
         "learning_rates": Field((), 0, 1e6, item=float, order="distinct"),
         "weight_decays": Field((), 0, 100, item=float, order="distinct"),
-        "held_out": Field(0.1, above=0, below=1),  # share of every class that the trials keep from training, to choose by
+        "held_out": Field(0.1, above=0, below=1),  # fraction of every class that the trials keep from training, to choose by
         "epochs": Field(0, 0, 10**6),  # of a trial; 0: as many as the final run
     },
     "controls": Field(""),  # the same from other starts, beside it: "random", "weights", or "random,weights"

@@ -35,7 +35,7 @@ SOURCE: Fields = {
     "split": Field("train"),  # "" takes every image of an unlabelled tree
     "limit": Field(0, 0, _MOST_IMAGES),  # > 0: only that many, drawn at random with the subset's seed, class by class where labelled
     "list": Field(""),  # only the images that this text file names, one a line
-    "fraction": Field(0.0, 0, 1),  # > 0: about that share of the images, drawn with the same seed, the same number of every class
+    "fraction": Field(0.0, 0, 1),  # > 0: about that fraction of the images, drawn with the same seed, the same number of every class
     "subset_seed": Field(-1, -1, MOST_SEED),  # draws `limit` and `fraction`; -1: the run's seed, so that other seeds draw other images
     "on_error": Field("stop", choices=("stop", "skip")),  # what to do with an image that does not decode or is too small
     "min_side": Field(-1, -1, 65_500),  # smallest side accepted, in pixels; -1: the side of a patch; 1: enlarge whatever comes
@@ -158,7 +158,7 @@ HEADS: Fields = {
     "batch_size": Field(256, 1, 2**20),
     "momentum": Field(0.9, low=0, below=1),
     "standardise": Field(True),  # features to mean 0 and deviation 1 by those of training; False: as the backbone gives them
-    # share of every class of the training images by which the head is chosen; never the evaluation's
+    # fraction of every class of the training images by which the head is chosen; never the evaluation's
     "held_out": Field(0.1, above=0, below=1),
     "refit": Field(True),  # the chosen pair trained once more on all training images; False: the head that was chosen
     "checks": Field(("ridge", "lbfgs"), choices=("ridge", "lbfgs")),  # classifiers without a learning rate beside it

@@ -40,7 +40,7 @@ def check_probe(config: ConfigDict) -> None:
     if not 0 <= probe.momentum < 1:
         raise UserError(f"config.probe.momentum={probe.momentum} must be in [0, 1)")
     if not 0 < probe.held_out < 1:
-        raise UserError(f"config.probe.held_out={probe.held_out} must be between 0 and 1: a share of the training images")
+        raise UserError(f"config.probe.held_out={probe.held_out} must be between 0 and 1: a fraction of the training images")
     unknown = [name for name in probe.checks if name not in CHECKS]
     if unknown:
         raise UserError(f"config.probe.checks: {unknown[0]!r} is unknown: use {' and '.join(map(repr, CHECKS))}")

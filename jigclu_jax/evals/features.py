@@ -26,7 +26,7 @@ class FeatureBank:
     Attributes:
       features: pooled features of the backbone, BatchNorm in eval mode.
       labels: -1 where an image has none.
-      indices: each row's place in the source; images left out by on_error=skip have no row.
+      indices: each row's position in the source; images left out by on_error=skip have no row.
     """
 
     features: Float32[np.ndarray, "n d"]
@@ -66,10 +66,10 @@ def compute_features(
     seen = done = 0
     for batch in device_batches(batches, mesh):
         features, label, mask = jax.device_get(forward(params, stats, batch))
-        places = np.flatnonzero(mask)
-        parts.append((features[places], label[places], seen + places))
+        rows = np.flatnonzero(mask)
+        parts.append((features[rows], label[rows], seen + rows))
         seen += len(mask)
-        done += len(places)
+        done += len(rows)
         say(done)
     if not done:
         raise UserError("no image of the source could be used: there are no features")

@@ -46,8 +46,8 @@ def check_labels(train: Int32[np.ndarray, " n"], test: Int32[np.ndarray, " k"], 
     return odd
 
 
-def held_out_mask(labels: Int[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Marks `share` of the images of every class, drawn with `seed`: rounded, at least one where a class has two or more.
+def held_out_mask(labels: Int[np.ndarray, " n"], fraction: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Marks a `fraction` of the images of every class, drawn with `seed`: rounded, at least one where a class has two or more.
 
     Raises:
       UserError: the set is so small that one of the two parts is empty.
@@ -56,10 +56,12 @@ def held_out_mask(labels: Int[np.ndarray, " n"], share: float, seed: int) -> Boo
     mask = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
-        count = min(max(round(share * len(own)), 1), len(own) - 1)
+        count = min(max(round(fraction * len(own)), 1), len(own) - 1)
         mask[generator.permutation(own)[:count]] = True
     if not mask.any() or mask.all():
-        raise UserError(f"{len(labels)} training images are too few to hold out {share:g} of each class: give two images a class at least")
+        raise UserError(
+            f"{len(labels)} training images are too few to hold out {fraction:g} of each class: give two images a class at least"
+        )
     return mask
 
 

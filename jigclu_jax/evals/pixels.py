@@ -15,7 +15,7 @@ def pixel_features(images: UInt8[np.ndarray, "n h w 3"], side: int = 16) -> Floa
 
 
 def colour_histogram(images: UInt8[np.ndarray, "n h w 3"], bins: int = 6) -> Float32[np.ndarray, "n d"]:
-    """Joint RGB histogram, `bins` to a channel: float32[n, bins**3], the share of an image's pixels in each cell.
+    """Joint RGB histogram, `bins` to a channel: float32[n, bins**3], the fraction of an image's pixels in each bin.
 
     Square roots are taken (the Hellinger kernel), which is what makes histograms work with linear classifiers.
     """

@@ -17,8 +17,8 @@ def effective_rank(x: Float32[np.ndarray, "n d"]) -> float:
     values = np.linalg.svd(x.astype(np.float64), compute_uv=False)
     if values.sum() == 0:
         return 1.0
-    share = values / values.sum() + _EPSILON
-    return float(np.exp(-np.sum(share * np.log(share))))
+    fraction = values / values.sum() + _EPSILON
+    return float(np.exp(-np.sum(fraction * np.log(fraction))))
 
 
 def alignment(x: Float32[np.ndarray, "n d"], y: Float32[np.ndarray, "n d"]) -> float:

@@ -59,7 +59,7 @@ def accuracy_hook(training: Training, method: Classifier, eval_source: Source, p
     return EpochHook(specs, measure)
 
 
-def accuracy_figures(workdir: epath.PathLike, prefix: str, eval_source: Source, seed: int) -> dict[str, Any]:
+def accuracy_results(workdir: epath.PathLike, prefix: str, eval_source: Source, seed: int) -> dict[str, Any]:
     """Last and best accuracies with their intervals, from the rows of metrics.jsonl, which a resumed run shares with its earlier parts.
 
     `eval_source` says how many images there are where rows of an earlier version do not say how many counted.

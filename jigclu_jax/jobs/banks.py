@@ -106,7 +106,7 @@ class Features:
     def of_batches(
         self, backbone: Backbone, batches: Iterator[dict[str, np.ndarray]], say: Callable[[int], None] = lambda done: None
     ) -> FeatureBank:
-        """Features of images that come as batches; on several processes each gives its own share of a batch."""
+        """Features of images that come as batches; on several processes each gives its own part of a batch."""
         if self._compiled is None or self._compiled[0] != backbone.model:
             self._compiled = backbone.model, compile_features(backbone.model, self.mesh)
         params, stats = jax.device_put((backbone.params, backbone.stats), replicated(self.mesh))
@@ -116,8 +116,8 @@ class Features:
         return bank
 
     def _compute(self, backbone: Backbone, source: Source, sizes: ConfigDict, group: str) -> FeatureBank:
-        share = {"batch_size": self._config.eval_batch_size, "host": jax.process_index(), "hosts": jax.process_count()}
-        batches = EvalStream(source, sizes, group=group, **share)
+        part = {"batch_size": self._config.eval_batch_size, "host": jax.process_index(), "hosts": jax.process_count()}
+        batches = EvalStream(source, sizes, group=group, **part)
         say = counter(f"features of {source.name}, {backbone.origin}")
         if jax.process_count() == 1:  # several would have to stop at the same batch
             say = stopping(say, FEATURES_STAY)

@@ -41,14 +41,14 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     folders = ("pretrain", "probe", "supervised", "probe_supervised")
     results = {name: read_result(root / name) or {} for name in folders}
     ours, seed = results["probe"], config.probe.seed
-    figures = {
+    top1 = {
         "JigClu pretraining": ours["probe_top1_last"],
         "random initialisation": ours["probe_top1_random_init"],
         "trained with labels": results["probe_supervised"]["probe_top1_last"],
         **baselines,
     }
     images = ours[IMAGES]  # the same for every row but guessing
-    intervals = {name: list(accuracy_interval(round(share * images), images, seed)) for name, share in figures.items() if name != CHANCE}
+    intervals = {name: list(accuracy_interval(round(value * images), images, seed)) for name, value in top1.items() if name != CHANCE}
     copied = ("probe_top1_last", "probe_top1_best", "probe_top5_last", "probe_top1_random_init")
     seconds = {name: result["seconds"] for name, result in results.items()}
     result = write_result(
@@ -59,7 +59,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
             "seconds": sum(seconds.values()),
             "images_per_second": results["pretrain"]["images_per_second"],
             **{f"{name}{end}": ours[f"{name}{end}"] for name in copied for end in ("", "_interval")},
-            "probe_top1": figures,
+            "probe_top1": top1,
             "probe_top1_interval": intervals,
             "seconds_by_step": seconds,
         },

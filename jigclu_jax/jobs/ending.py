@@ -1,4 +1,4 @@
-"""The last lines of a job: where its report and its figures lie, and what can be done next."""
+"""The last lines of a job: where its report and its results lie, and what can be done next."""
 
 import shlex
 
@@ -16,7 +16,7 @@ def say_end(config: ConfigDict, workdir: epath.PathLike) -> None:
     if config.job in _OWN or not distributed.is_main():
         return
     root = epath.Path(workdir)
-    for what, name in (("report", "report.html"), ("figures", "result.json")):
+    for what, name in (("report", "report.html"), ("results", "result.json")):
         if (root / name).exists():
             print(f"{what}: {root / name}", flush=True)
     if command := next_command(config, workdir):

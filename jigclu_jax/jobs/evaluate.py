@@ -55,7 +55,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     pretext, drawing = _pretext(config, backbone, sets, features)
     fields |= pretext
     confusion, classes = _classes(config, probed, banks, sets)
-    fields |= {"confusion": confusion.tolist(), "class_top1": {name: share for name, _, share, _, _ in classes}}
+    fields |= {"confusion": confusion.tolist(), "class_top1": {name: fraction for name, _, fraction, _, _ in classes}}
     fields |= {"class_top1_interval": {name: [low, high] for name, _, _, low, high in classes}}
     if distributed.is_main():
         root = open_workdir(workdir, config)
@@ -98,10 +98,10 @@ def _classes(config: ConfigDict, probed: Probed, banks: Banks, sets: Sets) -> tu
     predicted, labels = probed.scores.argmax(1), banks.test.labels
     confusion = confusion_matrix(predicted, labels, len(sets.classes))
     rows = []
-    for label, share in enumerate(class_accuracies(confusion)):
-        if share is not None:
+    for label, fraction in enumerate(class_accuracies(confusion)):
+        if fraction is not None:
             own = predicted[labels == label] == label
-            rows.append((sets.classes[label], len(own), share, *accuracy_interval(int(own.sum()), len(own), config.seed)))
+            rows.append((sets.classes[label], len(own), fraction, *accuracy_interval(int(own.sum()), len(own), config.seed)))
     return confusion, rows
 
 
@@ -137,8 +137,8 @@ def _neighbours(config: ConfigDict, banks: Banks, sets: Sets) -> str:
 
 def _map(config: ConfigDict, banks: Banks, sets: Sets) -> str:
     rows = _some(len(banks.test), config.reading.map_points, config.seed)
-    points, shares = principal_axes(banks.test.features[rows])
-    along = [f"principal component {number + 1} ({100 * share:.0f} % of the variance)" for number, share in enumerate(shares)]
+    points, fractions = principal_axes(banks.test.features[rows])
+    along = [f"principal component {number + 1} ({100 * fraction:.0f} % of the variance)" for number, fraction in enumerate(fractions)]
     return svg(draw_map(points, banks.test.labels[rows], sets.classes, along=along))
 
 

@@ -22,7 +22,7 @@ from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.evals.labels import check_labels, held_out_mask
-from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
+from jigclu_jax.jobs.accuracy import accuracy_hook, accuracy_results, open_eval_source
 from jigclu_jax.jobs.backbones import Backbone, checkpoint_backbone, imported_backbone, with_model
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.methods import create_method
@@ -195,7 +195,7 @@ def _single(
     if title:
         _say(title)
     trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(hook,))
-    result = training_result(training, root, trained) | accuracy_figures(root, "finetune", eval_source, config.seed)
+    result = training_result(training, root, trained) | accuracy_results(root, "finetune", eval_source, config.seed)
     result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
     result |= {"train_images": len(source), "checkpoint_step": backbone.step if backbone else None}
     result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}
@@ -236,10 +236,10 @@ def _trial_config(config: ConfigDict, rate: float, decay: float) -> ConfigDict:
     epochs = config.search.epochs or config.epochs
     changed = _chosen(config, rate, decay, epochs)
     changed.held_out = config.search.held_out
-    share = epochs / config.epochs
+    fraction = epochs / config.epochs
     # not rounded: a drop at epoch 0 would rank pairs at a rate that is not theirs
-    changed.optimizer.milestones = tuple(round(milestone * share, 6) for milestone in config.optimizer.milestones)
-    changed.optimizer.warmup_epochs = config.optimizer.warmup_epochs * share
+    changed.optimizer.milestones = tuple(round(milestone * fraction, 6) for milestone in config.optimizer.milestones)
+    changed.optimizer.warmup_epochs = config.optimizer.warmup_epochs * fraction
     return changed
 
 

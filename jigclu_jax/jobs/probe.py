@@ -15,7 +15,7 @@ from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.evals.scale import feature_size
-from jigclu_jax.jobs.accuracy import accuracy_figures, accuracy_hook, open_eval_source
+from jigclu_jax.jobs.accuracy import accuracy_hook, accuracy_results, open_eval_source
 from jigclu_jax.jobs.backbones import checkpoint_backbone, with_model
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.methods import create_method
@@ -55,14 +55,14 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     # the same rate for both: a random backbone's features are of another size, and a rate that suits one would hold the other back
     scale = _relative_size(training, method, probed, start) if config.random_init else 1.0
     trained = _probe(training, workdir, probed, hook)
-    figures = accuracy_figures(workdir, "probe", eval_source, config.seed)
+    results = accuracy_results(workdir, "probe", eval_source, config.seed)
     if config.random_init:
         control = epath.Path(workdir) / "random_init"
         random = training.initial_state()
         _probe(training, control, dataclasses.replace(random, extra=random.extra | {"scale": scale * random.extra["scale"]}), hook)
-        figures |= _of_random_backbone(accuracy_figures(control, "probe", eval_source, config.seed))
+        results |= _of_random_backbone(accuracy_results(control, "probe", eval_source, config.seed))
     if distributed.is_main():
-        result = training_result(training, workdir, trained) | figures
+        result = training_result(training, workdir, trained) | results
         write_result(workdir, result | {"checkpoint": str(config.checkpoint), "checkpoint_step": backbone.step, "backbone_unchanged": True})
         report(workdir)
         say_result(result)
@@ -73,7 +73,7 @@ def _probe(training: Training, workdir: epath.PathLike, start: TrainState, hook:
     before = digest(start.extra["backbone"])
     trained = run_training(training, workdir, start=start, identity={"backbone": before}, epoch_hooks=(hook,))
     if digest(trained.state.extra["backbone"]) != before:
-        raise RuntimeError("the frozen backbone has changed during the probe: its figures are void; this is a fault of the program")
+        raise RuntimeError("the frozen backbone has changed during the probe: its results are void; this is a fault of the program")
     return trained
 
 
@@ -84,6 +84,6 @@ def _relative_size(training: Training, method: LinearProbe, probed: TrainState, 
 
 
 def _of_random_backbone(found: dict[str, Any]) -> dict[str, Any]:
-    """The top-1 figures of the random backbone, named as such."""
+    """The top-1 accuracies of the random backbone, named as such."""
     names = {"probe_top1_last": "probe_top1_random_init", "probe_top1_best": "probe_top1_best_random_init"}
     return {f"{new}{end}": found[f"{old}{end}"] for old, new in names.items() for end in ("", "_interval")}

@@ -36,7 +36,7 @@ def hits(scores: Float[Array, "*n k"] | Float[np.ndarray, "*n k"], labels: Int[A
 def accuracy(
     logits: Float[Array, "*n k"], labels: Int[Array, "*n"], mask: Bool[Array, "*n"] | None = None, *, top: int = 1
 ) -> Float[Array, ""]:
-    """Share of the examples (with a true `mask`) that are `hits`, 0..1, float32; 0 when there are none."""
+    """Fraction of the examples (with a true `mask`) that are `hits`, 0..1, float32; 0 when there are none."""
     if mask is None:
         mask = jnp.ones(labels.shape, bool)
     hit = hits(logits, jnp.where(mask, labels, 0), top) & mask

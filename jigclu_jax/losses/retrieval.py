@@ -8,7 +8,7 @@ from jigclu_jax.ops.unit_length import unit_length
 
 
 def retrieval_accuracy(embeddings: Float[Array, "n d"], clusters: Int[Array, " n"]) -> Float[Array, ""]:
-    """Share of the rows whose nearest other row by cosine has the same cluster id, 0..1, float32.
+    """Fraction of the rows whose nearest other row by cosine has the same cluster id, 0..1, float32.
 
     Chance is (cluster size - 1) / (n - 1). Of equally near rows the first counts. The n x n cosines are visited in blocks.
     """

@@ -10,27 +10,27 @@ from matplotlib.figure import Figure
 from jigclu_jax.report.curves import COLOURS, FADED, INK, empty_axes, legend_name
 
 _NAMED = 40  # classes whose names fit beside a matrix
-_NUMBERED = 12  # classes whose shares fit into its cells
+_NUMBERED = 12  # classes whose fractions fit into its cells
 _LEGEND = 20
 
 
 def draw_confusion(matrix: Int[np.ndarray, "c c"], names: Sequence[str]) -> Figure:
-    """Share of the images of each class (row) that were taken for each class (column); rows without images stay empty."""
+    """Fraction of the images of each class (row) that were predicted as each class (column); rows without images stay empty."""
     counts = matrix.sum(1, keepdims=True)
-    share = np.where(counts > 0, matrix / np.maximum(counts, 1), np.nan)
+    fraction = np.where(counts > 0, matrix / np.maximum(counts, 1), np.nan)
     few = len(names) <= _NAMED
     side = min(2.2 + 0.42 * len(names), 9.0) if few else 8.0
     figure, axes = empty_axes(side + 1.0, side)
-    image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
+    image = axes.imshow(100 * fraction, cmap="Blues", vmin=0, vmax=100)
     axes.set_xlabel("taken for", color=INK)
     axes.set_ylabel("is", color=INK)
     if few:
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
         axes.set_yticks(range(len(names)), names)
     if len(names) <= _NUMBERED:
-        for row, column in np.argwhere(np.isfinite(share)):
-            ink = "white" if share[row, column] > 0.55 else "#26262b"
-            axes.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", fontsize=8, color=ink)
+        for row, column in np.argwhere(np.isfinite(fraction)):
+            ink = "white" if fraction[row, column] > 0.55 else "#26262b"
+            axes.text(column, row, f"{100 * fraction[row, column]:.0f}", ha="center", va="center", fontsize=8, color=ink)
     bar = figure.colorbar(image, ax=axes, shrink=0.7)
     bar.ax.tick_params(colors=INK, labelsize=8)
     bar.set_label("per cent of the row", fontsize=8, color=INK)
@@ -54,14 +54,14 @@ def draw_map(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"], na
 
 
 def principal_axes(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:
-    """(coordinates along the two directions of largest variance, each one's share of the whole variance)."""
+    """(coordinates along the two directions of largest variance, each one's fraction of the whole variance)."""
     centred = x.astype(np.float64) - x.mean(0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     total = max(float(np.sum(values**2)), 1e-30)
-    coordinates, shares = np.zeros((len(x), 2)), np.zeros(2)
+    coordinates, fractions = np.zeros((len(x), 2)), np.zeros(2)
     count = min(2, len(values))
-    coordinates[:, :count], shares[:count] = left[:, :count] * values[:count], values[:count] ** 2 / total
-    return coordinates, shares
+    coordinates[:, :count], fractions[:count] = left[:, :count] * values[:count], values[:count] ** 2 / total
+    return coordinates, fractions
 
 
 def draw_intervals(rows: Sequence[Mapping[str, Any]]) -> Figure:

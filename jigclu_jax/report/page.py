@@ -15,11 +15,11 @@ from jigclu_jax import atomic_file
 
 _UNBROKEN = 24  # a longer word, such as a path or a digest, may be broken anywhere
 _ONE = r"-?\d[\d,]*(\.\d+)?(e[-+]\d+)?"
-_NUMBER = re.compile(rf"{_ONE}(:\d\d)*( %)?( to {_ONE}( %)?)?")  # a number, a time, a share or the two ends of an interval
+_NUMBER = re.compile(rf"{_ONE}(:\d\d)*( %)?( to {_ONE}( %)?)?")  # a number, a time, a fraction or the two ends of an interval
 
 
 @dataclass(frozen=True)
-class Share:
+class Fraction:
     """A fraction 0..1 in a table: percent with one decimal, and a bar where the table has room for it."""
 
     value: float
@@ -29,7 +29,7 @@ class Share:
         return f"{100 * self.value:.1f} %"
 
 
-Cell = str | int | float | Share | None
+Cell = str | int | float | Fraction | None
 Row = tuple[Cell, ...]
 
 
@@ -110,7 +110,7 @@ def _environment() -> jinja2.Environment:
     made.filters.update(cell=format_cell, data_uri=_data_uri, numeric_columns=_numeric_columns)
     made.filters.update(json=lambda value: json.dumps(value, ensure_ascii=False))
     made.tests.update(
-        share=lambda cell: isinstance(cell, Share), long=lambda cell: any(len(word) > _UNBROKEN for word in str(cell).split())
+        fraction=lambda cell: isinstance(cell, Fraction), long=lambda cell: any(len(word) > _UNBROKEN for word in str(cell).split())
     )
     return made
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from etils import epath
 
 from jigclu_jax.report import page
-from jigclu_jax.report.page import Block, Row, Share, Table, Text, format_interval
+from jigclu_jax.report.page import Block, Row, Fraction, Table, Text, format_interval
 from jigclu_jax.report.sections import (
     Builder,
     Labels,
@@ -36,7 +36,7 @@ class JobPage:
     Attributes:
       title: its heading.
       sections: (heading, text above it, builder) in order; a section without blocks is left out.
-      labels: the accuracies of its result; the first that is there is the figure that the page begins with.
+      labels: the accuracies of its result; the first that is there is the value that the page begins with.
       configs: title of a further configuration -> the folder that it lies in.
     """
 
@@ -59,18 +59,18 @@ def write_page(workdir: epath.PathLike) -> epath.Path:
 
 
 def _finding(run: Run, labels: Labels) -> tuple[str, list[str]]:
-    """The figure in a sentence, whichever way it went, and what a reader must be told of it: of the first label that has any, the best."""
+    """The result in a sentence, whichever way it went, and what a reader must be told of it: of the first label that has any, the best."""
     found = next(filter(None, (find_accuracies(run.result, {pattern: label}) for pattern, label in labels.items())), None)
     if found is None:
         return "", []
     best = max(found, key=lambda one: one.own[0])
     own, ends = best.own
     if best.random is None:
-        return f"{Share(own)} {best.label}. ", []
+        return f"{Fraction(own)} {best.label}. ", []
     random, others = best.random
-    summary = f"{Share(own)} {best.label}; with random weights {Share(random)}. "
+    summary = f"{Fraction(own)} {best.label}; with random weights {Fraction(random)}. "
     if own <= random:
-        return summary, [f"Random weights do as well or better: {Share(random)} against {Share(own)}. {_NOT_TRAINED}"]
+        return summary, [f"Random weights do as well or better: {Fraction(random)} against {Fraction(own)}. {_NOT_TRAINED}"]
     return summary, [_NOT_RESOLVED] if ends and others and ends[0] <= others[1] else []
 
 
@@ -84,10 +84,10 @@ def _oddities(run: Run) -> list[str]:
 
 def _yardsticks(run: Run) -> list[Block]:
     """Linear probes on other features, the run's own first."""
-    figures, intervals = run.result.get("probe_top1") or {}, run.result.get("probe_top1_interval") or {}
-    ends = {name: format_interval(intervals.get(name)) for name in figures}
-    shares = {name: None if share is None else Share(share) for name, share in figures.items()}
-    rows: list[Row] = [(name, shares[name], ends[name], _NOTES.get(name, "")) for name in figures]
+    results, intervals = run.result.get("probe_top1") or {}, run.result.get("probe_top1_interval") or {}
+    ends = {name: format_interval(intervals.get(name)) for name in results}
+    fractions = {name: None if fraction is None else Fraction(fraction) for name, fraction in results.items()}
+    rows: list[Row] = [(name, fractions[name], ends[name], _NOTES.get(name, "")) for name in results]
     return table(("features", "top-1", "95 % interval", ""), rows, best=0)
 
 
@@ -100,8 +100,8 @@ def _search(run: Run) -> list[Block]:
     trials, chosen = run.result.get("search") or [], run.result.get("chosen") or {}
     rows: list[Row] = []
     for trial in trials:
-        figure = "diverged" if trial["top1"] is None else Share(trial["top1"])
-        rows.append((f"{trial['learning_rate']:g}", f"{trial['weight_decay']:g}", figure, format_interval(trial.get("top1_interval"))))
+        value = "diverged" if trial["top1"] is None else Fraction(trial["top1"])
+        rows.append((f"{trial['learning_rate']:g}", f"{trial['weight_decay']:g}", value, format_interval(trial.get("top1_interval"))))
     best = next((number for number, trial in enumerate(trials) if chosen and chosen.items() <= trial.items()), None)
     return table(("learning rate", "weight decay", "top-1, held-out part of train", "95 % interval"), rows, best)
 
@@ -112,11 +112,11 @@ def _heads(run: Run) -> list[Block]:
     if not found:
         return []
     rates, decays = (sorted(set(values)) for values in zip(*found, strict=True))
-    rows: list[Row] = [(f"{rate:g}", *(Share(found[rate, decay], bar=False) for decay in decays)) for rate in rates]
+    rows: list[Row] = [(f"{rate:g}", *(Fraction(found[rate, decay], bar=False) for decay in decays)) for rate in rates]
     head = run.result["head"]
     rate, decay, interval = head["learning_rate"], head["weight_decay"], format_interval(head.get("held_out_top1_interval"))
     text = f"Accuracy on the held-out part of the training images, by which rate {rate:g} and weight decay {decay:g} were chosen: "
-    text += f"{Share(head['held_out_top1'])}" + (f", 95 % interval {interval}." if interval else ".")
+    text += f"{Fraction(head['held_out_top1'])}" + (f", 95 % interval {interval}." if interval else ".")
     if len(found) > 1 and (rate in (rates[0], rates[-1]) or decay == decays[-1]):
         text += " They lie on the grid's edge: a wider grid may do better."
     return [Text(text), Table(("learning rate", *(f"decay {decay:g}" for decay in decays)), rows, rates.index(rate))]
@@ -125,10 +125,10 @@ def _heads(run: Run) -> list[Block]:
 def _classes(run: Run) -> list[Block]:
     """Accuracy of every class that has images."""
     counts = [sum(row) for row in run.result.get("confusion") or () if sum(row)]
-    shares, intervals = run.result.get("class_top1") or {}, run.result.get("class_top1_interval") or {}
+    fractions, intervals = run.result.get("class_top1") or {}, run.result.get("class_top1_interval") or {}
     rows: list[Row] = []
-    for (name, share), count in zip(shares.items(), counts, strict=False):
-        rows.append((name, str(count), Share(share), format_interval(intervals.get(name))))
+    for (name, fraction), count in zip(fractions.items(), counts, strict=False):
+        rows.append((name, str(count), Fraction(fraction), format_interval(intervals.get(name))))
     return table(("class", "images", "accuracy", "95 % interval"), rows)
 
 
@@ -190,12 +190,12 @@ _ABOUT = {
 }
 _PROBE = {"probe_top1_last": "top-1, last epoch", "probe_top1_best": "top-1, best epoch", "probe_top5_last": "top-5, last epoch"}
 _PROBE_TEXT = (
-    "A linear classifier on the features of the frozen backbone, trained with labels. The last epoch's figure is the one to compare; the"
+    "A linear classifier on the features of the frozen backbone, trained with labels. The last epoch's value is the one to compare; the"
     " best epoch is chosen on the validation images themselves and so flatters a little, yet it is what papers report."
 )
 _FINETUNE = {name.replace("probe", "finetune"): label for name, label in _PROBE.items()}
 _FINETUNE_TEXT = (
-    "Backbone and classifier are trained together. The last epoch's figure is the one to compare; where accuracies were measured after"
+    "Backbone and classifier are trained together. The last epoch's value is the one to compare; where accuracies were measured after"
     " several epochs, the best one is chosen on these images themselves and so flatters a little."
 )
 _STARTS = {"checkpoint": "pretrained backbone", "weights": "imported weights", "random": "from scratch"}

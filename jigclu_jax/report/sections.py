@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jigclu_jax.report import curves
-from jigclu_jax.report.page import Block, Figure, Gallery, Row, Share, Table, Text, Tree, format_interval
+from jigclu_jax.report.page import Block, Figure, Gallery, Row, Fraction, Table, Text, Tree, format_interval
 from jigclu_jax.report.workdir_files import Run
 from jigclu_jax.train.progress import duration
 
@@ -21,7 +21,7 @@ RANDOM = "random weights"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow", "tensorflow-cpu")
 _FILES = {
     "config.json": "every setting of the run",
-    "result.json": "the figures of a finished run, for programs",
+    "result.json": "the results of a finished run, for programs",
     "metrics.jsonl": "one row for every logged step",
     "metric_specs.json": "title, unit and chance level of these metrics",
     "checkpoints": "the states to go on from",
@@ -97,10 +97,10 @@ def accuracies(what: str, labels: Labels, starts: Mapping[str, str] | None = Non
             prefix = f"{starts.get(start, start)}, " if starts and start else ""
             chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in (found.get("chosen") or {}).items())
             for one in find_accuracies(found, labels):
-                rows.append((prefix + one.label, Share(one.own[0]), format_interval(one.own[1]), chosen))
+                rows.append((prefix + one.label, Fraction(one.own[0]), format_interval(one.own[1]), chosen))
                 if one.random and not starts:  # which are a row of their own
-                    rows.append((f"{one.label}, {RANDOM}", Share(one.random[0]), format_interval(one.random[1]), ""))
-        rows += [(f"{name}, guessing", Share(level), None, "") for name, level in _guessing(run).items() if rows]
+                    rows.append((f"{one.label}, {RANDOM}", Fraction(one.random[0]), format_interval(one.random[1]), ""))
+        rows += [(f"{name}, guessing", Fraction(level), None, "") for name, level in _guessing(run).items() if rows]
         columns = 4 if any(row[3] for row in rows) else 3
         return table((what, "accuracy", "95 % interval", "trained with")[:columns], [row[:columns] for row in rows], best=0)
 
@@ -132,7 +132,7 @@ def last_values(run: Run) -> list[Block]:
     for spec in curves.telling(run.specs):
         value = next((row[spec.name] for row in reversed(run.rows) if row.get(spec.name) is not None), None)
         if value is not None and spec.better:
-            shown = [Share(x, bar) if spec.unit == "%" and x is not None else x for x, bar in ((value, True), (spec.chance, False))]
+            shown = [Fraction(x, bar) if spec.unit == "%" and x is not None else x for x, bar in ((value, True), (spec.chance, False))]
             rows.append((spec.title, *shown))
     return table(("metric", "last logged", "nothing learned"), rows)
 
@@ -179,7 +179,7 @@ def ending(run: Run, configs: Mapping[str, Mapping[str, Any]] | None = None) -> 
     files = [(name, what) for name, what in _FILES.items() if (run.root / name).exists()]
     made = "".join(f", {name} {run.result[name]}" for name in ("version", "commit") if run.result.get(name))
     repeat = [
-        Text(f"The same configuration in a new workdir{made}, gives the same figures on the same machine."),
+        Text(f"The same configuration in a new workdir{made}, gives the same results on the same machine."),
         Text(f"python -m jigclu_jax --config={shlex.quote(str(run.root / 'config.json'))} --workdir=NEW", command=True),
     ]
     return [

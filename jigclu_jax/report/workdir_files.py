@@ -55,7 +55,7 @@ def has_picture(workdir: epath.PathLike, name: str) -> bool:
     return any((epath.Path(workdir) / _PICTURES / f"{name}{suffix}").exists() for suffix in _SUFFIXES)
 
 
-def is_share(name: str) -> bool:
+def is_fraction(name: str) -> bool:
     """Whether a figure of this name is a fraction, where nothing but its name is known."""
     return any(part in name for part in ("top1", "top5", "accuracy", "retrieval"))
 
@@ -71,7 +71,7 @@ def _specs(root: epath.Path, rows: Sequence[Mapping[str, Any]]) -> list[MetricSp
 
 def _by_name(name: str) -> MetricSpec:
     title = name.replace("_", " ")
-    if is_share(name):
+    if is_fraction(name):
         return accuracy_spec(name, title)
     return loss_spec(name, title) if name.startswith("loss") else MetricSpec(name, title)
 
@@ -80,4 +80,4 @@ def _json(path: epath.Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-__all__ = ["REPORT_FILE", "Run", "has_picture", "is_share", "read_run", "save_picture"]
+__all__ = ["REPORT_FILE", "Run", "has_picture", "is_fraction", "read_run", "save_picture"]

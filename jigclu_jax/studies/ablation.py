@@ -83,7 +83,7 @@ def table(rows: list[Row], trials: dict[str, list[Trial]]) -> list[dict[str, Any
             entry[name] = statistics.median(known) if known else None
         # one seed that is left of several says little of them
         single = ended[0]["interval"] if len(ended) > 1 or len(ended) == len(own) == 1 else None
-        summary = summarise(values, single, share=True) if values else None
+        summary = summarise(values, single, fraction=True) if values else None
         for name in ("mean", "deviation", "low", "high", "over"):
             entry[name] = getattr(summary, name) if summary else None
         if reference is None and not found:

@@ -1,4 +1,4 @@
-"""The page of a comparison: figures, differences of the configs, curves laid over each other."""
+"""The page of a comparison: results, differences of the configs, curves laid over each other."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,14 @@ from etils import epath
 from jigclu_jax.report import curves, page
 from jigclu_jax.report.page import Block, Cell, Row
 from jigclu_jax.report.sections import footer, gallery, table, with_text
-from jigclu_jax.report.workdir_files import REPORT_FILE, is_share
+from jigclu_jax.report.workdir_files import REPORT_FILE, is_fraction
 from jigclu_jax.studies.compared_runs import Compared, differences
 
 READING = (
     "Runs that differ by their seed alone stand together: mean ± standard deviation over the seeds, and in brackets the 95 % interval of"
-    " the mean (Student's t). A single run, or seeds that gave the very same figure, have the bootstrap interval over the evaluation"
+    " the mean (Student's t). A single run, or seeds that gave the very same value, have the bootstrap interval over the evaluation"
     " images where the result holds one. “Above”, “below” and, where intervals overlap, “not resolved” are against the first run with"
-    " this figure."
+    " this result."
 )
 _DIFFERENCES = "A dash stands where a run's configuration has no such field; fields that only some runs have, all alike, are left out."
 
@@ -37,20 +37,20 @@ def compare_page(
 
 
 def _figure_table(groups: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """A row for every figure, accuracies first, and a column for every group."""
-    names = dict.fromkeys(name for group in groups for name in group["figures"])
+    """A row for every result, accuracies first, and a column for every group."""
+    names = dict.fromkeys(name for group in groups for name in group["results"])
     rows: list[Row] = [
-        (name + (", per cent" if is_share(name) else ""), *(_figure(name, group["figures"].get(name)) for group in groups))
-        for name in sorted(names, key=lambda name: not is_share(name))
+        (name + (", per cent" if is_fraction(name) else ""), *(_value(name, group["results"].get(name)) for group in groups))
+        for name in sorted(names, key=lambda name: not is_fraction(name))
     ]
-    return table(("figure", *map(_group_name, groups)), rows)
+    return table(("result", *map(_group_name, groups)), rows)
 
 
-def _figure(name: str, found: Mapping[str, Any] | None) -> Cell:
-    """Mean, deviation, interval and verdict of a group's figure."""
+def _value(name: str, found: Mapping[str, Any] | None) -> Cell:
+    """Mean, deviation, interval and verdict of a group's result."""
     if found is None:
         return None
-    scale = 100 if is_share(name) else 1
+    scale = 100 if is_fraction(name) else 1
     text = f"{scale * found['mean']:.4g}"
     if found["deviation"] is not None:
         text += f" ± {scale * found['deviation']:.3g}"

@@ -11,7 +11,7 @@ from etils import epath
 from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.config import read_config
 from jigclu_jax.errors import UserError, one_line
-from jigclu_jax.report.workdir_files import Run, is_share, read_run
+from jigclu_jax.report.workdir_files import Run, is_fraction, read_run
 from jigclu_jax.studies.seeds import Summary, summarise, verdict
 from jigclu_jax.train.workdir import config_as_dict, flatten
 
@@ -83,9 +83,9 @@ def differences(runs: Sequence[Compared]) -> list[tuple[str, list[Any]]]:
 
 
 def compared(runs: Sequence[Compared]) -> list[dict[str, Any]]:
-    """Each group of runs that differ by their seed alone: its runs, seeds, and every figure's mean, deviation and interval.
+    """Each group of runs that differ by their seed alone: its runs, seeds, and every result's mean, deviation and interval.
 
-    The verdict of a figure is against the first group that has it.
+    The verdict of a result is against the first group that has it.
     """
     groups: dict[str, list[Compared]] = {}
     for run in runs:
@@ -96,19 +96,19 @@ def compared(runs: Sequence[Compared]) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {
             "runs": [run.name for run in members],
             "seeds": [run.run.result.get("seed") for run in members],
-            "figures": {},
+            "results": {},
         }
-        for name in dict.fromkeys(name for run in members for name in figures(run.run.result)):
-            own = [run.run.result for run in members if name in figures(run.run.result)]
-            summary = summarise([result[name] for result in own], _interval(own[0].get(f"{name}_interval")), share=is_share(name))
+        for name in dict.fromkeys(name for run in members for name in outcomes(run.run.result)):
+            own = [run.run.result for run in members if name in outcomes(run.run.result)]
+            summary = summarise([result[name] for result in own], _interval(own[0].get(f"{name}_interval")), fraction=is_fraction(name))
             reference = references.setdefault(name, summary)
             said = "reference" if reference is summary else verdict(summary, reference)
-            entry["figures"][name] = dataclasses.asdict(summary) | {"verdict": said}
+            entry["results"][name] = dataclasses.asdict(summary) | {"verdict": said}
         found.append(entry)
     return found
 
 
-def figures(result: Mapping[str, Any]) -> dict[str, float]:
+def outcomes(result: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a result that are an outcome."""
     return {
         name: value
@@ -124,7 +124,7 @@ def _interval(value: Any) -> tuple[float, float] | None:
 
 
 def _identity(config: Mapping[str, Any], depth: int = 3) -> tuple[str, str]:
-    """(a text that two runs share exactly where nothing but seeds differs, in their backbones' runs neither; those seeds)."""
+    """(a text, the same for two runs exactly where nothing but seeds differs, in their backbones' runs neither; those seeds)."""
     every = flatten(config)
     seeds = {name: value for name, value in every.items() if name == "seed" or name.endswith(".seed")}
     rest = {name: value for name, value in every.items() if name not in _NO_DIFFERENCE and name not in seeds}
@@ -145,4 +145,4 @@ def _short_names(names: Sequence[str]) -> dict[str, str]:
     return {name: "/".join(part[shared:]) if len(names) > 1 else part[-1] for name, part in zip(names, parts, strict=True)}
 
 
-__all__ = ["Compared", "compared", "differences", "figures", "read_runs"]
+__all__ = ["Compared", "compared", "differences", "outcomes", "read_runs"]

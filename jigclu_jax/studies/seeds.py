@@ -29,11 +29,11 @@ class Summary:
     over: str
 
 
-def summarise(values: Sequence[float], single: Sequence[float] | None = None, level: float = LEVEL, *, share: bool = False) -> Summary:
+def summarise(values: Sequence[float], single: Sequence[float] | None = None, level: float = LEVEL, *, fraction: bool = False) -> Summary:
     """Mean and Student's t interval of two seeds or more; of one seed its own interval over the evaluation images, `single`.
 
-    Seeds with the very same figure (a collapsed backbone at chance, or coincidence) say nothing of their deviation: an interval without
-    width would resolve whatever it is held against, so that they have the interval of one of them. That of a `share` ends at 0 and 1.
+    Seeds with the very same value (a collapsed backbone at chance, or coincidence) say nothing of their deviation: an interval without
+    width would resolve whatever it is held against, so that they have the interval of one of them. That of a `fraction` ends at 0 and 1.
     """
     mean = float(np.mean(values))
     if len(set(values)) < 2:
@@ -42,18 +42,18 @@ def summarise(values: Sequence[float], single: Sequence[float] | None = None, le
     deviation = float(np.std(values, ddof=1))
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
     low, high = mean - half, mean + half
-    if share:
+    if fraction:
         low, high = max(low, 0.0), min(high, 1.0)
     return Summary(tuple(values), mean, deviation, low, high, "seeds")
 
 
-def verdict(figure: Summary, reference: Summary) -> str:
+def verdict(summary: Summary, reference: Summary) -> str:
     """ "above", "below", or "not resolved" where the intervals overlap or one is missing."""
-    if figure.low is None or figure.high is None or reference.low is None or reference.high is None:
+    if summary.low is None or summary.high is None or reference.low is None or reference.high is None:
         return "not resolved"
-    if figure.low > reference.high:
+    if summary.low > reference.high:
         return "above"
-    return "below" if figure.high < reference.low else "not resolved"
+    return "below" if summary.high < reference.low else "not resolved"
 
 
 __all__ = ["LEVEL", "Summary", "summarise", "verdict"]

@@ -35,12 +35,12 @@ class IdleMeter:
         """The gap before the next step is an evaluation or a save, not the input's."""
         self._counted = False
 
-    def share(self) -> float:
-        """Idle share of the time since the last call, over the steps that have ended; NaN where none has."""
+    def fraction(self) -> float:
+        """Idle fraction of the time since the last call, over the steps that have ended; NaN where none has."""
         with self._lock:
-            share = self._idle / self._all if self._all > 0 else math.nan
+            fraction = self._idle / self._all if self._all > 0 else math.nan
             self._idle = self._all = 0.0
-        return share
+        return fraction
 
     def close(self) -> None:
         """End the thread once the steps under way have ended."""

@@ -260,7 +260,7 @@ class _Recorder:
             return
         (step, metrics, bad, more), self._held = self._held, None
         row: dict[str, float] = {name: float(value) for name, value in metrics.items()} | more
-        row["input_wait"] = self._meter.share()
+        row["input_wait"] = self._meter.fraction()
         rate = self._progress.update(step, row) if step > self._shown else math.nan
         self._shown = step
         self._writer.write(step, {"epoch": step / self._plan.steps_per_epoch, **row, "images_per_second": rate})

@@ -10,7 +10,7 @@ from typing import Protocol, SupportsFloat, runtime_checkable
 
 from jigclu_jax.metrics import MetricSpec
 
-INPUT_BOUND = 0.1  # from this share of idle time on, a run is said to be input-bound
+INPUT_BOUND = 0.1  # from this fraction of idle time on, a run is said to be input-bound
 _MEMORY_SECONDS = 60.0  # the rate shown is that of about the last minute: steady, yet it follows a machine that slows down
 
 

@@ -295,7 +295,7 @@ def test_summary_of_seeds_is_scipys() -> None:
     found = summarise(values.tolist())
     assert (found.mean, found.deviation) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values)))
-    wide = summarise([0.1, 0.4]), summarise([0.1, 0.4], share=True)  # two seeds: 12.7 deviations of the mean
+    wide = summarise([0.1, 0.4]), summarise([0.1, 0.4], fraction=True)  # two seeds: 12.7 deviations of the mean
     assert wide[0].low < 0 and wide[0].high > 1 and (wide[1].low, wide[1].high) == (0.0, 1.0)
     assert found.over == "seeds" and summarise([0.5]).over == ""
     assert summarise([0.5]).low is None and summarise([0.5], (0.4, 0.6)).high == 0.6

@@ -47,7 +47,7 @@ def test_seeds_stand_together_and_the_rest_is_told_apart(tmp_path: Path) -> None
     make(tmp_path / "fast", 0, rate=0.3, top1=0.9)
     result = run(f"{tmp_path}/slow*,{tmp_path}/fast", tmp_path / "out")
     assert [group["runs"] for group in result["groups"]] == [["slow0", "slow1", "slow2"], ["fast"]]
-    slow, fast = (group["figures"]["probe_top1_last"] for group in result["groups"])
+    slow, fast = (group["results"]["probe_top1_last"] for group in result["groups"])
     assert (slow["mean"], slow["deviation"]) == (pytest.approx(0.52), pytest.approx(0.02))
     # t(2) at 97.5 % is 4.3027
     assert (slow["low"], slow["high"]) == (pytest.approx(0.52 - 4.3027 * 0.02 / 3**0.5, abs=1e-5), pytest.approx(0.5697, abs=1e-4))

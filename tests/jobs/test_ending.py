@@ -1,4 +1,4 @@
-"""First and last lines of jobs: images and devices, paths of report and figures, a command that goes on."""
+"""First and last lines of jobs: images and devices, paths of report and results, a command that goes on."""
 
 import shlex
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_the_last_lines_say_where_the_result_lies(tmp_path: Path, capsys: pytest
     config.checkpoint = "runs/mine"
     say_end(config, tmp_path)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [f"report: {tmp_path}/report.html", f"figures: {tmp_path}/result.json"]
+    assert lines[:2] == [f"report: {tmp_path}/report.html", f"results: {tmp_path}/result.json"]
     assert lines[2].startswith("next: python -m jigclu_jax ")
 
 

@@ -35,7 +35,7 @@ def test_every_text_is_escaped(parse_html: ParseHtml) -> None:
 
 
 def test_table_shows_all_figures(parse_html: ParseHtml) -> None:
-    rows = [("JigClu", page.Share(0.7184), 12345.6), ("random", page.Share(1.2), 3), ("none", None, 0.031234)]
+    rows = [("JigClu", page.Fraction(0.7184), 12345.6), ("random", page.Fraction(1.2), 3), ("none", None, 0.031234)]
     html = page.render(page.Page("t", [("s", [page.Table(("features", "top-1", "seconds"), rows, best=0)])]))
     parsed = parse_html(html)
     assert parsed.rows == [

@@ -19,7 +19,7 @@ class Clock:
 
 
 def run(times: list[tuple[float, float]], pause_after: int | None = None) -> float:
-    """Idle share of steps (handed over at, ended at)."""
+    """Idle fraction of steps (handed over at, ended at)."""
     clock, ended = Clock(), threading.Event()
 
     def wait(end: float) -> None:
@@ -36,9 +36,9 @@ def run(times: list[tuple[float, float]], pause_after: int | None = None) -> flo
             pass
         if number == pause_after:
             meter.pause()
-    share = meter.share()
+    fraction = meter.fraction()
     meter.close()
-    return share
+    return fraction
 
 
 def test_gaps_between_steps_are_idle() -> None:

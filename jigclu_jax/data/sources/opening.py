@@ -73,7 +73,7 @@ def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | N
     if config.limit < 0:
         raise UserError(f"limit={config.limit}: it must be 0 (all images) or a number of images")
     if not 0 <= config.fraction <= 1:
-        raise UserError(f"fraction={config.fraction:g}: it must be 0 (all images) or a share of them up to 1")
+        raise UserError(f"fraction={config.fraction:g}: it must be 0 (all images) or a fraction of them up to 1")
     if config.subset_seed < -1:
         raise UserError(f"subset_seed={config.subset_seed}: it must be -1 (the run's seed) or a seed of 0 or more")
     if config.fraction and config.limit:

@@ -16,7 +16,7 @@ from PIL import ImageFile, TiffImagePlugin
 from jigclu_jax.errors import ImageError, UnknownWhite
 
 LOW = 8191  # 16-bit samples up to there may be 8 to 13 bits in a file of 16, or a dark picture
-_EDGE = 0.01  # share of the range that rounding and resampling may leave it by
+_EDGE = 0.01  # fraction of the range that rounding and resampling may leave it by
 _FLOAT_LEAST = 16.0  # the brightest float of a picture from 0 to 255, at least
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE, _SAMPLE_FORMAT, _SMAX_SAMPLE = 258, 262, 281, 339, 341

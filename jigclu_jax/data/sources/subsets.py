@@ -88,16 +88,16 @@ def listed_indices(path: str, names: Sequence[str] | None, source: str, split: s
     found: dict[int, int] = {}  # index -> line
     unknown: list[tuple[int, str]] = []
     for number, line in lines:
-        place = find(line)
-        if place is None:
+        position = find(line)
+        if position is None:
             unknown.append((number, line))
-        elif place < 0:
+        elif position < 0:
             twice = find.ambiguous(line)
             raise UserError(f"{path} line {number}: {line!r} could be {twice[0]} or {twice[1]}: give the folder as well")
-        elif place in found:
-            raise UserError(f"{path} line {number}: {line!r} stands on line {found[place]} already: remove one of them")
+        elif position in found:
+            raise UserError(f"{path} line {number}: {line!r} stands on line {found[position]} already: remove one of them")
         else:
-            found[place] = number
+            found[position] = number
     if unknown:
         number, line = unknown[0]
         more = f" (and {len(unknown) - 1} more of {len(lines)} lines)" if len(unknown) > 1 else ""
