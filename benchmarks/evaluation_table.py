@@ -26,8 +26,8 @@ BACKBONES = ("random", "jigclu", "supervised")
 
 
 @dataclasses.dataclass(frozen=True)
-class Fraction:
-    """Fine-tuning on a share of the labelled images (0: all, or `limit` of them)."""
+class LabelFraction:
+    """Fine-tuning on a fraction of the labelled images (0: all, or `limit` of them)."""
 
     name: str
     fraction: float
@@ -46,7 +46,7 @@ class Preset:
     model: dict[str, Any]  # of the backbone that starts from scratch
     test: str
     sides: tuple[int, int]  # resize and crop of the test images
-    shares: tuple[Fraction, ...]
+    parts: tuple[LabelFraction, ...]
 
 
 PRESETS = {
@@ -56,7 +56,7 @@ PRESETS = {
         {"arch": "resnet18", "stem": "small", "width": 0.125},
         "test",
         (32, 32),
-        (Fraction("1pct", 0.01, 0, 64, 60), Fraction("10pct", 0.1, 0, 64, 15), Fraction("10000", 0.0, 10_000, 64, 10, 3)),
+        (LabelFraction("1pct", 0.01, 0, 64, 60), LabelFraction("10pct", 0.1, 0, 64, 15), LabelFraction("10000", 0.0, 10_000, 64, 10, 3)),
     ),
     "flowers": Preset(
         "preset=folder,resize=128,crop=112",
@@ -64,20 +64,20 @@ PRESETS = {
         {"arch": "resnet18", "stem": "imagenet", "width": 1.0},
         "val",
         (128, 112),
-        (Fraction("1pct", 0.01, 0, 16, 60), Fraction("10pct", 0.1, 0, 32, 20), Fraction("all", 0.0, 0, 64, 6)),
+        (LabelFraction("1pct", 0.01, 0, 16, 60), LabelFraction("10pct", 0.1, 0, 32, 20), LabelFraction("all", 0.0, 0, 64, 6)),
     ),
 }
 
 
-def finetuning(preset: Preset, share: Fraction, data: str, backbone: str, checkpoint: Path, seed: int) -> ConfigDict:
-    """The job's config for one backbone and one share of the labels."""
-    config = load_config(str(CONFIGS / "finetune.py"), f"{preset.finetune},epochs={share.epochs},batch_size={share.batch_size},seed={seed}")
-    config.data.update({"path": data, "fraction": share.fraction, "limit": share.limit})
+def finetuning(preset: Preset, part: LabelFraction, data: str, backbone: str, checkpoint: Path, seed: int) -> ConfigDict:
+    """The job's config for one backbone and one fraction of the labels."""
+    config = load_config(str(CONFIGS / "finetune.py"), f"{preset.finetune},epochs={part.epochs},batch_size={part.batch_size},seed={seed}")
+    config.data.update({"path": data, "fraction": part.fraction, "limit": part.limit})
     resize, crop = preset.sides
     config.eval_data.update({"split": preset.test, "resize": resize, "crop": crop})
-    config.eval_every_epochs = share.epochs
-    rates = (0.01, 0.03, 0.1) if share.search_epochs else ()
-    config.search.update({"learning_rates": rates, "weight_decays": (), "epochs": share.search_epochs})
+    config.eval_every_epochs = part.epochs
+    rates = (0.01, 0.03, 0.1) if part.search_epochs else ()
+    config.search.update({"learning_rates": rates, "weight_decays": (), "epochs": part.search_epochs})
     if backbone == "random":
         config.init = "random"
         config.model.update(preset.model)
@@ -94,9 +94,9 @@ def evaluation(preset: Preset, data: str, checkpoint: Path, seed: int, *, random
     return config
 
 
-def percent(shares: list[float]) -> list[float]:
-    """Shares of 1 as figures of the table."""
-    return [round(100 * share, 2) for share in shares]
+def percent(parts: list[float]) -> list[float]:
+    """Fractions as numbers of the table."""
+    return [round(100 * part, 2) for part in parts]
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--backbones", required=True, help="folder with the pretraining runs jigclu_seedN and supervised_seedN")
     parser.add_argument("--out", required=True, help="folder for the runs")
     parser.add_argument("--seed", type=int, default=0, help="of the backbones and of every evaluation")
-    parser.add_argument("--only", default="", help="evaluate, or the name of a share: that part alone")
+    parser.add_argument("--only", default="", help="evaluate, or the name of a part: that part alone")
     parser.add_argument("--backbone", choices=BACKBONES, help="that backbone alone")
     arguments = parser.parse_args()
     preset, out, seed = PRESETS[arguments.preset], Path(arguments.out), arguments.seed
@@ -124,19 +124,19 @@ def main() -> None:
             for name in [name for name, value in result.items() if isinstance(value, float) and f"{name}_interval" in result]:
                 more = {"interval": percent(result[f"{name}_interval"]), "seed": seed, "commit": result["commit"]}
                 print_row(f"{arguments.preset} evaluate {backbone} {name}", *percent([result[name]]), "percent", **more)
-    for share in preset.shares:
-        if arguments.only not in ("", share.name):
+    for part in preset.parts:
+        if arguments.only not in ("", part.name):
             continue
         for backbone in BACKBONES:
             if arguments.backbone not in (None, backbone):
                 continue
-            where = out / f"finetune_{share.name}_{backbone}_seed{seed}"
+            where = out / f"finetune_{part.name}_{backbone}_seed{seed}"
             if read_result(where) is None:
-                find_job("finetune").run(finetuning(preset, share, arguments.data, backbone, checkpoints[backbone], seed), where)
+                find_job("finetune").run(finetuning(preset, part, arguments.data, backbone, checkpoints[backbone], seed), where)
             result = read_result(where)
             assert result is not None
             print_row(
-                f"{arguments.preset} finetune {share.name} {backbone}",
+                f"{arguments.preset} finetune {part.name} {backbone}",
                 *percent([result["finetune_top1_last"]]),
                 "percent",
                 interval=percent(result["finetune_top1_last_interval"]),

@@ -1,4 +1,4 @@
-"""Reading the library's own JSON files: whatever they may hold by now, a person gets one line that names the file."""
+"""Reads the library's own JSON files; what they hold is checked, and a damaged one is named in one line."""
 
 import json
 import math

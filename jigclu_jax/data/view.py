@@ -1,4 +1,4 @@
-"""What a method wants to see of each image: a view."""
+"""View: what a method wants to see of each image."""
 
 import dataclasses
 

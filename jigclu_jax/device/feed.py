@@ -1,4 +1,4 @@
-"""What the accelerator does to a host batch before the method sees it: nothing, colour and flip, or everything from resident images."""
+"""Part of the compiled step before the method: nothing, colour and flip, or everything from resident images."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The data-parallel mesh and what lies on it: batches sharded over devices, parameters replicated."""
+"""The data-parallel mesh: batches are sharded over its devices, parameters replicated."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -50,7 +50,7 @@ def _placed(tree: Tree, spec: PartitionSpec) -> Tree:
     return tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, spec)
 
 
-def share(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
+def longest_axis_sharding(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Sharding along the longest axis that the devices divide; replicated where there is none."""
     axes = [axis for axis, size in enumerate(shape) if size and size % mesh.size == 0]
     if not axes or mesh.size == 1:
@@ -60,7 +60,7 @@ def share(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
 
 
 def check_batch(batch_size: int, mesh: Mesh, field: str = "batch_size", accumulate: int = 1) -> None:
-    """Refuse a global batch that the devices cannot share evenly, in each of `accumulate` micro-batches.
+    """Refuse a global batch that the devices cannot split evenly, in each of `accumulate` micro-batches.
 
     Raises:
       UserError: naming the nearest sizes that fit, and where micro-batches are at fault the numbers of them that do.

@@ -1,4 +1,4 @@
-"""A data set that lives on the accelerators: every montage is cut, resized, augmented and pasted there, from uint8 images.
+"""Keeps a data set on the accelerators, where every picture is cut, resized, augmented and pasted from uint8 images.
 
 Images are stored as squares. One that is not square is stretched to one, and its own width and height are kept: crops are drawn in
 the image's own geometry, their edges are scaled into the square, and the resize undoes the stretch. So no pixel is cut away, none
@@ -38,7 +38,7 @@ _LOOKED_AT = 64  # images that tell what all are like
 
 
 def resident_side(reader: ImageReader, configured: int, image_size: int) -> int:
-    """Side in pixels of the stored squares: `configured`, or for 0 the images' own where all are one small square, else image_size.
+    """Side in pixels of the stored images: `configured`; for 0 the images' own side if all are one small square, else image_size.
 
     "All" are up to 64 images spread over the set.
 

@@ -1,4 +1,4 @@
-"""A method's outputs for some batches, BatchNorm in eval mode: embeddings, whose spread shows a collapse, and its classifications."""
+"""Collects a method's embeddings, whose spread shows a collapse, and its classifications, with BatchNorm in eval mode."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple

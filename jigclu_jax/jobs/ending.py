@@ -1,4 +1,4 @@
-"""The last lines of a job: where its report and its results lie, and what can be done next."""
+"""Prints the last lines of a job: where its report and its results lie, and what can be done next."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's own heads make of other images: how embeddings are spread, and where the method's classifications are wrong."""
+"""Evaluates a checkpoint's own heads on other images: how embeddings are spread, and where the method's classifications are wrong."""
 
 from typing import Any
 

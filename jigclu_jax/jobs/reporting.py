@@ -1,4 +1,4 @@
-"""What a finished or starting job shows a person: pictures of its input, and its page."""
+"""Pictures of a job's input at its start, and its page at its end."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a pretraining run tells of its backbone after some epochs: kNN where there are labels, and without any how features are spread."""
+"""Evaluates the backbone after some epochs of pretraining: kNN where there are labels, and measures of spread without."""
 
 import dataclasses
 import logging
@@ -32,7 +32,7 @@ _VECTORS = 2048  # embeddings that are looked at, at least
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """What is looked at.
+    """The evaluations of a run's epochs.
 
     Attributes:
       config: the run's.

@@ -1,4 +1,4 @@
-"""Losses of a network that tells nothing apart: what jigsaw clustering must fall below."""
+"""Losses of an untrained network, below which jigsaw clustering must fall."""
 
 import math
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jigclu_jax.models.functional import Draw, storage_dtype
 
-BATCH_NORM_MOMENTUM = 0.9  # PyTorch writes the other share: 0.1
+BATCH_NORM_MOMENTUM = 0.9  # PyTorch writes 1 - momentum: 0.1
 BATCH_NORM_EPSILON = 1e-5
 
 

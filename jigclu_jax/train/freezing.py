@@ -1,4 +1,4 @@
-"""What of a state stands still: parameters whose rate is 0, and the statistics of BatchNorms on such a path."""
+"""Splits a state into what moves and what is frozen: parameters whose rate is 0, and the statistics of BatchNorms on such a path."""
 
 from collections.abc import Callable
 from typing import Any

@@ -12,7 +12,7 @@ from jigclu_jax.train.freezing import IsFrozen, join, split
 
 
 class Result(NamedTuple):
-    """What a batch says: gradient by the parameters that move, loss, statistics, extra state and metrics after it."""
+    """Result of a batch: gradient by the parameters that move, loss, statistics, extra state and metrics after it."""
 
     gradient: Tree
     loss: jax.Array

@@ -1,4 +1,4 @@
-"""The first lines of a job: which images it found, what is odd about them, and what it runs on."""
+"""Prints the first lines of a job: which images it found, what is odd about them, and what it runs on."""
 
 import logging
 

@@ -49,7 +49,7 @@ class EpochHook:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long to train, and how often to speak and to save, all in steps.
+    """How long to train, and how often to log and to save, all in steps.
 
     Attributes:
       total_steps: updates in all.

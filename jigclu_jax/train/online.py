@@ -1,4 +1,4 @@
-"""A linear classifier that learns beside a method what its features are worth, and never touches the backbone."""
+"""Online head: a linear classifier trained beside a method on its features, without a gradient to the backbone."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What every training job does around the loop: workdir, state or checkpoint, step, writers."""
+"""Runs a training job around the loop: workdir, state or checkpoint, step, writers."""
 
 import dataclasses
 import hashlib
@@ -127,7 +127,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     """
     peers.agree(_facts(config, source))
     mesh = create_mesh()
-    peers.agree({"number of devices": jax.local_device_count()})  # each process reads the same share of a batch
+    peers.agree({"number of devices": jax.local_device_count()})  # each process reads as large a part of a batch
     check_batch(config.batch_size, mesh, accumulate=config.accumulate)
     optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
     if method.whole_batches and len(source) < config.batch_size:

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and where on the devices it lies."""
+"""State of a training run from step to step, and its sharding over the devices."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from jigclu_jax.device.mesh import replicated, share
+from jigclu_jax.device.mesh import longest_axis_sharding, replicated
 from jigclu_jax.methods import DataFacts, Method
 from jigclu_jax.metrics import MetricSpec
 from jigclu_jax.train.optimizer import Optimizer
@@ -80,7 +80,7 @@ def abstract_state(
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where(leaf)), tree)
 
     def shared(leaf: Any) -> NamedSharding:
-        return share(leaf.shape, mesh)
+        return longest_axis_sharding(leaf.shape, mesh)
 
     state = place(shapes, whole)
     return dataclasses.replace(state, opt=place(shapes.opt, shared), ema=place(shapes.ema, shared)) if shard else state

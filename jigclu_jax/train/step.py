@@ -33,7 +33,7 @@ class Update:
       optimizer: gradient -> direction.
       schedule: step -> learning rate.
       steps_per_epoch: after how many steps the sums of the metrics begin anew.
-      ema_decay: share of the old in the moving averages, 0 where the state has none.
+      ema_decay: fraction of the old in the moving averages, 0 where the state has none.
       accumulate: micro-batches a batch is computed in, see `train/gradient.py`.
     """
 

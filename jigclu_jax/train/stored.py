@@ -1,4 +1,4 @@
-"""What lies in the folder of a checkpoint, read with care: which steps are complete, meta, score and state, and whether they are whole.
+"""Reads a checkpoint's folder with care: which steps are complete, meta, score and state, and whether they are whole.
 
 The meta of a checkpoint holds the digests of the state's leaves (`train/digests.py`) and one of its own. Version 0.1.0 wrote none.
 """

@@ -1,4 +1,4 @@
-"""Where a run's batches come from, by `config.data.augment`: the host's pipeline, its first half, or resident images."""
+"""Supplies a run's batches by `config.data.augment`: the host's pipeline, its first half, or resident images."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence

@@ -19,7 +19,7 @@ def view(grid: int = 2, group: int = 0, repeats: int = 1) -> View:
 def test_every_patch_is_found_where_the_label_grids_say(grid: int, host: int) -> None:
     images, side, k = 6, 5, grid * grid
     patches = np.random.default_rng(0).integers(0, 256, (images, k, side, side, 3), dtype=np.uint8)
-    found = montage.layout(view(grid), 1, 2, group=3, share=images, host=host)
+    found = montage.layout(view(grid), 1, 2, group=3, local=images, host=host)
     pasted = np.asarray(montage.assemble(patches.reshape(images * k, side, side, 3), found.order, grid))
     cluster, position = found.cluster, found.position
     assert pasted.shape == (images, grid * side, grid * side, 3) and cluster.dtype == position.dtype == np.int32
@@ -43,7 +43,7 @@ def test_montage_takes_the_crops_in_row_major_cells() -> None:
 
 def test_layout_depends_on_seed_step_group_and_view_alone() -> None:
     def order(seed: int, step: int, host: int, stream: int = 0) -> tuple[int, ...]:
-        return tuple(montage.layout(view(), seed, step, group=10, share=10, host=host, stream=stream).order.tolist())
+        return tuple(montage.layout(view(), seed, step, group=10, local=10, host=host, stream=stream).order.tolist())
 
     assert order(0, 1, 2) == order(0, 1, 2)
     assert len({order(0, 1, 2), order(1, 1, 2), order(0, 2, 2), order(0, 1, 3), order(0, 1, 2, 1)}) == 5

@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from tiny_backbone import tiny_batch, tiny_facts, tiny_method
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.device.mesh import create_mesh, share, to_device
+from jigclu_jax.device.mesh import create_mesh, longest_axis_sharding, to_device
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
@@ -73,5 +73,5 @@ def test_shared_state_gives_the_same_numbers(float64: None, tmp_path: Path, name
 )
 def test_the_longest_axis_that_divides_is_shared(shape: tuple[int, ...], axes: tuple[str | None, ...]) -> None:
     mesh = AbstractMesh((4,), ("data",))
-    assert share(shape, mesh).spec == PartitionSpec(*axes)
-    assert share(shape, create_mesh(jax.devices()[:1])).spec == PartitionSpec(), "one device holds everything"
+    assert longest_axis_sharding(shape, mesh).spec == PartitionSpec(*axes)
+    assert longest_axis_sharding(shape, create_mesh(jax.devices()[:1])).spec == PartitionSpec(), "one device holds everything"

@@ -1,4 +1,4 @@
-"""Where the m x m patches of an image lie, and what sizes and overlaps make sense."""
+"""Boxes of the m x m regions of an image, and the sizes and overlaps that make sense."""
 
 import numpy as np
 from jaxtyping import Int32

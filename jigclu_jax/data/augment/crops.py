@@ -1,4 +1,4 @@
-"""Cutting an image: the augmented patches' crops and the evaluation's centre crop.
+"""Cuts and resizes crops of an image: those of training, and the evaluation's centre crop.
 
 Pillow's bilinear resize (anti-aliased, 8-bit) is the definition. Where `cykooz-resizer` is installed it does the crops of training:
 the same convolution in SIMD, at a third of the time, off by at most 1 of 255; evaluation stays with Pillow.

@@ -1,4 +1,4 @@
-"""Batches for data.augment=device: images are read, cut and pasted by a few threads or processes, straight into the batch; no TensorFlow.
+"""Batches for data.augment=device: a few threads or processes read, cut and paste images straight into the batch; no TensorFlow.
 
 A crop is written once, into its cell of its picture; colours are left to the device, by the parameters that go along.
 """
@@ -53,7 +53,7 @@ class CellStream(Iterator[dict[str, Any]]):
         self._labels = reader.source.labels if labelled else None
         self._step, self._stop = start_step, stop_step
         self._maker = CellMaker(reader, sampler.views, sampler.seed)
-        self._workers = CellWorkers(self._maker, sampler.share, workers, _AHEAD + 1) if workers else None
+        self._workers = CellWorkers(self._maker, sampler.local, workers, _AHEAD + 1) if workers else None
         # with processes, the threads only wait for them
         self._pool = ThreadPoolExecutor(workers or threads or max(os.cpu_count() or 1, 2), "cells")
         self._waiting: deque[tuple[dict[str, Any], list[Task]]] = deque()
@@ -90,22 +90,22 @@ class CellStream(Iterator[dict[str, Any]]):
         batch: dict[str, Any] = about_images(epoch, examples, self._labels)
         cells: list[np.ndarray] = []  # of each view: row i holds the cells of image i, in the order of positions
         for number, view in enumerate(sampler.views):
-            order = np.arange(sampler.share * view.crops)
+            order = np.arange(sampler.local * view.crops)
             batch[view.name] = {}
             if view.montage:
                 found = sampler.layout(number, self._step)
                 batch[view.name] = {"cluster": found.cluster, "position": found.position}
                 order = np.argsort(found.order)
-            cells.append(order.reshape(sampler.share, view.crops))
+            cells.append(order.reshape(sampler.local, view.crops))
         images = np.flatnonzero(examples >= 0)
         if self._workers:
             slot = self._begun % (_AHEAD + 1)
-            if len(images) < sampler.share:
+            if len(images) < sampler.local:
                 for array in (array for pair in self._workers.slot(slot) for array in pair):
                     array[:] = 0  # padding
             make: Any = functools.partial(self._workers.make, slot)
         else:
-            pictures = [empty_pictures(view, sampler.share) for view in sampler.views]
+            pictures = [empty_pictures(view, sampler.local) for view in sampler.views]
             for view, pair in zip(sampler.views, pictures, strict=True):
                 batch[view.name] |= _named(view, pair)
             make = functools.partial(self._maker, pictures)

@@ -1,4 +1,4 @@
-"""Processes that make cells (`data/input/cells.py`) in memory that they share with the run: threads of one interpreter wait for each other.
+"""Processes that make cells (`data/input/cells.py`) in shared memory, since threads of one interpreter wait for each other.
 
 A process is this module, started anew (a fork would copy JAX's threads in mid-work). It gets a pickled `CellMaker` and then tasks over a
 socket, writes pixels into the shared memory, and ends when the socket does, so that none outlives a run that was killed.

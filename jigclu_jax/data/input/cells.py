@@ -1,4 +1,4 @@
-"""Reading a few images, cutting their crops and writing each where it belongs in its view: what a thread or a process does at once."""
+"""Reads a few images, cuts their crops and writes each where it belongs in its view: the task of one thread or process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

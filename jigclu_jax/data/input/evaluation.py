@@ -1,4 +1,4 @@
-"""The evaluation's images: resized, centre-cropped, in order, read by a few threads ahead of their use; no TensorFlow needed."""
+"""Batches of evaluation images: resized, centre-cropped, in order, read by a few threads ahead of their use; no TensorFlow needed."""
 
 import os
 from collections import deque
@@ -38,8 +38,8 @@ class EvalStream(Iterator[dict[str, np.ndarray]]):
         self._source, self._resize, self._crop = source, eval_config.resize, eval_config.crop
         self._reader = ImageReader(source, max(eval_config.min_side, 1), eval_config.on_error, group)
         self._labels = source.labels
-        batches, share = -(-len(source) // batch_size), batch_size // hosts
-        self._positions = iter(np.arange(batches * batch_size).reshape(batches, hosts, share)[:, host].tolist())
+        batches, local = -(-len(source) // batch_size), batch_size // hosts
+        self._positions = iter(np.arange(batches * batch_size).reshape(batches, hosts, local)[:, host].tolist())
         self._pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 2), "eval-images")
         self._waiting: deque[tuple[list[int], list[Future[Example]]]] = deque()
 

@@ -1,4 +1,4 @@
-"""Which image and which of its crops stands where in every batch, without pictures: all that resident data needs of the host."""
+"""Batches without pictures, for data.augment=resident: the indices of the images and the layout of their crops."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from jigclu_jax.data.input.sampler import Sampler
 
 
 class IndexStream(Iterator[dict[str, Any]]):
-    """Iterator over the numbers of steps start_step..stop_step of this host, a few kilobytes a step.
+    """Iterator over the batches without pictures of steps start_step..stop_step of this host, a few kilobytes a step.
 
     Yields example, epoch int32[b] (the image's index in the data set) and mask bool[b] (False: padding of an epoch's last batch); with
     `labels` also label int32[b] (-1: none); and for each view of montages, under its name, cluster and position int32[g, m, m]: the place

@@ -1,4 +1,4 @@
-"""Shuffling the crops of a group of images into montages, with the labels of every cell."""
+"""Shuffles the crops of a group of images into montages, and makes the labels of every cell."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def shuffle_group(view: View, batch_size: int, hosts: int) -> int:
     Raises:
       UserError: a group would not lie whole on one host, or does not fill whole montages.
     """
-    share = batch_size // hosts
+    local = batch_size // hosts
     if view.group < 0:
         raise UserError(f"shuffle_group={view.group} is negative: set it to 0 (whole batch up to 256) or to a number of images")
 
@@ -32,11 +32,11 @@ def shuffle_group(view: View, batch_size: int, hosts: int) -> int:
     group = view.group or max(default, default=0)
     if not group or not whole(group):
         view.pictures(group or batch_size)  # refuses it by name
-    if share % group:
-        fits = max((d for d in range(1, min(share, group) + 1) if share % d == 0 and whole(d)), default=0)
+    if local % group:
+        fits = max((d for d in range(1, min(local, group) + 1) if local % d == 0 and whole(d)), default=0)
         chosen = f"config.method.shuffle_group={group}" if view.group else f"config.method.shuffle_group=0 (here {group})"
         way_out = f"set config.method.shuffle_group to {fits}" if fits else "use another batch_size"
-        raise UserError(f"{chosen} does not divide a host's share of {share} images of the batch: {way_out}")
+        raise UserError(f"{chosen} does not divide a host's part of {local} images of the batch: {way_out}")
     return group
 
 
@@ -58,12 +58,12 @@ class Layout:
     position: Int32[np.ndarray, "g m m"]
 
 
-def layout(view: View, seed: int, step: int, *, group: int, share: int, host: int, stream: int = 0) -> Layout:
-    """The layout of a host's `share` images, shuffled within groups by random numbers of (seed, step, group in the global batch).
+def layout(view: View, seed: int, step: int, *, group: int, local: int, host: int, stream: int = 0) -> Layout:
+    """The layout of a host's `local` images, shuffled within groups by random numbers of (seed, step, group in the global batch).
 
     `stream` is the number of the view in its method.
     """
-    groups, crops, m = share // group, view.crops, view.montage
+    groups, crops, m = local // group, view.crops, view.montage
     size = group * crops
     orders = [
         own * size + generator(seed, step, host * groups + own, _SHUFFLE + stream).permutation(size).astype(np.int32)
@@ -71,7 +71,7 @@ def layout(view: View, seed: int, step: int, *, group: int, share: int, host: in
     ]
     order = np.concatenate(orders)
     cells = order.reshape(-1, m, m)
-    return Layout(order, host * share + cells // crops, cells % crops)
+    return Layout(order, host * local + cells // crops, cells % crops)
 
 
 _SHUFFLE = 2  # of the streams of `generator`: the first view's

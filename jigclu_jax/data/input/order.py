@@ -1,4 +1,4 @@
-"""Which example stands where: the order of every epoch as a function of (seed, epoch), with no state to save.
+"""Order of the examples in every epoch, a function of (seed, epoch) with no state to save.
 
 A step is enough to find its examples, so a resumed run, another number of hosts or another number of threads meets the
 same batches.
@@ -44,7 +44,7 @@ def steps_per_epoch(n: int, batch_size: int, drop_last: bool = True) -> int:
 
 
 class EpochOrders:
-    """The last few epoch orders, kept because a permutation of ImageNet takes 80 ms; safe to share between threads."""
+    """The last few epoch orders, kept because a permutation of ImageNet takes 80 ms; safe for several threads."""
 
     def __init__(self, seed: int, n: int, keep: int = 2) -> None:
         self._seed, self._n, self._keep = seed, n, keep
@@ -62,16 +62,16 @@ class EpochOrders:
 
 
 def host_positions(step: int, steps_per_epoch: int, batch_size: int, host: int, hosts: int) -> tuple[int, Int64[np.ndarray, " b"]]:
-    """(epoch, positions in the epoch's order) of what one host loads at a step: its contiguous share of the global batch.
+    """(epoch, positions in the epoch's order) of what one host loads at a step: its contiguous part of the global batch.
 
     The positions may run past the data set's end in the last batch of an epoch that keeps its partial batch.
     """
     epoch, within = divmod(step, steps_per_epoch)
-    share = batch_size // hosts
-    return epoch, within * batch_size + host * share + np.arange(share, dtype=np.int64)
+    local = batch_size // hosts
+    return epoch, within * batch_size + host * local + np.arange(local, dtype=np.int64)
 
 
 def step_examples(seed: int, step: int, n: int, steps_per_epoch: int, batch_size: int) -> Int64[np.ndarray, " b"]:
-    """The examples of the global batch of a step (0 is the first), whatever hosts share it; fewer than batch_size at an epoch's end."""
+    """The examples of the global batch of a step (0 is the first), on any number of hosts; fewer than batch_size at an epoch's end."""
     epoch, positions = host_positions(step, steps_per_epoch, batch_size, 0, 1)
     return epoch_order(seed, epoch, n)[positions[positions < n]]

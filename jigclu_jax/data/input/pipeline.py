@@ -1,4 +1,4 @@
-"""From a source to batches of every view, on the host: tf.data around Pillow, one index law for every run.
+"""The tf.data pipeline: batches of every view, for data.augment=host, made by Pillow and TensorFlow.
 
 A few images at a time are read and cut in one Python call (Pillow frees the interpreter lock), colour and blur follow in TensorFlow,
 then the crops of a batch are pasted into montages. Nothing depends on threads, hosts or where a run began.
@@ -43,7 +43,7 @@ def train_batches(
     """
     tf = tensorflow()
     errors = ErrorBox()
-    views, share = sampler.views, sampler.share
+    views, local = sampler.views, sampler.local
     chunk = _chunk(sampler)
     cut = _cutter(reader, sampler)
     source_labels = reader.source.labels if labelled else None
@@ -54,7 +54,7 @@ def train_batches(
 
     def elements(step: Tensor) -> Any:
         pair = tf.numpy_function(errors.guard(indices), [step], [tf.int64, tf.int64], stateful=False)
-        return tf.data.Dataset.from_tensor_slices(tuple(tf.reshape(x, [share // chunk, chunk]) for x in pair))
+        return tf.data.Dataset.from_tensor_slices(tuple(tf.reshape(x, [local // chunk, chunk]) for x in pair))
 
     def load(epoch: Tensor, examples: Tensor) -> tuple[Tensor, ...]:
         used, *arrays = tf.numpy_function(errors.guard(cut), [epoch, examples], [tf.int64, *[tf.uint8] * (2 * len(views))], stateful=False)
@@ -81,34 +81,34 @@ def train_batches(
 
     def merge(number: Tensor, parts: tuple[Tensor, ...]) -> dict[str, Any]:
         used, *pictures = parts
-        found = tf.numpy_function(errors.guard(facts), [start_step + number, tf.reshape(used, [share])], kinds, stateful=False)
-        batch: dict[str, Any] = {name: tf.ensure_shape(array, [share]) for name, array in zip(small, found, strict=False)}
+        found = tf.numpy_function(errors.guard(facts), [start_step + number, tf.reshape(used, [local])], kinds, stateful=False)
+        batch: dict[str, Any] = {name: tf.ensure_shape(array, [local]) for name, array in zip(small, found, strict=False)}
         rest = iter(found[len(small) :])
         for view, patches in zip(views, pictures, strict=True):
             patches = tf.reshape(patches, [-1, view.side, view.side, 3])
             if view.montage:
-                shape = [view.pictures(share), view.montage, view.montage]
-                image = assemble(patches, tf.ensure_shape(next(rest), [share * view.crops]), view.montage)
+                shape = [view.pictures(local), view.montage, view.montage]
+                image = assemble(patches, tf.ensure_shape(next(rest), [local * view.crops]), view.montage)
                 grids = {name: tf.ensure_shape(next(rest), shape) for name in ("cluster", "position")}
                 batch[view.name] = {"image": image, **grids}
             else:
-                batch[view.name] = {"image": tf.reshape(patches, [share, view.crops, view.side, view.side, 3])}
+                batch[view.name] = {"image": tf.reshape(patches, [local, view.crops, view.side, view.side, 3])}
         return batch
 
     # autograph would try to read the functions' source, and has nothing to convert in them
     plain = tf.autograph.experimental.do_not_convert
     parallel = {"num_parallel_calls": data_config.threads or tf.data.AUTOTUNE, "deterministic": True}
     dataset = _until_closed(tf.data.Dataset.range(start_step, _FOREVER if stop_step is None else stop_step), errors)
-    dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel).batch(share // chunk).enumerate()
+    dataset = dataset.flat_map(plain(elements)).map(plain(load), **parallel).batch(local // chunk).enumerate()
     dataset = dataset.map(plain(lambda number, parts: merge(number, parts)), num_parallel_calls=2, deterministic=True)
     return BatchStream(dataset, reader, errors, data_config.threads)
 
 
 def _chunk(sampler: Sampler) -> int:
-    """Images that are read, cut and coloured in one call: a divisor of the host's share."""
+    """Images that are read, cut and coloured in one call: a divisor of the host's part."""
     pixels = sum(view.crops * view.side * view.side for view in sampler.views)
-    most = min(sampler.share, max(_CHUNK_PIXELS // pixels, 1))
-    return max(d for d in range(1, most + 1) if sampler.share % d == 0)
+    most = min(sampler.local, max(_CHUNK_PIXELS // pixels, 1))
+    return max(d for d in range(1, most + 1) if sampler.local % d == 0)
 
 
 def _until_closed(dataset: Any, errors: ErrorBox) -> Any:

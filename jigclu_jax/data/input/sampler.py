@@ -1,4 +1,4 @@
-"""Which images make up the batch of every step, and where each of their crops goes: a function of the step, with no state to save."""
+"""Chooses the images of every batch and the layout of their crops: functions of the step, with no state to save."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ EpochOrder = Callable[[int], Int[np.ndarray, " n"]]
 
 
 class Sampler:
-    """The images of one host's share of every batch; whatever the hosts and wherever a run began, the same global batch at the same step.
+    """The images of one host's part of every batch; whatever the hosts and wherever a run began, the same global batch at the same step.
 
     Args:
       images: size of the data set.
@@ -39,7 +39,7 @@ class Sampler:
         for view in views:
             view.check()
         self.views, self.seed, self.batch_size, self.steps_per_epoch = tuple(views), seed, batch_size, steps_per_epoch
-        self.host, self.hosts, self.share = host, hosts, batch_size // hosts
+        self.host, self.hosts, self.local = host, hosts, batch_size // hosts
         self.groups = tuple(shuffle_group(view, batch_size, hosts) if view.montage else 0 for view in views)
         self._order: EpochOrder = EpochOrders(seed, images)
 
@@ -51,19 +51,19 @@ class Sampler:
         return other
 
     def examples(self, step: int) -> tuple[int, Int64[np.ndarray, " b"]]:
-        """(epoch, index in the data set of each image of this host's share); -1: padding of an epoch's last batch."""
+        """(epoch, index in the data set of each image of this host's part); -1: padding of an epoch's last batch."""
         epoch, positions = host_positions(step, self.steps_per_epoch, self.batch_size, self.host, self.hosts)
         order = self._order(epoch).astype(np.int64, copy=False)
         return epoch, np.where(positions < len(order), order[np.minimum(positions, len(order) - 1)], -1)
 
     def layout(self, number: int, step: int) -> Layout:
         """Where the crops of this host's images stand in the montages of view `number`."""
-        sizes = {"group": self.groups[number], "share": self.share, "host": self.host}
+        sizes = {"group": self.groups[number], "local": self.local, "host": self.host}
         return layout(self.views[number], self.seed, step, stream=number, **sizes)
 
 
 def check_hosts(batch_size: int, host: int, hosts: int) -> None:
-    """UserError for a global batch that the hosts cannot share evenly."""
+    """UserError for a global batch that the hosts cannot split evenly."""
     if batch_size < 1 or batch_size % hosts:
         raise UserError(f"batch_size={batch_size} does not divide among {hosts} hosts: set it to a multiple of {hosts}")
     if not 0 <= host < hosts:

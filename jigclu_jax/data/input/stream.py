@@ -1,4 +1,4 @@
-"""The iterator over batches that the rest of the program sees, and how errors of a pipeline's Python calls reach it."""
+"""Iterator over the batches of a pipeline, which raises the errors of the pipeline's Python calls."""
 
 import re
 import threading

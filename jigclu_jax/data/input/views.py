@@ -1,4 +1,4 @@
-"""Two views of the same images: positive pairs for a backbone that no method's own batches say anything about."""
+"""Batches of two random crops of the same images: positive pairs to judge any backbone by."""
 
 from collections.abc import Iterator
 
@@ -28,14 +28,14 @@ def two_views(
     As `data/input/evaluation.py` yields them: image uint8[b, side, side, 3], label int32[b] (-1), mask bool[b] (False: padding), b =
     batch_size / hosts.
     """
-    share = batch_size // hosts
+    local = batch_size // hosts
     crop = View("crop", side, law)
     for view in range(2):
         for begin in range(0, len(indices), batch_size):
-            own = indices[begin : begin + batch_size][host * share : (host + 1) * share]
-            image = np.zeros((share, side, side, 3), np.uint8)
+            own = indices[begin : begin + batch_size][host * local : (host + 1) * local]
+            image = np.zeros((local, side, side, 3), np.uint8)
             for place, index in enumerate(own.tolist()):
                 whole = source.read(index)
                 parameters = crop_parameters(crop, view, seed, 0, [index], [(whole.shape[1], whole.shape[0])])
                 image[place] = crop_patches(whole, parameters, side)[0]
-            yield {"image": image, "label": np.full(share, -1, np.int32), "mask": np.arange(share) < len(own)}
+            yield {"image": image, "label": np.full(local, -1, np.int32), "mask": np.arange(local) < len(own)}
