@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from etils import epath
 
 from jigclu_jax.report import page
-from jigclu_jax.report.page import Block, Row, Fraction, Table, Text, format_interval
+from jigclu_jax.report.page import Block, Fraction, Row, Table, Text, format_interval
 from jigclu_jax.report.sections import (
     Builder,
     Labels,

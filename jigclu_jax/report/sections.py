@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jigclu_jax.report import curves
-from jigclu_jax.report.page import Block, Figure, Gallery, Row, Fraction, Table, Text, Tree, format_interval
+from jigclu_jax.report.page import Block, Figure, Fraction, Gallery, Row, Table, Text, Tree, format_interval
 from jigclu_jax.report.workdir_files import Run
 from jigclu_jax.train.progress import duration
 
