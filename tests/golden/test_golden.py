@@ -26,7 +26,7 @@ def test_float64(file: str, numbers: int) -> None:
     root = authors.FOLDER.parent.parent
     process = subprocess.run(
         [sys.executable, str(authors.FOLDER / "check_x64.py"), file],
-        env={**os.environ, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)},
+        env={**os.environ, "JAX_ENABLE_X64": "1", "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
     )

@@ -23,9 +23,7 @@ def start(workdir: Path, epochs: int, config: bool = True) -> subprocess.Popen[s
     if config:
         command.append(f"--config={CONFIG}:width=0.05,batch_size=16,epochs={epochs}")
         command += [f"--config.{field}" for field in FIELDS]
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}
-    )
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
 
 
 def wait_for_row(workdir: Path, step: int, process: subprocess.Popen[str]) -> None:
