@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from named_errors import assert_names
 from refusals import FOLDER_CONFIG, PROBE_CONFIG, ROOT, Refused, images, keep_signal_handler, pretrained, refused
-from tiny_checkpoint import make_workdir, tiny_config
 
 from jigclu_jax.__main__ import main
 from jigclu_jax.data.input.stream import BatchStream
@@ -85,11 +84,6 @@ def test_a_checkpoint_of_another_backbone(refused: Refused, images: Path, pretra
     for argument, name, own in (("arch=resnet50", "arch", "resnet18"), ("stem=imagenet", "stem", "small"), ("width=0.5", "width", "0.05")):
         said = refused(*_probe(images, pretrained), f"--config.model.{argument}")
         assert_names(said, f"config.checkpoint={pretrained}", f"model.{name}", own)
-
-
-def test_a_checkpoint_of_a_probe(refused: Refused, images: Path, tmp_path: Path) -> None:
-    folder = make_workdir(tmp_path / "probe", tiny_config("probe"), classes=("a", "b"))
-    assert_names(refused(*_probe(images, folder)), f"config.checkpoint={folder}", "probe")
 
 
 def test_a_probe_without_labels(refused: Refused, images: Path, pretrained: Path) -> None:

@@ -1,11 +1,13 @@
-"""Feature maps and features of an encoder agree, whatever the chunks."""
+"""Feature maps and features of an encoder agree, whatever the chunks; which workdirs hold a backbone."""
 
 from pathlib import Path
 
 import numpy as np
-from tiny_checkpoint import make_workdir
+from named_errors import raises_naming
+from tiny_checkpoint import make_workdir, tiny_config
 
 from jigclu_jax import load_encoder
+from jigclu_jax.train.checkpoint import read_checkpoint, stored_backbone
 
 
 def test_maps_of_the_four_stages(tmp_path: Path) -> None:
@@ -20,3 +22,12 @@ def test_maps_of_the_four_stages(tmp_path: Path) -> None:
         np.testing.assert_allclose(chunks, whole, rtol=1e-4, atol=1e-5)
     assert [found.shape for found in encoder.maps(images[:0])] == [(0, *found.shape[1:]) for found in maps]
     assert encoder(images[:0]).shape == (0, encoder.dim)
+
+
+def test_a_probe_holds_the_backbone_that_it_probed(tmp_path: Path) -> None:
+    folder = make_workdir(tmp_path / "probe", tiny_config("probe"), classes=("a", "b"))
+    encoder, (_, meta, tree) = load_encoder(folder), read_checkpoint(folder)
+    assert encoder.params["conv1"]["kernel"].shape == (3, 3, 3, 3) and encoder.classes == ("a", "b")
+    del tree["params"]["backbone"]  # as one of version 0.1.0
+    with raises_naming("here", "probe"):
+        stored_backbone(tree, meta, "params", "here")

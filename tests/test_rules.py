@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import os
 import statistics
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from named_errors import raises_naming
 from tiny_checkpoint import make_workdir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,13 +243,3 @@ assert np.ptp(features, axis=0).max() > 0
 print(encoder.step, encoder.dim)
 """
     assert _run(code, *TENSORFLOW) == "5 26\n"
-
-
-def test_a_checkpoint_without_a_backbone_makes_no_encoder(tmp_path: Path) -> None:
-    from tiny_checkpoint import tiny_config
-
-    from jigclu_jax.encoder import load_encoder
-
-    folder = make_workdir(tmp_path / "probe", tiny_config("probe"), classes=("a", "b"))
-    with raises_naming(str(folder), "probe"):
-        load_encoder(os.fspath(folder))

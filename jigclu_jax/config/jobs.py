@@ -53,7 +53,16 @@ PROBE: Fields = {
             "epochs": 100,
             "model": {**CHECKPOINT_MODEL, "remat": MODEL["remat"]},
             "saving.best_metric": "probe_top1",
-            "optimizer": changed(OPTIMIZER, {"learning_rate": 10.0, "weight_decay": 0.0, "schedule": "step", "milestones": (60, 80)}),
+            "optimizer": changed(
+                OPTIMIZER,
+                {
+                    "learning_rate": 10.0,
+                    "weight_decay": 0.0,
+                    "schedule": "step",
+                    "milestones": (60, 80),
+                    "multipliers": (("backbone/*", 0.0),),
+                },
+            ),
         },
     ),
     **WEIGHTS,

@@ -124,6 +124,8 @@ def _from_first_version(tree: dict[str, Any]) -> dict[str, Any]:
     if isinstance(optimizer, dict):
         for name in ("no_decay", "multipliers"):
             optimizer[name] = _renamed(optimizer.get(name, []))
+        if tree["job"] == "probe":  # whose backbone was no parameter
+            optimizer["multipliers"] = [["backbone/*", 0.0], *optimizer["multipliers"]]
     return now
 
 

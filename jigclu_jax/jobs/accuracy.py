@@ -29,13 +29,15 @@ def open_eval_source(config: ConfigDict, train: Source) -> Source:
     return open_images(config, "eval_data", train.classes)
 
 
-def accuracy_hook(training: Training, method: Classifier, eval_source: Source, prefix: str) -> EpochHook:
-    """After an epoch: `{prefix}_top1` and `{prefix}_top5` on the evaluation images, and `eval_images`, how many of them counted.
+def accuracy_hook(training: Training, eval_source: Source) -> EpochHook:
+    """After an epoch: `{job}_top1` and `{job}_top5` on the evaluation images, and `eval_images`, how many of them counted.
 
     The counts are sums over all devices and processes, so that every process has the same.
     """
-    config, mesh = training.config, training.mesh
+    config, mesh, method = training.config, training.mesh, training.method
+    assert isinstance(method, Classifier)
     counts_fn = compile_counts(method.predict, mesh)
+    job = config.job
 
     def measure(step: int, state: TrainState) -> Mapping[str, float]:
         epoch = step // training.plan.steps_per_epoch
@@ -48,30 +50,31 @@ def accuracy_hook(training: Training, method: Classifier, eval_source: Source, p
             found = evaluate(counts_fn, state.params, state.stats, state.extra, batches, mesh)
         finally:
             batches.close()
-        return {f"{prefix}_top1": found["top1"], f"{prefix}_top5": found["top5"], IMAGES: found["examples"]}
+        return {f"{job}_top1": found["top1"], f"{job}_top5": found["top5"], IMAGES: found["examples"]}
 
     chance = 1 / max(len(eval_source.classes or ()), 2)
     specs = (
-        accuracy_spec(f"{prefix}_top1", "top-1, evaluation images", chance, "top-1"),
-        accuracy_spec(f"{prefix}_top5", "top-5, evaluation images", min(5 * chance, 1.0)),
+        accuracy_spec(f"{job}_top1", "top-1, evaluation images", chance, "top-1"),
+        accuracy_spec(f"{job}_top5", "top-5, evaluation images", min(5 * chance, 1.0)),
         MetricSpec(IMAGES, "evaluation images"),
     )
     return EpochHook(specs, measure)
 
 
-def accuracy_results(workdir: epath.PathLike, prefix: str, eval_source: Source, seed: int) -> dict[str, Any]:
+def accuracy_results(workdir: epath.PathLike, config: ConfigDict, eval_source: Source) -> dict[str, Any]:
     """Last and best accuracies with their intervals, from the rows of metrics.jsonl, which a resumed run shares with its earlier parts.
 
     `eval_source` says how many images there are where rows of an earlier version do not say how many counted.
     """
-    rows = [row for row in read_metrics(workdir) if row.get(f"{prefix}_top1") is not None]
+    job = config.job
+    rows = [row for row in read_metrics(workdir) if row.get(f"{job}_top1") is not None]
     found: dict[str, Any] = {}
-    for metric in (f"{prefix}_top1", f"{prefix}_top5"):
+    for metric in (f"{job}_top1", f"{job}_top5"):
         for which, row in (("last", rows[-1]), ("best", max(rows, key=lambda row: row[metric]))):
             images = int(row.get(IMAGES, len(eval_source)))
             found[f"{metric}_{which}"] = row[metric]
-            found[f"{metric}_{which}_interval"] = list(accuracy_interval(round(row[metric] * images), images, seed))
+            found[f"{metric}_{which}_interval"] = list(accuracy_interval(round(row[metric] * images), images, config.seed))
             if metric.endswith("5") and 0 < len(eval_source.classes or ()) <= 5:  # always right
                 found |= {f"{metric}_{which}": None, f"{metric}_{which}_interval": None}
-    found[f"{prefix}_best_epoch"] = max(rows, key=lambda row: row[f"{prefix}_top1"])["epoch"]
+    found[f"{job}_best_epoch"] = max(rows, key=lambda row: row[f"{job}_top1"])["epoch"]
     return found | {IMAGES: int(rows[-1].get(IMAGES, len(eval_source)))}

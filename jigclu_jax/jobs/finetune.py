@@ -5,29 +5,24 @@ decays is a run of its own in WORKDIR/trials, judged on a held-out part of train
 looks at the evaluation images once. Without one, the run lies in WORKDIR itself. Controls are the same in WORKDIR/controls/START.
 """
 
-import dataclasses
 import itertools
 import logging
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import check_best_metric, check_config
-from jigclu_jax.data.sources.opening import Source, Subset, why_unlabelled
+from jigclu_jax.config import check_config
+from jigclu_jax.data.sources.opening import Source, Subset
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
-from jigclu_jax.device.mesh import check_batch, replicated
 from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.evals.labels import check_labels, held_out_mask
-from jigclu_jax.jobs.accuracy import accuracy_hook, accuracy_results, open_eval_source
 from jigclu_jax.jobs.backbones import Backbone, checkpoint_backbone, imported_backbone, with_model
+from jigclu_jax.jobs.classifier import open_labelled, prepare_classification
 from jigclu_jax.jobs.reporting import report, say_result
-from jigclu_jax.methods import create_method
 from jigclu_jax.train.checkpoint import FOLDER
-from jigclu_jax.train.run import facts_of, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
 
 TRIALS, FINAL, CONTROLS = "trials", "final", "controls"
@@ -133,12 +128,9 @@ def _with_model(config: ConfigDict, backbone: Backbone | None) -> ConfigDict:
 
 def _images(config: ConfigDict) -> tuple[Source, Source]:
     """Training and evaluation images, labelled and of two classes at least."""
-    source = open_images(config, "data")
-    if source.classes is None:
-        raise UserError(f"config.data: {source.name} has no labels, and fine-tuning needs them: {why_unlabelled(source)}")
-    eval_source = open_eval_source(config, source)
+    source, eval_source = open_labelled(config)
     train, held = source.labels, eval_source.labels
-    assert train is not None and held is not None
+    assert source.classes is not None and train is not None and held is not None
     for line in check_labels(train, held, source.classes):
         logging.warning("%s", line)
     return source, eval_source
@@ -177,25 +169,11 @@ def _single(
         assert labels is not None
         held = held_out_mask(labels, config.held_out, config.seed)
         source, eval_source = Subset(source, np.flatnonzero(~held)), Subset(source, np.flatnonzero(held))
-    check_config(config)
-    check_workdir(root, config)
-    method = create_method(config, facts_of(config, source))
-    check_best_metric(config, ("finetune_top1", "finetune_top5", *(spec.name for spec in method.metrics)))
-    training = prepare_training(config, method, source)
-    check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
-    start, identity = training.initial_state(), {}
-    if backbone is not None:
-        drawn = (start.params["backbone"], start.stats["backbone"])
-        # half precision or double in a file of weights becomes what is trained
-        weights = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), (backbone.params, backbone.stats), drawn)
-        params, stats = jax.device_put(weights, replicated(training.mesh))
-        start = dataclasses.replace(start, params=start.params | {"backbone": params}, stats=start.stats | {"backbone": stats})
-        identity["backbone"] = backbone.digest
-    hook = accuracy_hook(training, method, eval_source, "finetune")
+    run = prepare_classification(config, root, source, eval_source)
+    start = run.start(backbone)
     if title:
         _say(title)
-    trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(hook,))
-    result = training_result(training, root, trained) | accuracy_results(root, "finetune", eval_source, config.seed)
+    result = run.train(root, start)
     result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
     result |= {"train_images": len(source), "checkpoint_step": backbone.step if backbone else None}
     result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}

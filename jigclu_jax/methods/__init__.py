@@ -146,6 +146,10 @@ class Classifier(Method):
     """A method that also gives class scores for single images."""
 
     @abc.abstractmethod
+    def features(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array, train: bool) -> tuple[jax.Array, Tree]:
+        """u8[b, h, w, 3] -> what the classifier sees, float[b, D], and the statistics after it."""
+
+    @abc.abstractmethod
     def predict(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array) -> jax.Array:
         """u8[b, h, w, 3] -> logits float[b, classes], BatchNorm in eval mode."""
 

@@ -41,12 +41,17 @@ class Supervised(Classifier):
         classifier, _ = self.classifier.init(classifier_key)
         return {"backbone": backbone, "classifier": classifier}, {"backbone": stats}, {}
 
+    def features(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array, train: bool) -> tuple[jax.Array, Tree]:
+        """u8[b, h, w, 3] -> pooled features float[b, D], and the statistics after it."""
+        del extra
+        stages, backbone = self.backbone.apply(params["backbone"], stats["backbone"], normalize(image, self.dtype), train)
+        return stages.features, {"backbone": backbone}
+
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, 1, D] and logits float[b, classes]."""
-        x = normalize(batch[self.views[0].name]["image"][:, 0], self.dtype)
-        stages, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, train)
-        logits, _ = self.classifier.apply(params["classifier"], {}, stages.features, train)
-        return {"features": stages.features[:, None], "logits": logits}, {"backbone": backbone_stats}, extra
+        features, stats = self.features(params, stats, extra, batch[self.views[0].name]["image"][:, 0], train)
+        logits, _ = self.classifier.apply(params["classifier"], {}, features, train)
+        return {"features": features[:, None], "logits": logits}, stats, extra
 
     def objective(self, params: Tree, outputs: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         """Mean cross entropy over the examples of the batch that are not padding."""
@@ -60,13 +65,7 @@ class Supervised(Classifier):
 
     def predict(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array) -> jax.Array:
         """u8[b, h, w, 3] -> logits float[b, classes], BatchNorm in eval mode."""
-        stages, _ = self.backbone.apply(params["backbone"], stats["backbone"], normalize(image, self.dtype), False)
-        return self.classifier.apply(params["classifier"], {}, stages.features, False)[0]
-
-
-def metric_specs(classes: int) -> tuple[MetricSpec, ...]:
-    """Loss and accuracy of a classifier."""
-    return loss_spec("loss", "loss", math.log(classes)), accuracy_spec("accuracy_top1", "top-1, training images", 1 / classes, "top-1")
+        return self.classifier.apply(params["classifier"], {}, self.features(params, stats, extra, image, False)[0], False)[0]
 
 
 def create(config: ConfigDict, facts: DataFacts) -> Supervised:
@@ -75,9 +74,13 @@ def create(config: ConfigDict, facts: DataFacts) -> Supervised:
     Raises:
       UserError: there are no labels.
     """
-    classes, model = facts.class_count, config.model
+    classes = facts.class_count
     if classes < 2:
         raise UserError("training with labels needs images of at least two classes (folders split/class/file, or a label array)")
-    backbone = build_backbone(model)
+    backbone = build_backbone(config.model)
+    metrics = (
+        loss_spec("loss", "loss", math.log(classes)),
+        accuracy_spec("accuracy_top1", "top-1, training images", 1 / classes, "top-1"),
+    )
     views = (View("crop", config.data.image_size, Law.of(config.augment)),)
-    return Supervised(backbone, create_classifier(backbone.dim, classes), views, metric_specs(classes), model.dtype)
+    return Supervised(backbone, create_classifier(backbone.dim, classes), views, metrics, config.model.dtype)

@@ -27,7 +27,7 @@ class TrainState:
       params: trainable parameters, nested dicts.
       stats: BatchNorm's running statistics.
       opt: the optimizer's state.
-      extra: what the method keeps beside (a frozen backbone, a queue).
+      extra: what the method keeps beside (a momentum encoder, a queue).
       sums: sums of the metrics over the steps of the current epoch, `count` of those steps, and `nonfinite_step`: the
         first step whose loss or gradient was not finite, -1 while all were.
       ema: moving averages {params, stats} over the steps; empty where `config.ema_decay` is 0.

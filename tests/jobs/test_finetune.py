@@ -18,7 +18,7 @@ from jigclu_jax.data.input.evaluation import EvalStream
 from jigclu_jax.encoder import load_encoder
 from jigclu_jax.errors import NonFiniteError, Preempted
 from jigclu_jax.interop import to_torchvision
-from jigclu_jax.jobs import finetune
+from jigclu_jax.jobs import classifier, finetune
 from jigclu_jax.methods import DataFacts, Method
 from jigclu_jax.metrics import loss_spec
 from jigclu_jax.train.checkpoint import read_checkpoint
@@ -177,7 +177,7 @@ def test_figures_are_those_of_the_saved_backbone_and_classifier(pretrained: Path
 def searched(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, str, int]]]:
     """A searched run with a control from scratch, and every pass over images that were judged on: (where, source, images)."""
     workdir, looks = tmp_path_factory.mktemp("searched") / "run", []
-    run_training = finetune.run_training
+    run_training = classifier.run_training
     with pytest.MonkeyPatch.context() as patch:
         where = [""]
 
@@ -190,7 +190,7 @@ def searched(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
                 looks.append((where[0], source.name, len(source)))
                 super().__init__(source, *rest, **options)
 
-        patch.setattr(finetune, "run_training", noted)
+        patch.setattr(classifier, "run_training", noted)
         patch.setattr("jigclu_jax.jobs.accuracy.EvalStream", Noted)
         config = tiny.finetune_config(str(pretrained), controls="random")
         config.search.update(SEARCH)
@@ -267,7 +267,7 @@ def test_a_trial_that_diverges_loses(pretrained: Path, tmp_path: Path, monkeypat
 
     config = tiny.finetune_config(str(pretrained))
     config.search.update(SEARCH)
-    monkeypatch.setattr(finetune, "run_training", train)
+    monkeypatch.setattr(classifier, "run_training", train)
     with raises_naming("/trials", "config.search.learning_rates"):
         finetune.run(config, tmp_path / "run")
     monkeypatch.undo()

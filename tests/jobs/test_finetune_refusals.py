@@ -32,7 +32,7 @@ def line(images: Path, checkpoint: Path | str, source: str = "labelled.npz") -> 
         (["--config.search.learning_rates=0.1,0.1"], "config.search.learning_rates=(0.1, 0.1) must hold distinct numbers"),
         (["--config.search.learning_rates=-1,2"], "must hold distinct numbers from 0"),
         (["--config.head_multiplier=-1"], "config.head_multiplier=-1.0 must be from 0"),
-        (["--config.method.name=jigclu"], "config.method.name='jigclu' is no method of a finetune job: use one of supervised"),
+        (["--config.method.name=jigclu"], "config.method.name='jigclu' scores no classes"),
         (["--config.data.fraction=0.01"], "less than one image a class: set fraction to at least 0.1"),
         (["--config.data.limit=8"], "fewer than one batch of config.batch_size=8: lower it, or give more images"),
         (["--config.saving.best_metric=probe_top1"], "config.saving.best_metric='probe_top1' is not measured by this run"),
@@ -45,7 +45,7 @@ def test_a_fine_tuning_that_cannot_work(refused: Refused, images: Path, pretrain
 
 def test_starts_and_labels_that_are_not_there(refused: Refused, images: Path, pretrained: Path, tmp_path: Path) -> None:
     assert refused(CONFIG).startswith("config.checkpoint is empty: give the workdir of a pretraining run")
-    assert "has no labels, and fine-tuning needs them" in refused(*line(images, pretrained, "unlabelled.npz"))
+    assert "has no labels, and job finetune needs them" in refused(*line(images, pretrained, "unlabelled.npz"))
     assert "all training images are of one class ('0')" in refused(*line(images, pretrained, "one_class.npz"))
     (tmp_path / "backbone.npz").write_bytes(b"no weights")
     assert "backbone.npz: cannot be read" in refused(

@@ -181,8 +181,10 @@ def test_probe_of_a_run(straight: Path, tmp_path: Path, capsys: pytest.CaptureFi
             assert f"{100 * low:.1f} to {100 * high:.1f} %" in page
     assert result["backbone_unchanged"] is True and result["checkpoint_step"] == 12
     backbone = read_checkpoint(straight)[2]
-    probed = read_checkpoint(tmp_path / "probe")[2]["extra"]["backbone"]
-    assert_same_tree(probed, {"params": backbone["params"]["backbone"], "stats": backbone["stats"]["backbone"]})
+    probed = read_checkpoint(tmp_path / "probe")[2]
+    for group in ("params", "stats"):
+        assert_same_tree(probed[group]["backbone"], backbone[group]["backbone"])
+    assert not any("backbone" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(probed["opt"]))
 
 
 def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, tmp_path: Path) -> None:

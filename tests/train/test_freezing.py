@@ -87,6 +87,8 @@ def test_a_frozen_backbone_runs_in_eval_mode_and_has_no_backward_pass() -> None:
     outputs, stats, _ = method.forward(state.params, frozen, {}, given)
     np.testing.assert_allclose(outputs["logits"], method.predict(state.params, state.stats, {}, given["crop"]["image"][:, 0]), rtol=1e-6)
     assert jax.tree.structure(stats) == jax.tree.structure(frozen)
+    probed = parts("linear", ALL, 1)[0].forward(state.params, frozen, {"scale": jnp.float32(1)}, given)[0]
+    np.testing.assert_array_equal(probed["logits"], outputs["logits"])
     for update_of, passes in ((update, 1), (parts("supervised", (), 1)[1], 3)):
         other = dataclasses.replace(state, opt=update_of.optimizer.init(state.params))
         jaxpr = jax.make_jaxpr(lambda state, update=update_of: train_step(method, update, state, given))(other)

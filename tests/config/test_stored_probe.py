@@ -1,0 +1,16 @@
+"""A probe of version 0.1.0, whose backbone was no parameter, is one whose backbone is frozen by path."""
+
+import json
+
+from jigclu_jax.config import config_from_dict, probe_config
+
+
+def test_a_probe_of_the_first_version_freezes_the_backbone_by_path() -> None:
+    now = probe_config()
+    assert now.optimizer.multipliers == (("backbone/*", 0.0),)
+    old = json.loads(now.to_json()) | {"method": "linear"}
+    old["optimizer"]["multipliers"] = [["classifier/bias", 2.0]]
+    assert config_from_dict(old).optimizer.multipliers == (("backbone/*", 0.0), ("classifier/bias", 2.0))
+    del old["optimizer"]["multipliers"]
+    assert config_from_dict(old).optimizer.multipliers == now.optimizer.multipliers
+    assert config_from_dict(json.loads(now.to_json())).optimizer.multipliers == now.optimizer.multipliers
