@@ -95,7 +95,7 @@ class Method(abc.ABC):
         return None
 
     def images(self, batch: Batch) -> Int32[jax.Array, "n r"]:
-        """The place in the global batch of the image that each vector of "features" and "embeddings" was made from.
+        """The position in the global batch of the image that each vector of "features" and "embeddings" was made from.
 
         Here: of a method with one view, all crops of each picture.
         """
