@@ -6,25 +6,8 @@ from dataclasses import dataclass, field
 from etils import epath
 
 from jigclu_jax.report import page
+from jigclu_jax.report import sections as part
 from jigclu_jax.report.page import Block, Fraction, Row, Table, Text, format_interval
-from jigclu_jax.report.sections import (
-    Builder,
-    Labels,
-    accuracies,
-    describe,
-    drawn_curves,
-    ending,
-    facts,
-    find_accuracies,
-    footer,
-    last_values,
-    numbers,
-    pictures,
-    table,
-    together,
-    with_text,
-    within,
-)
 from jigclu_jax.report.workdir_files import REPORT_FILE, Run, read_run
 from jigclu_jax.train.progress import duration
 
@@ -41,8 +24,8 @@ class JobPage:
     """
 
     title: str
-    sections: Sequence[tuple[str, str, Builder]]
-    labels: Labels = field(default_factory=dict)
+    sections: Sequence[tuple[str, str, part.Builder]]
+    labels: part.Labels = field(default_factory=dict)
     configs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,17 +33,17 @@ def write_page(workdir: epath.PathLike) -> epath.Path:
     """Writes `DIR/report.html` from the files of a workdir, finished or not; returns its path."""
     run = read_run(workdir)
     job = JOBS.get(run.config.get("job") or run.result.get("job") or "", JOBS["pretrain"])
-    sections = [(title, with_text(text, builder(run))) for title, text, builder in job.sections]
+    sections = [(title, part.with_text(text, builder(run))) for title, text, builder in job.sections]
     configs = {title: run.inner(folder).config for title, folder in job.configs.items()}
     summary, notices = _finding(run, job.labels)
-    about = describe(run.config.get("pretrain") or run.config)
-    made = page.Page(job.title, [*sections, *ending(run, configs)], f"{summary}{about}", [*notices, *_oddities(run)], footer())
+    about = part.describe(run.config.get("pretrain") or run.config)
+    made = page.Page(job.title, [*sections, *part.ending(run, configs)], f"{summary}{about}", [*notices, *_oddities(run)], part.footer())
     return page.write(run.root / REPORT_FILE, made)
 
 
-def _finding(run: Run, labels: Labels) -> tuple[str, list[str]]:
+def _finding(run: Run, labels: part.Labels) -> tuple[str, list[str]]:
     """The result in a sentence, whichever way it went, and what a reader must be told of it: of the first label that has any, the best."""
-    found = next(filter(None, (find_accuracies(run.result, {pattern: label}) for pattern, label in labels.items())), None)
+    found = next(filter(None, (part.find_accuracies(run.result, {pattern: label}) for pattern, label in labels.items())), None)
     if found is None:
         return "", []
     best = max(found, key=lambda one: one.own[0])
@@ -88,11 +71,11 @@ def _yardsticks(run: Run) -> list[Block]:
     ends = {name: format_interval(intervals.get(name)) for name in results}
     fractions = {name: None if fraction is None else Fraction(fraction) for name, fraction in results.items()}
     rows: list[Row] = [(name, fractions[name], ends[name], _NOTES.get(name, "")) for name in results]
-    return table(("features", "top-1", "95 % interval", ""), rows, best=0)
+    return part.table(("features", "top-1", "95 % interval", ""), rows, best=0)
 
 
 def _times(run: Run) -> list[Block]:
-    return table(("part", "time"), [(name, duration(seconds)) for name, seconds in (run.result.get("seconds_by_step") or {}).items()])
+    return part.table(("part", "time"), [(name, duration(seconds)) for name, seconds in (run.result.get("seconds_by_step") or {}).items()])
 
 
 def _search(run: Run) -> list[Block]:
@@ -103,7 +86,7 @@ def _search(run: Run) -> list[Block]:
         value = "diverged" if trial["top1"] is None else Fraction(trial["top1"])
         rows.append((f"{trial['learning_rate']:g}", f"{trial['weight_decay']:g}", value, format_interval(trial.get("top1_interval"))))
     best = next((number for number, trial in enumerate(trials) if chosen and chosen.items() <= trial.items()), None)
-    return table(("learning rate", "weight decay", "top-1, held-out part of train", "95 % interval"), rows, best)
+    return part.table(("learning rate", "weight decay", "top-1, held-out part of train", "95 % interval"), rows, best)
 
 
 def _heads(run: Run) -> list[Block]:
@@ -129,7 +112,7 @@ def _classes(run: Run) -> list[Block]:
     rows: list[Row] = []
     for (name, fraction), count in zip(fractions.items(), counts, strict=False):
         rows.append((name, str(count), Fraction(fraction), format_interval(intervals.get(name))))
-    return table(("class", "images", "accuracy", "95 % interval"), rows)
+    return part.table(("class", "images", "accuracy", "95 % interval"), rows)
 
 
 _NOT_TRAINED = (
@@ -213,40 +196,40 @@ _NOTES = {
     "chance": "guessing",
 }
 _EVALUATION = (
-    ("Accuracy", "Accuracy on the evaluation images, which no choice has seen." + _BOOTSTRAP, accuracies("evaluation", _FEATURES)),
+    ("Accuracy", "Accuracy on the evaluation images, which no choice has seen." + _BOOTSTRAP, part.accuracies("evaluation", _FEATURES)),
     ("Heads", "", _heads),
-    ("Spread of the features", _SPREAD_TEXT, numbers(_SPREAD)),
-    ("Classes", "", together(pictures(_CONFUSION), _classes)),
-    ("Nearest neighbours", "", pictures(_NEIGHBOURS)),
-    ("Map of the features", "", pictures(_MAP)),
-    ("Where the pretraining's own head is wrong", "", pictures(_PRETEXT)),
-    ("The evaluation", "", facts(_ABOUT)),
+    ("Spread of the features", _SPREAD_TEXT, part.numbers(_SPREAD)),
+    ("Classes", "", part.together(part.pictures(_CONFUSION), _classes)),
+    ("Nearest neighbours", "", part.pictures(_NEIGHBOURS)),
+    ("Map of the features", "", part.pictures(_MAP)),
+    ("Where the pretraining's own head is wrong", "", part.pictures(_PRETEXT)),
+    ("The evaluation", "", part.facts(_ABOUT)),
 )
 JOBS: dict[str, JobPage] = {
     "pretrain": JobPage(
         "Pretraining",
         (
-            ("Outcome", "", together(last_values, facts())),
-            ("Curves", _LINES, drawn_curves),
-            ("What the network sees", "", pictures(_SEEN)),
+            ("Outcome", "", part.together(part.last_values, part.facts())),
+            ("Curves", _LINES, part.drawn_curves),
+            ("What the network sees", "", part.pictures(_SEEN)),
         ),
     ),
     "probe": JobPage(
         "Linear probe",
         (
-            ("Accuracy", _PROBE_TEXT + _BOOTSTRAP, accuracies("validation images", _PROBE)),
-            ("Curves", "", drawn_curves),
-            ("The run", "", facts()),
+            ("Accuracy", _PROBE_TEXT + _BOOTSTRAP, part.accuracies("validation images", _PROBE)),
+            ("Curves", "", part.drawn_curves),
+            ("The run", "", part.facts()),
         ),
         _PROBE,
     ),
     "finetune": JobPage(
         "Fine-tuning",
         (
-            ("Accuracy", _FINETUNE_TEXT + _BOOTSTRAP, accuracies("start", _FINETUNE, _STARTS)),
+            ("Accuracy", _FINETUNE_TEXT + _BOOTSTRAP, part.accuracies("start", _FINETUNE, _STARTS)),
             ("Search", _SEARCH_TEXT, _search),
-            ("Curves", "", drawn_curves),
-            ("The run", "", facts({"held_out": "held-out part of train, on which accuracies are measured"})),
+            ("Curves", "", part.drawn_curves),
+            ("The run", "", part.facts({"held_out": "held-out part of train, on which accuracies are measured"})),
         ),
         _FINETUNE,
     ),
@@ -257,9 +240,9 @@ JOBS: dict[str, JobPage] = {
         "Jigsaw clustering, the demo",
         (
             ("Linear probes", _YARDSTICKS_TEXT + _BOOTSTRAP, _yardsticks),
-            ("What the network sees", "", within("pretrain", pictures(_SEEN))),
-            ("Pretraining", _LINES, within("pretrain", together(drawn_curves, last_values, facts()))),
-            ("The probe", "", within("probe", drawn_curves)),
+            ("What the network sees", "", part.within("pretrain", part.pictures(_SEEN))),
+            ("Pretraining", _LINES, part.within("pretrain", part.together(part.drawn_curves, part.last_values, part.facts()))),
+            ("The probe", "", part.within("probe", part.drawn_curves)),
             ("Time", "", _times),
         ),
         {"probe_top1_last": "top-1 in a linear probe of the backbone that was pretrained without labels"},

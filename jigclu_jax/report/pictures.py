@@ -262,18 +262,3 @@ def _tag(box: Box, text: str, colour: str, place: tuple[float, float] = (0.0, 0.
     ground = f'<rect x="{x:g}" y="{y:g}" width="{size + 12:g}" height="{_FONT + 8}" fill="{colour}"/>'
     fit = f'font-size="{_FONT}" textLength="{size:g}" lengthAdjust="spacingAndGlyphs"'
     return f'{ground}<text x="{x + 6:g}" y="{y + _FONT + 1:g}" fill="{ink}" {fit}>{escape(text)}</text>'
-
-
-__all__ = [
-    "Drawing",
-    "cluster_colours",
-    "crops_sheet",
-    "draw_montage",
-    "montage_sheet",
-    "neighbours_sheet",
-    "patches_sheet",
-    "picture",
-    "places_sheet",
-    "related_montages",
-    "sheet",
-]

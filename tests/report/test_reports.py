@@ -162,14 +162,14 @@ def test_an_evaluation_has_a_section_for_each_of_its_parts(tmp_path: Path, parse
         **{"confusion": [[3, 1], [0, 6]], "class_top1": dict(zip(names, (0.75, 1.0), strict=True)), "class_top1_interval": {}},
     }
     workdir = make(tmp_path / "run", "evaluate", result, model={})
-    for name in ("confusion", "map", "neighbours", "location"):
+    for name in ("confusion", "map", "neighbours", "pretext"):
         save_picture(workdir, name, "<svg/>")
     page = parse(workdir)
     assert page.sections == [
         *("Accuracy", "Heads", "Spread of the features", "Classes", "Nearest neighbours", "Map of the features"),
-        *("Where the location head is wrong", "The evaluation", "Setting", "How to repeat", "Files"),
+        *("Where the pretraining's own head is wrong", "The evaluation", "Setting", "How to repeat", "Files"),
     ]
-    assert page.alts == ["confusion", "neighbours", "map", "location"]
+    assert page.alts == ["confusion", "neighbours", "map", "pretext"]
     assert page.row("top-1, linear heads, best of the grid, random weights")[0] == "20.0 %"
     assert page.row("top-1, kNN, weighted vote, k = 20") == ["50.0 %", "40.0 to 60.0 %"]
     assert page.row("top-1, other head of the pretraining")[0] == "40.0 %" and page.row("top-1, guessing")[0] == "50.0 %"
