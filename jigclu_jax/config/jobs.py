@@ -92,7 +92,7 @@ FINETUNE: Fields = {
     "augment": _CROP_AUGMENT,
     "eval_every_epochs": Field(1, 1, 10**6),
     "head_multiplier": Field(1.0, 0, 1e6),  # the classifier's learning rate is that many times the backbone's
-    # coded: as in the authors' code, where the classifier's own rate is overwritten and never acts
+    # meant: head_multiplier acts; coded: as in the authors' code, where its schedule overwrites the classifier's rate
     "schedule_as": Field("meant", choices=("meant", "coded")),
     # > 0: that fraction of every class is kept from training, and accuracies are measured on it, not on eval_data
     "held_out": Field(0.0, low=0, below=1),

@@ -49,7 +49,7 @@ INPUT: Fields = {
     "augment": Field("host", choices=("host", "device", "resident")),  # where: device: colour, blur, flip there; resident: all
     "threads": Field(0, 0, _THREADS),  # that read and cut images; 0: augment host: chosen by tf.data, device: one a core
     "workers": Field(0, 0, _THREADS),  # augment device: processes instead of threads, for hosts of many cores; 0: threads
-    "resident_side": Field(0, 0, _SIDE),  # augment resident: side of stored squares; 0: the images' own if small squares, else image_size
+    "resident_side": Field(0, 0, _SIDE),  # augment resident: side of stored images; 0: their own if small squares, else image_size
     "dispatch_steps": Field(0, 0, 1000),  # augment resident: steps started by one call; 0: 8 on an accelerator, 1 on a CPU
 }
 
