@@ -142,7 +142,7 @@ def open_watch(config: ConfigDict, method: Method, facts: DataFacts, source: Sou
     if source.classes is None:
         return Watch(config, method, train, None, embeds)
     settings = config.copy_and_resolve_references()
-    for name in ("source", "path", "name", "data_dir"):
+    for name in ("source", "path", "name", "data_dir", "white"):
         settings.online.eval_data[name] = online.eval_data[name] or config.data[name]
     try:
         test = open_source(settings.online.eval_data, seed=config.seed, classes=source.classes)

@@ -122,7 +122,7 @@ def unknown_white(named: str, high: int, largest: int = 65535) -> UnknownWhite:
     bits = next(bits for bits in (8, 10, 12, 13) if high < 2**bits)
     white = 2**bits - 1
     choice = f"set data.white={white} or data.white={largest}"
-    return UnknownWhite(f"{named}: white may be {white} ({bits} bits stored as 16) or {largest} (dark pictures): {choice}")
+    return UnknownWhite(f"{named}: white may be {white} ({bits} bits) or {largest} (dark pictures): {choice}")
 
 
 def _spread(values: np.ndarray, bits: int) -> bool:
