@@ -168,7 +168,6 @@ _ABOUT = {
     "train_images": "training images",
     "test_images": "evaluation images",
     "images_skipped": "images left out",
-    "location_patches": "patches that the location head saw",
     "backbone_digest": "SHA-256 of the weights",
 }
 _PROBE = {"probe_top1_last": "top-1, last epoch", "probe_top1_best": "top-1, best epoch", "probe_top5_last": "top-5, last epoch"}
@@ -202,7 +201,7 @@ _EVALUATION = (
     ("Classes", "", part.together(part.pictures(_CONFUSION), _classes)),
     ("Nearest neighbours", "", part.pictures(_NEIGHBOURS)),
     ("Map of the features", "", part.pictures(_MAP)),
-    ("Where the pretraining's own head is wrong", "", part.pictures(_PRETEXT)),
+    ("Where the head of the pretraining is wrong", "", part.pictures(_PRETEXT)),
     ("The evaluation", "", part.facts(_ABOUT)),
 )
 JOBS: dict[str, JobPage] = {

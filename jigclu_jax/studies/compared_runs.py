@@ -18,7 +18,7 @@ from jigclu_jax.train.workdir import config_as_dict, flatten
 # of a result: about the run and not about its outcome
 _NO_FIGURES = (
     *("seed", "checkpoint_step", "images_skipped", "classes", "head_multiplier", "held_out"),
-    *("train_images", "eval_images", "test_images", "watched_images", "held_out_images", "location_patches"),
+    *("train_images", "eval_images", "test_images", "watched_images", "held_out_images"),
 )
 # of a config: where and how a run was done, and its seed
 _NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "data.workers", "cache")

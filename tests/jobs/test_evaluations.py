@@ -111,7 +111,14 @@ def test_evaluate_leaves_one_page_with_everything(pretrained: Path, tmp_path: Pa
     assert all(low <= found["class_top1"][name] <= high for name, (low, high) in found["class_top1_interval"].items())
     assert confusion.sum() == 40 and confusion.trace() / 40 == pytest.approx(found["probe_top1_last"])
     page = (tmp_path / "all" / "report.html").read_text()
-    for heading in ("Accuracy", "Heads", "Classes", "Nearest neighbours", "Map of the features", "Where the location head is wrong"):
+    for heading in (
+        "Accuracy",
+        "Heads",
+        "Classes",
+        "Nearest neighbours",
+        "Map of the features",
+        "Where the head of the pretraining is wrong",
+    ):
         assert f"<h2>{heading}</h2>" in page
     assert not (tmp_path / "all" / "checkpoints").exists()
 

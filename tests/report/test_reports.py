@@ -167,7 +167,7 @@ def test_an_evaluation_has_a_section_for_each_of_its_parts(tmp_path: Path, parse
     page = parse(workdir)
     assert page.sections == [
         *("Accuracy", "Heads", "Spread of the features", "Classes", "Nearest neighbours", "Map of the features"),
-        *("Where the pretraining's own head is wrong", "The evaluation", "Setting", "How to repeat", "Files"),
+        *("Where the head of the pretraining is wrong", "The evaluation", "Setting", "How to repeat", "Files"),
     ]
     assert page.alts == ["confusion", "neighbours", "map", "pretext"]
     assert page.row("top-1, linear heads, best of the grid, random weights")[0] == "20.0 %"
