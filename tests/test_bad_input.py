@@ -51,6 +51,21 @@ def test_a_pretraining_that_cannot_work(refused: Refused, images: Path, argument
     assert_names(said, *names)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("--config.model.arch=resnet152", "--config.model.width=64"), ("config.model.width",)),
+        (
+            ("--config.data.image_size=8192", "--config.batch_size=40", "--config.model.width=64"),
+            ("config.batch_size", "config.data.image_size"),
+        ),
+    ],
+)
+def test_a_pretraining_that_no_memory_holds(refused: Refused, images: Path, arguments: tuple[str, ...], names: tuple[str, ...]) -> None:
+    said = refused(FOLDER_CONFIG, "--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", *arguments)
+    assert_names(said, "GiB", *names)
+
+
 def test_a_source_that_is_missing_or_empty(refused: Refused, images: Path) -> None:
     assert_names(refused(FOLDER_CONFIG), "config.data", "path=''", "'folder'")
     assert_names(refused(FOLDER_CONFIG, "--config.data.path=/nope"), "config.data", "/nope")

@@ -30,6 +30,7 @@ from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.introduction import introduce
 from jigclu_jax.train.loop import ROW_METRICS, EpochHook, Plan, Trained, fit
+from jigclu_jax.train.memory import check_size
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
@@ -120,7 +121,7 @@ def facts_of(config: ConfigDict, source: Source) -> DataFacts:
 
 
 def prepare_training(config: ConfigDict, method: Method, source: Source) -> Training:
-    """Check that a run whose numbers are in range (`check_run`) can work, and build its step.
+    """Check that a run whose numbers are in range (`check_config`) can work, and build its step.
 
     Raises:
       UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
@@ -140,9 +141,11 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
     facts = dataclasses.replace(facts_of(config, source), steps_per_epoch=per_epoch)
     target = abstract_state(method, facts, optimizer, mesh, ema=ema_decay > 0, shard=config.optimizer.shard_state)
+    total_steps = max(round(config.epochs * per_epoch), 1)
+    check_size(config, method, target, mesh, total_steps)
     supply = open_supply(config, source, method, facts, mesh)
     plan = Plan(
-        total_steps=max(round(config.epochs * per_epoch), 1),
+        total_steps=total_steps,
         steps_per_epoch=per_epoch,
         log_every=config.log_every_steps,
         save_every=max(round(saving.every_epochs * per_epoch), 1),

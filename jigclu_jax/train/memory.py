@@ -1,0 +1,62 @@
+"""The least memory that a run takes, by closed form: an absurd config is refused before anything is compiled."""
+
+import math
+import os
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jigclu_jax.data.view import shape_of
+from jigclu_jax.errors import UserError
+from jigclu_jax.methods import Method
+from jigclu_jax.models.architectures import scaled
+from jigclu_jax.train.state import TrainState
+
+_MOST_STEPS = 2**31 - 1  # of the state's counter
+
+
+def check_size(config: ConfigDict, method: Method, target: TrainState, mesh: Mesh, total_steps: int) -> None:
+    """Refuse a run that no memory here holds, or of more steps than can be counted.
+
+    What is counted is less than the run takes: parameters and their gradient, statistics and the method's own state; the pictures of a
+    micro-batch in bytes and as numbers, and what the first convolution makes of them.
+
+    Raises:
+      UserError: naming the sizes, and the field that the largest part follows from.
+    """
+    if total_steps > _MOST_STEPS:
+        raise UserError(f"config.epochs={config.epochs} makes {total_steps:,} steps, more than the {_MOST_STEPS:,} that can be counted")
+    limit = (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", 0)
+    sharing = 1 if limit else len(mesh.local_devices)  # devices of the same memory: a CPU's
+    limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    backbone = target.params.get("backbone", {})
+    heads = _bytes(target.params) - _bytes(backbone)
+    parts = {
+        "the backbone, lower config.model.width": sharing * (2 * _bytes(backbone) + _bytes(target.stats)),
+        "what the method keeps beside, lower config.method.*": sharing * (2 * heads + _bytes(target.extra)),
+        "pictures, lower config.batch_size or config.data.image_size": sharing * _picture_bytes(config, method) // mesh.size,
+    }
+    if sum(parts.values()) > limit:
+        most = max(parts, key=lambda name: parts[name])
+        raise UserError(f"this run takes at least {_gib(sum(parts.values()))}, and there are {_gib(limit)}; {_gib(parts[most])} are {most}")
+
+
+def _picture_bytes(config: ConfigDict, method: Method) -> int:
+    """Of a global batch's pictures, on the devices together."""
+    number = jax.numpy.dtype(config.model.dtype).itemsize
+    channels = scaled(64, config.model.width) / (1 if config.model.stem == "small" else 4)
+    values = sum(math.prod(shape_of(view, config.batch_size)) for view in method.views)
+    return round(values * (1 + (number + number * channels / 3) / config.accumulate))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf.dtype, "itemsize"))
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:,.1f} GiB"
+
+
+__all__ = ["check_size"]
