@@ -137,7 +137,6 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
             "lower it, or give more images"
         )
     per_epoch = steps_per_epoch(len(source), config.batch_size, method.whole_batches)
-    saving = config.saving
     schedule = create_schedule(config.optimizer, per_epoch, config.epochs)
     facts = dataclasses.replace(facts_of(config, source), steps_per_epoch=per_epoch)
     target = abstract_state(method, facts, optimizer, mesh, ema=ema_decay > 0, shard=config.optimizer.shard_state)
@@ -148,7 +147,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
         total_steps=total_steps,
         steps_per_epoch=per_epoch,
         log_every=config.log_every_steps,
-        save_every=max(round(saving.every_epochs * per_epoch), 1),
+        save_every=max(round(config.saving.every_epochs * per_epoch), 1),
         dispatch=supply.feed.dispatch,
     )
     update = Update(optimizer, schedule, per_epoch, ema_decay, config.accumulate)
