@@ -64,7 +64,7 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
 
     from jigclu_jax.config import load_config
     from jigclu_jax.device.mesh import create_mesh
-    from jigclu_jax.methods import create_method
+    from jigclu_jax.methods import DataFacts, create_method
     from jigclu_jax.train.optimizer import create_optimizer
     from jigclu_jax.train.schedule import create_schedule
     from jigclu_jax.train.state import abstract_state
@@ -76,12 +76,13 @@ def compile_one(arguments: argparse.Namespace, arch: str) -> Step:
     if arguments.small:
         config.model.update({"stem": "small", "width": 0.125})
     batch, side, grid = arguments.batch_size, arguments.image_size, config.method.grid
-    shapes = batch_of("montage", batch, side, grid)
-    mesh, method, optimizer = create_mesh(), create_method(config), create_optimizer(config.optimizer)
-    state = abstract_state(method, optimizer, mesh, shard=arguments.shard_state)
+    config.data.image_size = side
+    facts = DataFacts(10 * batch, None, batch, 10)
+    mesh, method, optimizer = create_mesh(), create_method(config, facts), create_optimizer(config.optimizer)
+    state = abstract_state(method, facts, optimizer, mesh, shard=arguments.shard_state)
     update = Update(optimizer, create_schedule(config.optimizer, 10, 1), 10, accumulate=arguments.accumulate)
     step = compile_step(method, update, mesh, target=state)
-    lowered = step.lower(state, shapes)  # type: ignore[attr-defined]
+    lowered = step.lower(state, batch_of(method, facts))  # type: ignore[attr-defined]
     return Step(
         lowered.compile().as_text(),
         [leaf.shape for leaf in jax.tree.leaves(state.params)],

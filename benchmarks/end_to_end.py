@@ -28,11 +28,10 @@ from rows import print_row
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.data.sources.opening import Source, Subset, open_source
-from jigclu_jax.device.feed import host_feed
 from jigclu_jax.methods import create_method
 from jigclu_jax.train.loop import fit
 from jigclu_jax.train.progress import Progress
-from jigclu_jax.train.run import Training, prepare_training
+from jigclu_jax.train.run import Training, facts_of, prepare_training
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.step import Update, compile_step
 from jigclu_jax.train.stop import StopRequest
@@ -64,7 +63,7 @@ def settings(arguments: argparse.Namespace, data: str, place: str) -> ConfigDict
 def step_alone(training: Training, steps: int) -> Callable[[], float]:
     """Rate of the step on one batch that lies on the device."""
     update = Update(training.optimizer, create_schedule(training.config.optimizer, steps, 1), steps)
-    step_fn = compile_step(training.method, update, training.mesh, host_feed(), training.target)
+    step_fn = compile_step(training.method, update, training.mesh, target=training.target)
     batch = training.supply.first()
 
     def rate() -> float:
@@ -90,7 +89,7 @@ def with_input(training: Training) -> Callable[[], float]:
             trained = fit(
                 state=training.initial_state(),
                 step_fn=training.step_fn,
-                batches_from=lambda first: training.batches(first, plan.total_steps),
+                batches_between=training.batches,
                 mesh=training.mesh,
                 plan=plan,
                 checkpoints=NoCheckpoints(folder),
@@ -114,7 +113,7 @@ def rows_of(arguments: argparse.Namespace, data: str) -> dict[str, Callable[[], 
         source: Source = open_source(config.data)
         if place == "device" or len(source) < arguments.batch:  # an epoch as long as a round
             source = Subset(source, np.arange(arguments.steps * arguments.batch) % len(source))
-        training = prepare_training(config, create_method(config), source)
+        training = prepare_training(config, create_method(config, facts_of(config, source)), source)
         training = dataclasses.replace(training, plan=dataclasses.replace(training.plan, total_steps=arguments.steps))
         if not rows:
             rows["step"] = step_alone(training, arguments.steps)

@@ -30,17 +30,15 @@ import numpy as np
 from rows import print_row
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.input.cell_stream import CellStream
-from jigclu_jax.data.input.index_stream import IndexStream
-from jigclu_jax.data.input.pipeline import train_batches
-from jigclu_jax.data.input.plan import plan_for
 from jigclu_jax.data.lazy_tf import tensorflow
 from jigclu_jax.data.sources.opening import Source, Subset, open_source
-from jigclu_jax.data.sources.reader import ImageReader
-from jigclu_jax.device import resident
 from jigclu_jax.device.mesh import create_mesh, to_device
+from jigclu_jax.methods import create_method
+from jigclu_jax.train.run import facts_of
+from jigclu_jax.train.supply import Supply, open_supply
 
 BATCH = 64
+FOREVER = 1 << 30  # steps: what is read ahead at the end counts as at the start
 OURS = ("host", *(name + how for name in ("device", "prepared", "prepared_raw") for how in ("", "_workers")))
 
 
@@ -50,6 +48,12 @@ def settings(path: str, **data: Any) -> Any:
     config.batch_size = BATCH
     config.data.update({"path": path, "split": "", "min_side": 1} | data)
     return config
+
+
+def supply_of(config: Any, source: Source) -> Supply:
+    """The supply of a pretraining job."""
+    facts = facts_of(config, source)
+    return open_supply(config, source, create_method(config, facts), facts, create_mesh())
 
 
 def rate(batches: Iterator[Any], size: int, count: int, warm: int = 3) -> float:
@@ -67,19 +71,13 @@ def ours(name: str, arguments: argparse.Namespace) -> float:
     place, with_workers, _ = name.partition("_workers")
     path = {"prepared": arguments.prepared, "prepared_raw": arguments.prepared_raw}.get(place, arguments.data)
     config = settings(path, augment="host" if place == "host" else "device", threads=arguments.workers)
+    config.data.workers = arguments.workers if with_workers else 0
     if place.startswith("prepared"):
         config.data.source = "prepared"
     source = open_source(config.data)
     # gone through over and over, so that few images fill many batches
     many = Subset(source, np.arange(-(-100 * BATCH // len(source)) * len(source)) % len(source))
-    steps = len(many) // BATCH
-    options: dict[str, Any] = {"view": "montage", "seed": 0, "batch_size": BATCH, "steps_per_epoch": steps}
-    if name == "host":
-        stream: Any = train_batches(many, config.data, config.augment, **options)
-    else:
-        plan = plan_for(many, config.data, config.augment, "montage", BATCH, steps, 0, 1)
-        how = {"threads": arguments.workers, "workers": arguments.workers if with_workers else 0}
-        stream = CellStream(ImageReader(many, 1, "stop", "data"), config.augment, plan, **how, **options)
+    stream = supply_of(config, many).batches(0, FOREVER)
     found = rate(stream, BATCH, arguments.batches, warm=5)
     stream.close()
     return found
@@ -120,18 +118,10 @@ def decode_pillow(source: Source, threads: int, batches: int) -> float:
 
 def resident_rate(arguments: argparse.Namespace) -> float:
     """Making of batches from resident images, without a training step."""
-    config = settings(arguments.resident_data or arguments.data, image_size=arguments.resident_size)
-    source = open_source(config.data)
-    mesh = create_mesh()
-    steps = len(source) // BATCH
-    plan = plan_for(source, config.data, config.augment, "montage", BATCH, steps, 0, 1)
-    reader = ImageReader(source, 1, "stop", "data")
-    side = resident.resident_side(reader, config.data.resident_side, config.data.image_size)
-    images, facts = resident.load(source, side, reader, mesh)
-    feed = resident.resident_feed(images, facts[:, :2], config.augment, plan, side=side, seed=0, mesh=mesh, dispatch=1)
-    stream = IndexStream(len(source), None, plan, view="montage", seed=0, batch_size=BATCH, steps_per_epoch=steps)
-    make = jax.jit(feed.prepare)
-    ready = (jax.block_until_ready(make(feed.arrays, to_device(next(stream), mesh))) for _ in iter(int, 1))
+    config = settings(arguments.resident_data or arguments.data, image_size=arguments.resident_size, augment="resident")
+    supply = supply_of(config, open_source(config.data))
+    make, arrays = jax.jit(supply.feed.prepare), supply.feed.arrays
+    ready = (jax.block_until_ready(make(arrays, to_device(batch, supply.mesh))) for batch in supply.batches(0, FOREVER))
     return rate(ready, BATCH, arguments.batches)
 
 

@@ -19,15 +19,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
 from no_checkpoints import NoCheckpoints
+from noise import noise_batch
 from rows import print_row
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, to_device
-from jigclu_jax.methods import create_method
+from jigclu_jax.methods import DataFacts, create_method
 from jigclu_jax.train.loop import Plan, fit
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.progress import Progress
@@ -41,35 +42,21 @@ ROOT = Path(__file__).resolve().parent.parent
 SIDE, LOG_EVERY = 32, 50
 
 
-def batches(batch_size: int, count: int) -> list[dict[str, np.ndarray]]:
-    """Montages of noise with the labels of a shuffle."""
-    made = []
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(4 * batch_size)
-        made.append(
-            {
-                "image": rng.integers(0, 255, (batch_size, SIDE, SIDE, 3), np.uint8),
-                "cluster": (order // 4).reshape(batch_size, 2, 2).astype(np.int32),
-                "location": (order % 4).reshape(batch_size, 2, 2).astype(np.int32),
-            }
-        )
-    return made
-
-
 def measure_loop(batch_size: int, width: float, steps: int, repeats: int) -> None:
     """Rows of the step, the bare loop and ours."""
     config = pretrain_config()
     config.model.update({"arch": "resnet18", "stem": "small", "width": width})
+    config.data.image_size = SIDE
+    facts = DataFacts(8 * batch_size, None, batch_size, 8)
     mesh = create_mesh()
-    method, optimizer = create_method(config), create_optimizer(config.optimizer)
+    method, optimizer = create_method(config, facts), create_optimizer(config.optimizer)
     step_fn = compile_step(method, Update(optimizer, create_schedule(config.optimizer, steps, 1), steps), mesh)
-    target = abstract_state(method, optimizer, mesh)
-    host = batches(batch_size, 8)
+    target = abstract_state(method, facts, optimizer, mesh)
+    host = [noise_batch(method, facts, step) for step in range(8)]
     plan = Plan(total_steps=steps, steps_per_epoch=steps, log_every=LOG_EVERY, save_every=steps)
 
     def bare() -> float:
-        state = create_state(method, optimizer, 0, target)
+        state = create_state(method, facts, optimizer, 0, target)
         for number in range(steps):
             state, metrics = step_fn(state, to_device(host[number % len(host)], mesh))
             if number == 0:
@@ -81,8 +68,8 @@ def measure_loop(batch_size: int, width: float, steps: int, repeats: int) -> Non
     def ours(folder: str) -> float:
         begun: list[float] = []
 
-        def stream(step: int) -> Iterator[dict[str, np.ndarray]]:
-            return (host[number % len(host)] for number in range(step, steps))
+        def stream(first: int, end: int, _: object) -> Iterator[dict[str, Any]]:
+            return (host[number % len(host)] for number in range(first, end))
 
         class Clocked(Progress):
             def update(self, step: int, metrics: object) -> float:
@@ -91,9 +78,9 @@ def measure_loop(batch_size: int, width: float, steps: int, repeats: int) -> Non
 
         writer = create_writer(folder, tensorboard=False)
         trained = fit(
-            state=create_state(method, optimizer, 0, target),
+            state=create_state(method, facts, optimizer, 0, target),
             step_fn=step_fn,
-            batches_from=stream,
+            batches_between=stream,
             mesh=mesh,
             plan=plan,
             checkpoints=NoCheckpoints(folder),

@@ -26,7 +26,7 @@ def work(index: int, watch: str, leaves: bool) -> None:
     import numpy as np
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    from jigclu_jax import __main__, cli, jobs
+    from jigclu_jax import __main__, jobs
     from jigclu_jax.device import distributed
     from jigclu_jax.errors import UserError
 
@@ -50,7 +50,7 @@ def work(index: int, watch: str, leaves: bool) -> None:
 
     if watch != "ours":
         return job()
-    cli.parse = lambda _: (SimpleNamespace(job=""), "")  # the program as it is, but for its job
+    __main__.parse = lambda _: (SimpleNamespace(job=""), "")  # the program as it is, but for its job
     jobs.find_job = lambda _: SimpleNamespace(run=lambda *_: job())
     sys.exit(__main__.main([]))
 

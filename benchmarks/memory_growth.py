@@ -7,16 +7,15 @@ Batches of 16 montages of 64 pixels; memory is read after 500 batches and at the
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from rows import print_row
 
 from jigclu_jax.config import pretrain_config
-from jigclu_jax.data.input.cell_stream import CellStream
-from jigclu_jax.data.input.pipeline import train_batches
-from jigclu_jax.data.input.plan import plan_for
 from jigclu_jax.data.sources.opening import open_source
-from jigclu_jax.data.sources.reader import ImageReader
+from jigclu_jax.device.mesh import create_mesh
+from jigclu_jax.methods import create_method
+from jigclu_jax.train.run import facts_of
+from jigclu_jax.train.supply import open_supply
 
 BATCH, WARM = 16, 500
 
@@ -34,15 +33,11 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=10_000)
     arguments = parser.parse_args()
     config = pretrain_config()
-    config.data.update({"path": arguments.data, "split": "", "min_side": 1, "image_size": 64})
+    config.batch_size = BATCH
+    config.data.update({"path": arguments.data, "split": "", "min_side": 1, "image_size": 64, "augment": arguments.place})
     source = open_source(config.data)
-    steps = len(source) // BATCH
-    options: dict[str, Any] = {"view": "montage", "seed": 0, "batch_size": BATCH, "steps_per_epoch": steps}
-    if arguments.place == "host":
-        stream: Any = train_batches(source, config.data, config.augment, **options)
-    else:
-        plan = plan_for(source, config.data, config.augment, "montage", BATCH, steps, 0, 1)
-        stream = CellStream(ImageReader(source, 1, "stop", "data"), config.augment, plan, threads=0, **options)
+    facts = facts_of(config, source)
+    stream = open_supply(config, source, create_method(config, facts), facts, create_mesh()).batches(0, WARM + arguments.batches)
     for _ in range(WARM):
         next(stream)
     before = resident_megabytes()

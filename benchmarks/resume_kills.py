@@ -206,6 +206,7 @@ def work(workdir: str, log: str, steps: str) -> int:
         os.write(file, (" ".join(map(str, (time.monotonic(), *words))) + "\n").encode())
 
     say("start")
+    import jax
     import numpy as np
 
     from jigclu_jax.__main__ import main as run
@@ -236,7 +237,8 @@ def work(workdir: str, log: str, steps: str) -> int:
 
         def announced_step(state: Any, batch: Any) -> Any:
             nonlocal done
-            digest = hashlib.sha256(b"".join(name.encode() + np.asarray(batch[name]).tobytes() for name in sorted(batch)))
+            named = jax.tree_util.tree_leaves_with_path(batch)
+            digest = hashlib.sha256(b"".join(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes() for path, leaf in named))
             say("batch", done, digest.hexdigest()[:16])
             first = done == begun
             say("compile" if first else "step")

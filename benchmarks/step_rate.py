@@ -103,15 +103,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
     import numpy as np
+    from noise import noise_batch, numbers
 
     from jigclu_jax.config import pretrain_config
-    from jigclu_jax.data.input.plan import plan_for
-    from jigclu_jax.data.sources.arrays import ArraySource
     from jigclu_jax.device.feed import Feed
     from jigclu_jax.device.mesh import create_mesh, to_device
     from jigclu_jax.device.resident import resident_feed
     from jigclu_jax.device.rows import pack
-    from jigclu_jax.methods import create_method
+    from jigclu_jax.methods import Batch, DataFacts, Metrics, Tree, create_method
     from jigclu_jax.methods.jigclu import JigClu
     from jigclu_jax.ops.normalize import normalize
     from jigclu_jax.train.optimizer import create_optimizer
@@ -122,35 +121,35 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     class BackboneAlone(JigClu):
         """The same parameters; the loss is a mean of the last feature map."""
 
-        def forward(self, params: Any, stats: Any, extra: Any, batch: Any) -> Any:
-            stages, after = self.backbone.apply(params["backbone"], stats["backbone"], normalize(batch["image"], self.dtype), True)
-            return stages.maps[-1].astype(jnp.float32).mean((1, 2, 3)), {"backbone": after}
+        def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
+            image = normalize(batch[self.views[0].name]["image"], self.dtype)
+            stages, after = self.backbone.apply(params["backbone"], stats["backbone"], image, train)
+            return {"means": stages.maps[-1].astype(jnp.float32).mean((1, 2, 3))}, {"backbone": after}, extra
 
-        def objective(self, outputs: Any, extra: Any, batch: Any) -> Any:
-            return outputs.mean(), (extra, dict.fromkeys(self.metric_names, outputs.mean()))
+        def objective(self, params: Tree, outputs: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
+            mean = outputs["means"].mean()
+            return mean, (extra, {spec.name: mean for spec in self.metrics})
 
     batch, size = int(arguments.batch), arguments.size
     config = pretrain_config()
     config.batch_size, config.data.image_size = batch, size
     config.model.update({name: getattr(arguments, name) for name in ("arch", "stem", "dtype", "remat")})
     mesh = create_mesh(jax.devices()[:1])
-    method, optimizer = create_method(config), create_optimizer(config.optimizer)
+    facts = DataFacts(batch, None, batch, 1)
+    method, optimizer = create_method(config, facts), create_optimizer(config.optimizer)
     alone = BackboneAlone(**{field.name: getattr(method, field.name) for field in dataclasses.fields(method)})
+    target = abstract_state(method, facts, optimizer, mesh)
     update = Update(optimizer, create_schedule(config.optimizer, 1000, 1), 1000, accumulate=arguments.accumulate)
-    rng = np.random.default_rng(0)
-    cells = rng.permutation(4 * batch).reshape(batch, 2, 2)
-    labels = {"cluster": (cells // 4).astype(np.int32), "location": (cells % 4).astype(np.int32)}
-    montages = {"image": rng.integers(0, 255, (batch, size, size, 3), np.uint8)} | labels
-    pool = rng.integers(0, 255, (64, size, size, 3), np.uint8)
-    plan = plan_for(ArraySource(pool, None, None), config.data, config.augment, "montage", batch, 1, 0, 1)
-    sizes = np.full((len(pool), 2), size, np.int32)
+    montages, crops = noise_batch(method, facts), numbers(method, facts)
+    pool = np.random.default_rng(0).integers(0, 255, (64, size, size, 3), np.uint8)
     rows = jax.device_put(np.stack([pack(image) for image in pool]))
-    resident = resident_feed(rows, sizes, config.augment, plan, side=size, seed=0, mesh=mesh, dispatch=1)
-    numbers = labels | {"example": (cells % len(pool)).astype(np.int32), "epoch": np.zeros(batch, np.int32)}
+    about = np.stack([np.array([size, size, index], np.int32) for index in range(len(pool))])
+    resident = resident_feed(rows, about, method.views, side=size, seed=0, mesh=mesh, dispatch=1)
+    crops["example"] %= len(pool)
 
     def rate(method: Any, host_batch: dict[str, Any], feed: Feed | None = None) -> float:
         """Seconds of a step: the median over blocks."""
-        state = create_state(method, optimizer, 0, abstract_state(method, optimizer, mesh))
+        state = create_state(method, facts, optimizer, 0, target)
         step = compile_step(method, update, mesh, feed)
         on_device = to_device(host_batch, mesh)
 
@@ -166,12 +165,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     whole = rate(method, montages)
     device = jax.devices()[0]
     held = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
-    state, lower = abstract_state(method, optimizer, mesh), compile_step(method, update, mesh).lower  # type: ignore[attr-defined]
-    lowered = lower(state, to_device(montages, mesh))
+    lowered = compile_step(method, update, mesh).lower(target, to_device(montages, mesh))  # type: ignore[attr-defined]
     if not held:
         asked = lowered.compile().memory_analysis()
         held = asked.temp_size_in_bytes + asked.argument_size_in_bytes + asked.output_size_in_bytes - asked.alias_size_in_bytes
-    backbone, with_montages = rate(alone, montages), rate(method, numbers, resident)
+    backbone, with_montages = rate(alone, montages), rate(method, crops, resident)
 
     side = arguments.matrix
     matrix = jnp.full((side, side), 1 / side, jnp.bfloat16)

@@ -44,14 +44,12 @@ def main() -> None:
     from hlo import estimated_cycles
 
     from jigclu_jax.config import pretrain_config
-    from jigclu_jax.data.augment.parameters import PACKED
-    from jigclu_jax.data.input.plan import Plan
+    from jigclu_jax.data.augment.parameters import RECORD
     from jigclu_jax.device.feed import Batch, device_feed
     from jigclu_jax.device.mesh import batch_sharding, create_mesh, replicated
-    from jigclu_jax.device.resident import make_cells
+    from jigclu_jax.device.resident import resident_feed
     from jigclu_jax.device.rows import words_of
-    from jigclu_jax.methods import create_method
-    from jigclu_jax.ops.montage import from_planes, join_cells
+    from jigclu_jax.methods import DataFacts, create_method
     from jigclu_jax.train.optimizer import create_optimizer
     from jigclu_jax.train.schedule import create_schedule
     from jigclu_jax.train.state import abstract_state
@@ -66,31 +64,28 @@ def main() -> None:
     config = pretrain_config()
     config.batch_size, config.data.image_size = arguments.batch, arguments.size
     config.model.update({name: getattr(arguments, name) for name in ("arch", "stem", "dtype")})
-    b, m, size = arguments.batch, config.method.grid, arguments.size
-    plan = Plan(m, size // m, config.method.overlap, 1, b, b)
-
-    def on_batch(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((b, *shape), dtype, sharding=split)
-
-    montages = batch_of("montage", b, size, m, split)
-    numbers = {"example": on_batch((m, m), jnp.int32), "location": montages["location"], "epoch": on_batch((), jnp.int32)}
+    b, m = arguments.batch, config.method.grid
+    facts = DataFacts(arguments.images, None, b, max(arguments.images // b, 1))
+    method, optimizer = create_method(config, facts), create_optimizer(config.optimizer)
+    view = method.views[0].name
+    montages = batch_of(method, facts, split)
     count = -(-arguments.images // mesh.size) * mesh.size
 
-    def resident(images: jax.Array, sizes: jax.Array, batch: Batch) -> jax.Array:
-        places = batch["example"], batch["location"], batch["epoch"]
-        cells = make_cells(images, sizes, *places, config=config.augment, plan=plan, side=arguments.side, seed=0, mesh=mesh)
-        return join_cells(from_planes(cells), m)
+    def resident(images: jax.Array, about: Any, batch: Batch) -> Batch:
+        feed = resident_feed(images, about, method.views, side=arguments.side, seed=0, mesh=mesh, dispatch=1)
+        return feed.prepare(feed.arrays, batch)
 
     def lowered(name: str) -> Any:
         if name == "device":
-            feed = device_feed(config.augment, m)
-            return jax.jit(lambda batch: feed.prepare((), batch)).lower({**montages, "augment": on_batch((m, m, PACKED), jnp.float32)})
+            feed = device_feed(method.views)
+            records = jax.ShapeDtypeStruct((b, m * m, RECORD.itemsize), jnp.uint8, sharding=split)
+            return jax.jit(lambda batch: feed.prepare((), batch)).lower({**montages, view: {**montages[view], "augment": records}})
         if name == "resident":
             images = jax.ShapeDtypeStruct((count, words_of(arguments.side)), jnp.uint32, sharding=split)
-            sizes = jax.ShapeDtypeStruct((count, 2), jnp.int32, sharding=whole)
-            return jax.jit(resident).lower(images, sizes, numbers)
-        method, optimizer = create_method(config), create_optimizer(config.optimizer)
-        state = abstract_state(method, optimizer, mesh)
+            about = jax.ShapeDtypeStruct((count, 3), jnp.int32, sharding=whole)
+            numbers = {name: montages[view][name] for name in ("cluster", "position")}
+            return jax.jit(resident).lower(images, about, {**montages, view: numbers})
+        state = abstract_state(method, facts, optimizer, mesh)
         step: Any = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 10, 1), 10), mesh, target=state)
         return step.lower(state, montages)
 

@@ -81,14 +81,22 @@ print(config.model)
 # shuffled and pasted into montages. Cells of one colour come from one image.
 
 # %%
-from jigclu_jax.data.input.preview import preview
+from jigclu_jax.data.input.preview import stages
 from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.device.mesh import create_mesh
+from jigclu_jax.methods import create_method
 from jigclu_jax.report.pictures import montage_sheet, patches_sheet, picture, sheet
+from jigclu_jax.train.run import facts_of
+from jigclu_jax.train.supply import open_supply
 
 source = open_source(config.data, seed=config.seed)
-batch, stages = preview(source, config.data, config.augment, seed=config.seed, count=16)
-display(patches_sheet(stages[0].image, stages[0].cells, stages[0].patches))
-display(montage_sheet(batch["image"], batch["cluster"], batch["location"], count=3))
+facts = facts_of(config, source)
+method = create_method(config, facts)
+view = method.views[0]
+first = stages(view, 0, seed=config.seed, epoch=0, example=0, image=source.read(0))
+display(patches_sheet(first.image, first.regions, first.patches))
+montages = jax.device_get(open_supply(config, source, method, facts, create_mesh()).first()[view.name])
+display(montage_sheet(montages["image"], montages["cluster"], montages["location"], count=3))
 
 # %% [markdown]
 # ## Pretrain
