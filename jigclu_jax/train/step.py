@@ -14,7 +14,7 @@ from jigclu_jax.device.feed import Batch, Feed, host_feed
 from jigclu_jax.device.mesh import batch_sharding, replicated, stacked_sharding
 from jigclu_jax.methods import Method
 from jigclu_jax.train.freezing import IsFrozen, freeze_statistics, join, split, thaw_statistics
-from jigclu_jax.train.gradient import in_parts, whole_batch
+from jigclu_jax.train.gradient import Given, in_parts, whole_batch
 from jigclu_jax.train.optimizer import Optimizer
 from jigclu_jax.train.schedule import Schedule
 from jigclu_jax.train.state import TrainState, Tree, zero_sums
@@ -52,8 +52,9 @@ def train_step(method: Method, update: Update, state: TrainState, batch: Batch, 
     """
     optimizer = update.optimizer
     frozen = optimizer.frozen
-    before = (method, frozen, state.params, freeze_statistics(state.stats, frozen), state.extra, batch)
-    found = whole_batch(*before) if update.accumulate == 1 else in_parts(*before, parts=update.accumulate, unroll=unroll)
+    given = Given(method, frozen, freeze_statistics(state.stats, frozen), state.extra, batch)
+    parts = update.accumulate
+    found = whole_batch(given, state.params) if parts == 1 else in_parts(given, state.params, parts=parts, unroll=unroll)
     rate = update.schedule(state.step)
     moving, still = split(state.params, frozen)
     change, opt = optimizer.update(found.gradient, state.opt, moving, rate=rate)

@@ -13,7 +13,7 @@ from tiny_backbone import montage_batch
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.errors import UserError
 from jigclu_jax.methods import DataFacts, create_method, output_shapes
-from jigclu_jax.train.gradient import in_parts
+from jigclu_jax.train.gradient import Given, in_parts
 from jigclu_jax.train.online import OnlineHead, with_online_head
 
 CLASSES = 5
@@ -93,7 +93,10 @@ def test_the_head_goes_through_micro_batches() -> None:
     method = method_with_head()
     trees = jax.eval_shape(lambda: method.init(jax.random.key(0), facts()))
     found = jax.eval_shape(
-        lambda *trees: in_parts(method, lambda path: False, *trees, jax.tree.map(jnp.asarray, batch()), parts=4, unroll=True), *trees
+        lambda params, stats, extra: in_parts(
+            Given(method, lambda path: False, stats, extra, jax.tree.map(jnp.asarray, batch())), params, parts=4, unroll=True
+        ),
+        *trees,
     )
     assert jax.tree.map(lambda leaf: leaf.shape, found.gradient) == jax.tree.map(lambda leaf: leaf.shape, trees[0])
     assert {"online_loss", "online_top1"} <= found.metrics.keys() == {spec.name for spec in method.metrics}
