@@ -150,6 +150,23 @@ def test_only_models_import_flax() -> None:
     assert users == {"models"}
 
 
+def test_nothing_outside_of_methods_and_configurations_names_a_method() -> None:
+    """Neither by its file, nor by its name, nor by its type; `config/` holds what each job has where nothing is said."""
+    names = {path.stem for path in (PACKAGE / "methods").glob("*.py")} - {"__init__"}
+    types = {node.name for name in names for node in _parsed()[f"jigclu_jax.methods.{name}"].body if isinstance(node, ast.ClassDef)}
+    assert {"jigclu", "simclr", "supervised"} <= names and {"JigClu", "SimCLR"} <= types
+    broken = []
+    for module, tree in _parsed().items():
+        if _room(module) in ("methods", "config"):
+            continue
+        broken += [f"{module} imports {name}" for name, _ in _imports(tree) if name.removeprefix("jigclu_jax.methods.") in names]
+        broken += [f"{module} asks for {node.id}" for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in types]
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        if module != "jigclu_jax.jobs.demo":  # where it is the name of a folder
+            broken += [f"{module} names {text!r}" for text in texts & names]
+    assert not broken
+
+
 def test_a_training_step_is_jitted_in_one_place() -> None:
     """`jax.jit` elsewhere is for other things, each listed here with what it is; `pmap` and `nnx.jit` have no place."""
     jitted = {
