@@ -156,7 +156,7 @@ def _as_written(figure: Figure) -> Iterator[None]:
 def svg(figure: Figure) -> str:
     """The figure as SVG text whose ink follows the reader's light or dark setting; no date, no address to fetch."""
     buffer = io.StringIO()
-    options: Any = {"svg.fonttype": "none", "svg.hashsalt": "jigclu", "font.family": "sans-serif"}
+    options: Any = {"svg.fonttype": "none", "svg.hashsalt": "curves", "font.family": "sans-serif"}
     with matplotlib.rc_context(options), _as_written(figure):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     text = buffer.getvalue()

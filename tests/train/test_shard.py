@@ -54,7 +54,7 @@ def test_shared_state_gives_the_same_numbers(float64: None, tmp_path: Path, name
     size, part = (bytes_on_a_device((state.opt, state.ema)) for state in states)
     assert part < size / 7, "of the leaves only some scalars and the location head's bias do not divide by 8"
     checkpoints = Checkpoints(tmp_path / "run")
-    checkpoints.save(2, shared, {"config": {}})
+    checkpoints.save(2, shared, {"config": {"job": "pretrain"}, "seconds": 0.0})
     checkpoints.wait()
     on: dict[int, int] = {}
     for devices, shard in ((4, True), (1, False)):
