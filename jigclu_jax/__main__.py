@@ -1,43 +1,83 @@
 """`python -m jigclu_jax`: reads the command line and runs the job that the config selects."""
 
 import os
+import signal
 import sys
-import traceback
-from collections.abc import Sequence
-from typing import Any
 
-from jigclu_jax.config import parse
-from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError, one_line
-from jigclu_jax.train.disk import disk_error
-from jigclu_jax.train.stop import STOP
 
-DONE, FAILED, USER_ERROR, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+def _interrupted_early(number: int, frame: object) -> None:
+    """Ctrl-C while modules are imported, which answer a KeyboardInterrupt in ways of their own."""
+    del number, frame
+    os.write(2, b"interrupted: nothing was begun\n")
+    os._exit(INTERRUPTED)
+
+
+INTERRUPTED = 130
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _interrupted_early)
+
+# what is imported here is light, the rest comes within `main`
+import traceback  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+from typing import Any, NoReturn  # noqa: E402
+
+from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError, one_line  # noqa: E402
+from jigclu_jax.run_scope import close_outputs, run_scope, set_environment, set_signal  # noqa: E402
+from jigclu_jax.train.stop import STOP, Stopped  # noqa: E402
+
+DONE, FAILED, USER_ERROR, STOPPED = 0, 1, 2, 75
+# what a launcher of several processes sets: they stop together
+_GROUP = ("JAX_COORDINATOR_ADDRESS", "JIGCLU_DISTRIBUTED", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS", "TPU_WORKER_HOSTNAMES")
+# jobs that have nothing to keep before their first step: SIGTERM then ends them at once
+_TRAINING = ("pretrain", "probe", "finetune")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job; returns the exit code: 0 done, 1 failed, 2 the user's mistake, 75 stopped after a completed save."""
+    """Run one job; returns the exit code: 0 done, 1 failed, 2 the user's mistake, 75 stopped after a completed save.
+
+    What it changes in the process (handlers of signals, filters, flags, environment) is as before when it returns.
+    """
+    with run_scope():
+        return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
     # TensorFlow reports an image that does not decode with tracebacks of its own, and greets every run with what oneDNN does; JAX
     # would set the first one to 1 on import. Without oneDNN batches are also the same on every sort of CPU.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    set_environment("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_environment("TF_ENABLE_ONEDNN_OPTS", "0")
     workdir = ""
     try:
         STOP.install()
-        config, workdir = parse(sys.argv[1:] if arguments is None else arguments)
+        set_signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that was closed is a log that nobody reads
+        from jigclu_jax.config import parse
+
+        config, workdir = parse(arguments)
         from jigclu_jax.jobs import find_job  # only now: a mistake in the command line is answered at once
         from jigclu_jax.jobs.ending import say_end
 
-        find_job(config.job).run(config, workdir)
+        job = find_job(config.job)
+        _imported()
+        if config.job in _TRAINING:
+            from jigclu_jax.device import distributed
+
+            if distributed.is_alone():
+                STOP.leave_at_once()
+        job.run(config, workdir)
         say_end(config, workdir)
     except UserError as error:
         return _say(f"error: {error}", USER_ERROR)
     except Preempted as error:
         return _say(f"stopped: {error}", STOPPED)
+    except Stopped:
+        return _say("stopped: before the first step, nothing was to be saved", STOPPED)
     except (NonFiniteError, PeerError) as error:
         return _say(f"failed: {error}", FAILED)
     except KeyboardInterrupt:
         return _say("interrupted: what was saved stays, start the same command again to go on", INTERRUPTED)
     except Exception as error:
+        from jigclu_jax.train.disk import disk_error
+
         # a disk may fill up while result and report are written, too
         told = (_peers() and _peers().lost_contact(error)) or disk_error(error, workdir)
         if told:
@@ -63,5 +103,25 @@ def _peers() -> Any:
     return sys.modules.get("jigclu_jax.device.peers")
 
 
+def _imported() -> None:
+    STOP.starting = False
+    if signal.getsignal(signal.SIGINT) is _interrupted_early:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _command() -> NoReturn:
+    """`main` as a process of its own."""
+    STOP.starting = not any(name in os.environ for name in _GROUP)
+    run_scope().__enter__()  # and never left: what orbax drops when the interpreter ends is filtered still
+    try:
+        code = main()
+    except KeyboardInterrupt:  # once more, while the first one was being answered
+        code = INTERRUPTED
+    close_outputs()
+    if code == INTERRUPTED:
+        os._exit(code)  # not waiting for what threads have begun: whoever asks twice is in a hurry
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _command()

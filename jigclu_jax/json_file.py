@@ -38,22 +38,21 @@ def read_json(path: epath.PathLike, kinds: Kinds, remedy: str) -> dict[str, Any]
         raise DamagedFile(f"{path}: {reason(error)}: {remedy}") from error
 
 
+def read_objects(path: epath.PathLike, kinds: Kinds, remedy: str) -> list[dict[str, Any]]:
+    """The list of objects that a file holds, each as `read_json` says."""
+    try:
+        return [parse_json(json.dumps(item), kinds) for item in _parsed(epath.Path(path).read_bytes(), list)]
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{path}: {reason(error)}: {remedy}") from error
+
+
 def parse_json(data: bytes | str, kinds: Kinds | None = None) -> dict[str, Any]:
     """The object in a JSON text.
 
     Raises:
       ValueError: it holds something else, or `kinds` (see `read_json`) are not met; the text is the reason.
     """
-    try:
-        found = json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except ValueError as error:  # of JSON or of UTF-8
-        raise ValueError(f"no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError("no JSON object")
-    if _depth(found) > _DEEPEST:
-        raise ValueError("nested too deeply")
+    found: dict[str, Any] = _parsed(data, dict)
     check_kinds(found, kinds or {})
     return found
 
@@ -75,6 +74,20 @@ def reason(error: Exception) -> str:
     return f"cannot be read ({one_line(error)})" if isinstance(error, OSError) else f"damaged: {one_line(error)}"
 
 
+def _parsed(data: bytes | str, kind: type) -> Any:
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ValueError(f"no JSON ({error})") from None
+    if not isinstance(found, kind):
+        raise ValueError(f"no JSON {_NAMES[kind]}")
+    if _depth(found) > _DEEPEST:
+        raise ValueError("nested too deeply")
+    return found
+
+
 def _depth(tree: Any) -> int:
     """Levels of objects and lists; counted without recursion."""
     level, depth = [tree], 0
@@ -84,4 +97,4 @@ def _depth(tree: Any) -> int:
     return depth
 
 
-__all__ = ["NOTHING", "NUMBER", "DamagedFile", "check_kinds", "parse_json", "read_json", "reason"]
+__all__ = ["NOTHING", "NUMBER", "DamagedFile", "check_kinds", "parse_json", "read_json", "read_objects", "reason"]

@@ -3,11 +3,11 @@
 import contextlib
 import functools
 import importlib.util
-import os
 from types import ModuleType
 from typing import Any
 
 from jigclu_jax.errors import UserError
+from jigclu_jax.run_scope import set_environment
 
 # TensorFlow ships no annotations that a type checker could follow
 Tensor = Any
@@ -16,7 +16,7 @@ Tensor = Any
 @functools.cache
 def tensorflow() -> ModuleType:
     """The tensorflow module, quiet and without GPUs; UserError where it is not installed."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_environment("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import tensorflow as tf
     except ImportError as error:

@@ -1,5 +1,6 @@
 """Cache of compiled programs on disk: a restarted run begins to train without compiling again."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -9,6 +10,9 @@ import filelock
 import jax
 import jaxlib
 from etils import epath
+from jax.experimental.compilation_cache import compilation_cache
+
+from jigclu_jax.run_scope import at_end_of_run
 
 _MOST_BYTES = 4 * 2**30
 
@@ -34,10 +38,18 @@ def start_cache() -> str | None:
         return None
     # a disk that fills up later is no reason to speak either: what is not read is compiled
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    _set_flag("jax_compilation_cache_dir", str(folder))
     if jax.config.values["jax_compilation_cache_max_size"] == -1:
-        jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES)
+        _set_flag("jax_compilation_cache_max_size", _MOST_BYTES)
+    compilation_cache.reset_cache()  # it looks at the flags once
+    at_end_of_run(compilation_cache.reset_cache)
     return str(folder)
+
+
+def _set_flag(name: str, value: object) -> None:
+    """Until the run ends."""
+    at_end_of_run(functools.partial(jax.config.update, name, jax.config.values[name]))
+    jax.config.update(name, value)
 
 
 def _this_cpu() -> str:

@@ -110,13 +110,14 @@ def start() -> bool:
     gives no sign of life for JIGCLU_HEARTBEAT_SECONDS (60) ends the others.
 
     Raises:
-      UserError: the environment tells only a part of what is needed, or no numbers.
+      UserError: the environment tells only a part of what is needed, or no numbers; JAX finds no device.
       PeerError: the group did not come together; where it is not complete within JIGCLU_START_SECONDS (300), the process ends.
     """
     if jax.distributed.is_initialized():
         return True
     call = _call()
     if call is None:
+        check_devices()
         return False
     heartbeat, limit = _seconds(HEARTBEAT), _seconds(START)
     address = call.get("coordinator_address")
@@ -133,7 +134,27 @@ def start() -> bool:
         for timer in timers:
             timer.cancel()
     peers.join(heartbeat)
+    check_devices()
     return True
+
+
+def is_alone() -> bool:
+    """Whether this process belongs to no group; UserError as `start`."""
+    return not jax.distributed.is_initialized() and _call() is None
+
+
+def check_devices() -> None:
+    """Let JAX find its devices.
+
+    Raises:
+      UserError: the platform that was asked for is not there or has no such name, or its driver does not do.
+    """
+    try:
+        jax.devices()
+    except Exception as error:  # RuntimeError, AssertionError or what a plugin raises
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        what = f"JAX cannot start with JAX_PLATFORMS={asked}" if asked else "JAX cannot start"
+        raise UserError(f"{what}: {one_line(error)}: give a platform that this machine has (cpu, cuda, tpu), or mend its driver") from error
 
 
 def _after(seconds: float, action: Callable[[], None]) -> threading.Timer:
@@ -154,7 +175,7 @@ def _give_up(text: str) -> None:
 
 def is_main() -> bool:
     """Whether this process writes the files of a run (process 0)."""
-    return jax.process_index() == 0
+    return not jax.distributed.is_initialized() or jax.process_index() == 0  # one process alone needs no device for that
 
 
 def several() -> bool:

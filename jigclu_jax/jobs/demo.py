@@ -16,11 +16,14 @@ from jigclu_jax.evals.pixels import colour_histogram, pixel_features
 from jigclu_jax.jobs import pretrain, probe
 from jigclu_jax.jobs.accuracy import IMAGES, open_eval_source
 from jigclu_jax.jobs.reporting import report, say_result
+from jigclu_jax.json_file import NUMBER, read_json
+from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.workdir import open_workdir, read_result, write_result
 
 CHANCE = "chance"
 
 
+@run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Run the steps that are not done yet, each in a folder of its own, then write report.html and result.json on top."""
     distributed.start()
@@ -80,7 +83,7 @@ def _baselines(config: ConfigDict, root: epath.Path) -> dict[str, float]:
     """Top-1 of linear probes that see no backbone at all; kept in a file, since they do not change."""
     path = root / "baselines.json"
     if path.exists():
-        return json.loads(path.read_text())
+        return read_json(path, dict.fromkeys(("raw pixels", "colour histogram", CHANCE), NUMBER), "delete it, and start again")
     source = open_source(config.data, seed=config.seed)
     held_out = open_eval_source(config, source)
     (train_images, train_labels), (test_images, test_labels) = _arrays(source), _arrays(held_out)

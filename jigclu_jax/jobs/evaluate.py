@@ -30,11 +30,13 @@ from jigclu_jax.report.curves import svg
 from jigclu_jax.report.matrices import draw_confusion, draw_map, principal_axes
 from jigclu_jax.report.pictures import neighbours_sheet
 from jigclu_jax.report.workdir_files import save_picture
+from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.workdir import open_workdir, write_result
 
 _RANK_ROWS = 8192  # features whose singular values are computed
 
 
+@run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Evaluate the backbone of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     begun = time.monotonic()

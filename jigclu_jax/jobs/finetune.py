@@ -22,6 +22,7 @@ from jigclu_jax.evals.labels import check_labels, held_out_mask
 from jigclu_jax.jobs.backbones import Backbone, checkpoint_backbone, imported_backbone, with_model
 from jigclu_jax.jobs.classifier import open_labelled, prepare_classification
 from jigclu_jax.jobs.reporting import report, say_result
+from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.checkpoint import FOLDER
 from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
 
@@ -31,6 +32,7 @@ ACCURACIES = ("finetune_top1_last", "finetune_top1_best", "finetune_top5_last", 
 FIGURES = (*ACCURACIES, *(f"{name}_interval" for name in ACCURACIES), "finetune_best_epoch")
 
 
+@run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Fine-tune as the config says; leaves the files of a training job, the search and the controls in result.json and report.html.
 

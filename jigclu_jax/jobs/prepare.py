@@ -10,6 +10,7 @@ from jigclu_jax.config import check_config
 from jigclu_jax.data.prepare.shards import Settings, write_shards
 from jigclu_jax.data.prepare.verify import verify_shards
 from jigclu_jax.errors import UserError
+from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.run import open_images
@@ -17,6 +18,7 @@ from jigclu_jax.train.skipped import note_skipped
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 
 
+@run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Write or verify; leaves config.json and result.json in the workdir, the shards in `config.output`.
 

@@ -18,6 +18,7 @@ from jigclu_jax.jobs.reporting import report, save_pictures
 from jigclu_jax.jobs.watching import open_watch
 from jigclu_jax.methods import create_method
 from jigclu_jax.models import build_backbone
+from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.online import with_online_head
 from jigclu_jax.train.run import Training, facts_of, metric_specs, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.state import TrainState
@@ -26,6 +27,7 @@ from jigclu_jax.train.workdir import check_workdir, write_result
 _BATCH = 256  # images a batch of the backbone's pass over the whole set
 
 
+@run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Pretrain as the config says; leaves config.json, checkpoints/, metrics.jsonl, tensorboard/, result.json, report.html."""
     distributed.start()

@@ -16,10 +16,12 @@ from jigclu_jax.jobs.backbones import checkpoint_backbone, with_model
 from jigclu_jax.jobs.classifier import Classification, open_labelled, prepare_classification
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.methods import Classifier
+from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.workdir import check_workdir, write_result
 
 
+@run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Probe the checkpoint in `config.checkpoint`; leaves the files of a training job and the accuracies in result.json.
 

@@ -1,13 +1,13 @@
 """What a workdir holds for its page: config, result, metrics and what they mean, pictures."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from jigclu_jax import atomic_file
+from jigclu_jax.json_file import read_json, read_objects
 from jigclu_jax.metrics import SPECS_FILE, MetricSpec, accuracy_spec, loss_spec
 from jigclu_jax.train.writers import read_metrics
 
@@ -42,7 +42,7 @@ def read_run(workdir: epath.PathLike) -> Run:
         trained, rows = root / _FINAL, read_metrics(root / _FINAL)
     found = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name[0] != ".") if folder.exists() else []
     pictures = {path.stem: path.read_text() if path.suffix == ".svg" else path.read_bytes() for path in found}
-    return Run(root, _json(root / "config.json") or {}, _json(root / "result.json") or {}, rows, _specs(trained, rows), pictures)
+    return Run(root, _json(root / "config.json"), _json(root / "result.json"), rows, _specs(trained, rows), pictures)
 
 
 def save_picture(workdir: epath.PathLike, name: str, svg: str) -> None:
@@ -62,8 +62,9 @@ def is_fraction(name: str) -> bool:
 
 def _specs(root: epath.Path, rows: Sequence[Mapping[str, Any]]) -> list[MetricSpec]:
     """The specs as they are stored; workdirs of version 0.1.0 have none, and their metrics are known by name alone."""
-    told = _json(root / SPECS_FILE)
-    if told is not None:
+    path = root / SPECS_FILE
+    if path.exists():
+        told = read_objects(path, {"name": (str,), "title": (str,)}, "delete it, and start the same command again")
         known = {field.name for field in dataclasses.fields(MetricSpec)}
         return [MetricSpec(**{name: value for name, value in spec.items() if name in known}) for spec in told]
     return [_by_name(name) for name in dict.fromkeys(name for row in rows for name in row if name not in _POSITION)]
@@ -76,8 +77,8 @@ def _by_name(name: str) -> MetricSpec:
     return loss_spec(name, title) if name.startswith("loss") else MetricSpec(name, title)
 
 
-def _json(path: epath.Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+def _json(path: epath.Path) -> dict[str, Any]:
+    return read_json(path, {}, "restore it, or delete it and start the same command again") if path.exists() else {}
 
 
 __all__ = ["REPORT_FILE", "Run", "has_picture", "is_fraction", "read_run", "save_picture"]

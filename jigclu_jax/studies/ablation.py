@@ -1,7 +1,7 @@
 """Job `ablation`: one table of the paper's ablations, row by row and seed by seed; any number of processes may work on one workdir.
 
 The trial of a row and seed is a pretraining in WORKDIR/cells/ROW/seedN/pretrain and its judge in .../judge. What is finished is not run
-again, what was killed goes on. Each process takes the next trial that nobody holds (`studies/claims.py`); whoever ends last writes the
+again, what was killed goes on. Each process takes the next trial that nobody holds (`train/claim.py`); whoever ends last writes the
 table.
 """
 
@@ -17,12 +17,14 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config import check_config, read_config
-from jigclu_jax.errors import NonFiniteError, Preempted, UserError, one_line
+from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.jobs import find_job
+from jigclu_jax.json_file import NOTHING, NUMBER, DamagedFile, read_json
+from jigclu_jax.run_scope import run_scope
 from jigclu_jax.studies.ablation_page import ablation_page, markdown_table
 from jigclu_jax.studies.ablation_tables import Row, row_config, table_rows
-from jigclu_jax.studies.claims import claimed
 from jigclu_jax.studies.seeds import summarise, verdict
+from jigclu_jax.train.claim import claimed
 from jigclu_jax.train.progress import duration
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
@@ -31,8 +33,13 @@ from jigclu_jax.train.writers import read_metrics
 TRIALS, TRIAL_FILE = "cells", "cell.json"  # names of version 0.1.0
 _POLL = 2.0  # seconds between two looks at what other processes do
 Trial = dict[str, Any]
+_MAYBE = (*NUMBER, NOTHING)
+_KINDS = {"row": (str,), "seed": (int,), "epochs": NUMBER, "seconds": NUMBER, "interval": (list, NOTHING)} | dict.fromkeys(
+    ("seconds_pretrain", "images_per_second"), _MAYBE
+)
 
 
+@run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Work on the trials until all are done; then result.json, rows.jsonl, table.md and report.html stand in the workdir.
 
@@ -44,7 +51,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if "checkpoint" not in config.judge or not config.metric:
         raise UserError("config.judge must be a job that reads a checkpoint, and config.metric a field of its result.json")
     rows = table_rows(config)
-    if jax.process_count() > 1:
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
         raise UserError("an ablation is spread by starting processes that know nothing of each other: start them without a coordinator")
     check_workdir(workdir, config)
     begun = has_run(workdir)
@@ -240,8 +247,9 @@ def _read(folder: epath.Path) -> Trial | None:
     path = folder / TRIAL_FILE
     if not path.exists():
         return None
-    try:
-        found = json.loads(path.read_text())
-        return {"value": found.pop("figure", None)} | found  # its name in version 0.1.0
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: damaged ({one_line(error)}): delete it, and start the same command again: that trial runs anew") from None
+    remedy = "delete it, and start the same command again: that trial runs anew"
+    found = read_json(path, _KINDS, remedy)
+    found = {"value": found.pop("figure", None)} | found  # its name in version 0.1.0
+    if not isinstance(found["value"], float | int | None):
+        raise DamagedFile(f"{path}: damaged, its value is no number: {remedy}")
+    return found

@@ -7,11 +7,13 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
+from jigclu_jax.run_scope import run_scope
 from jigclu_jax.studies.compare_page import compare_page
 from jigclu_jax.studies.compared_runs import compared, read_runs
 from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
 
 
+@run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Compare the workdirs in `config.runs`; leaves report.html and result.json. What cannot be read is named, and left out.
 

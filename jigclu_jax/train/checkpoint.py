@@ -58,8 +58,11 @@ class _Manager(ocp.CheckpointManager):
 class Checkpoints:
     """The checkpoints of one workdir, for writing and for going on."""
 
-    def __init__(self, workdir: epath.PathLike, *, best_metric: str = "", best_mode: str = "max") -> None:
+    def __init__(
+        self, workdir: epath.PathLike, *, best_metric: str = "", best_mode: str = "max", before_save: Callable[[], object] = bool
+    ) -> None:
         quiet_orbax()
+        self._before_save = before_save
         self._best_metric = best_metric
         keep: list[preservation_policy.PreservationPolicy] = [preservation_policy.LatestN(KEEP_LAST)]
         if best_metric:
@@ -83,6 +86,7 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
         """Start writing the state after `step` updates; returns while the files are written in the background."""
+        self._before_save()  # which may raise
         if step in self._damaged:
             self._manager.delete(step)
             self._damaged.discard(step)

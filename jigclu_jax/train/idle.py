@@ -1,4 +1,4 @@
-"""Measures the time that the accelerator waits for batches, which shows an input-bound run."""
+"""Measures how long the accelerator stood idle between two steps because no batch was there."""
 
 import math
 import queue
@@ -26,9 +26,13 @@ class IdleMeter:
         self._thread = threading.Thread(target=self._follow, name="idle-meter", daemon=True)
         self._thread.start()
 
-    def started(self, output: Any) -> None:
-        """A step has just been handed to the device; `output` is what it will give."""
-        self._steps.put((self._clock(), output, self._counted))
+    def now(self) -> float:
+        """The time to give to `started`, taken BEFORE the step is called: a call may hold the host until the device has done it."""
+        return self._clock()
+
+    def started(self, output: Any, called: float) -> None:
+        """A step was handed to the device by a call that began at `called`; `output` is what it will give."""
+        self._steps.put((called, output, self._counted))
         self._counted = True
 
     def pause(self) -> None:
@@ -49,7 +53,7 @@ class IdleMeter:
 
     def _follow(self) -> None:
         while (step := self._steps.get()) is not None:
-            started, output, counted = step
+            called, output, counted = step
             try:
                 self._wait(output)
             except Exception:  # a step that failed: the loop meets the error itself
@@ -57,6 +61,6 @@ class IdleMeter:
             now = self._clock()
             with self._lock:
                 if counted and self._done is not None:
-                    self._idle += max(started - self._done, 0.0)
+                    self._idle += max(called - self._done, 0.0)
                     self._all += now - self._done
                 self._done = now

@@ -26,6 +26,8 @@ from jigclu_jax.train.writers import MetricWriter
 
 # What the loop adds to every row.
 ROW_METRICS = (MetricSpec("images_per_second", "images per second"), MetricSpec("input_wait", "time spent waiting for images", "%"))
+# Calls of the step that are under way at most: one that the device works on and one that waits for it. A stop waits for no more.
+_CALLS = 2
 _RECENT = 1000  # calls of the step whose metrics are kept for a report, at most
 
 # (first step, step after the last, state) -> host batches (nested dicts of numpy arrays).
@@ -119,7 +121,8 @@ def fit(
 ) -> Trained:
     """Train from `state.step` to `plan.total_steps`.
 
-    The host never waits for the step it has just started: a row's metrics are fetched once the next step is under way.
+    The host never waits for the step it has just started: a row's metrics are fetched once the next step is under way. Nor does it
+    run ahead of the device by more than two calls, so that a stop comes after the steps under way.
 
     Args:
       state: where to start; donated.
@@ -138,7 +141,7 @@ def fit(
 
     Raises:
       NonFiniteError: a loss or gradient was not finite; what was saved before stays.
-      Preempted: a stop was requested, and the state is saved.
+      Preempted: a stop was requested, and the state is saved; before the first step there is nothing to save.
     """
     begun, before, first = time.monotonic(), float(meta.get("seconds", 0.0)), int(state.step)
     meter = IdleMeter()
@@ -161,22 +164,30 @@ def fit(
                 meter.pause()
             yield from _dispatches(batches_between(begin, end, state), plan, begin, end, mesh)
 
+    if stop.requested and jax.process_count() == 1 and first < plan.total_steps:
+        raise Preempted(f"before step {first + 1}: nothing was to be saved")
     step = first
+    under_way: collections.deque[Metrics] = collections.deque()
     try:
         for count, batch in calls():
+            if len(under_way) == _CALLS:
+                jax.block_until_ready(under_way.popleft())
             if trace:
                 trace.before(step, count)
+            called = meter.now()
             try:
                 state, metrics = step_fn(state, *batch)
             except FloatingPointError as error:  # raised where config.debug.nans is on
                 raise NonFiniteError(f"step {step + count}: {one_line(error)}", step=step + count) from error
-            meter.started(metrics)
+            meter.started(metrics, called)
+            under_way.append(metrics)
             step += count
             recorder.started(step, metrics)
             recorder.flush()  # the row before, now that the next step is under way
             if step == first + count:
                 jax.block_until_ready(metrics)  # compilation is in no rate
                 recorder.first(step, metrics)
+                stop.defer()
             if trace:
                 trace.after(step, metrics)
             if plan.logs(step):

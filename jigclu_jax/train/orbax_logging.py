@@ -4,6 +4,8 @@ Orbax gives a save or a read up at the first file that fails, on a full disk, sa
 other files go on: what they report to that loop, and each task that was never begun, would be a traceback of its own.
 """
 
+import functools
+import gc
 import inspect
 import logging
 import re
@@ -11,16 +13,23 @@ import sys
 import warnings
 from collections.abc import Callable
 
+from jigclu_jax.run_scope import at_end_of_run
+
 _UNBEGUN = r"coroutine '\S*(serialize|save|write|commit|finalize|metadata|restore|read)\S*' was never awaited"
 
 
 def quiet_orbax() -> None:
-    """Install the filters; a second call changes nothing, and messages of others pass."""
-    logging.getLogger("absl").addFilter(_not_orbax)
-    logging.getLogger("asyncio").addFilter(_not_abandoned)
+    """Install the filters until the run ends; a second call changes nothing, and messages of others pass."""
+    for name, keep in (("absl", _not_orbax), ("asyncio", _not_abandoned)):
+        logger = logging.getLogger(name)
+        if keep not in logger.filters:
+            logger.addFilter(keep)
+            at_end_of_run(functools.partial(logger.removeFilter, keep))
     warnings.filterwarnings("ignore", _UNBEGUN, RuntimeWarning)
     if not isinstance(sys.unraisablehook, _NotAbandoned):
+        at_end_of_run(functools.partial(setattr, sys, "unraisablehook", sys.unraisablehook))
         sys.unraisablehook = _NotAbandoned(sys.unraisablehook)
+        at_end_of_run(gc.collect)  # what is dropped is dropped while the hook is there
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:

@@ -1,9 +1,10 @@
 """Runs a training job around the loop: workdir, state or checkpoint, step, writers."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-import math
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,18 +20,21 @@ from ml_collections import ConfigDict
 
 import jigclu_jax
 from jigclu_jax.atomic_file import write_text
-from jigclu_jax.data.input.order import step_examples, steps_per_epoch
+from jigclu_jax.data.input.order import steps_per_epoch
 from jigclu_jax.data.sources.opening import Source, open_source
 from jigclu_jax.device import distributed, peers
 from jigclu_jax.device.mesh import check_batch, create_mesh
-from jigclu_jax.errors import NonFiniteError, UserError, first_few
+from jigclu_jax.errors import NonFiniteError, UserError
+from jigclu_jax.json_file import DamagedFile
 from jigclu_jax.methods import DataFacts, FeaturesOf, Method
 from jigclu_jax.metrics import SPECS_FILE, MetricSpec
 from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.claim import Claim, claimed_workdir
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.introduction import introduce
 from jigclu_jax.train.loop import ROW_METRICS, EpochHook, Plan, Trained, fit
 from jigclu_jax.train.memory import check_size
+from jigclu_jax.train.nonfinite import with_examples
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
@@ -42,9 +46,6 @@ from jigclu_jax.train.supply import Batches, Supply, open_supply
 from jigclu_jax.train.trace import Trace, profile_window
 from jigclu_jax.train.workdir import check_shared, check_workdir, config_as_dict, discard_run, flatten, has_run, open_workdir, read_result
 from jigclu_jax.train.writers import create_writer
-
-NONFINITE_FILE = "nonfinite.json"
-_NAMED = 8  # images of a batch in a message
 
 
 @dataclasses.dataclass
@@ -63,6 +64,7 @@ class Training:
       step_fn: the compiled step.
       supply: where its batches come from.
       skipped: damaged images met so far, index -> message.
+      claim: of its workdir.
     """
 
     config: ConfigDict
@@ -76,6 +78,7 @@ class Training:
     step_fn: Step
     supply: Supply
     skipped: dict[int, str] = dataclasses.field(default_factory=dict)
+    claim: Claim = dataclasses.field(default_factory=Claim)
 
     def initial_state(self) -> TrainState:
         """The state at step 0, from `config.seed`."""
@@ -177,7 +180,11 @@ def training_result(training: Training, workdir: epath.PathLike, trained: Traine
         "images_per_second": trained.images_per_second,
         "images_skipped": len(read_skipped(workdir)),
     }
-    before = read_result(workdir)
+    try:
+        before = read_result(workdir)
+    except DamagedFile as error:  # it is about to be written anew
+        logging.warning("%s", error)
+        before = None
     if not trained.steps and before:  # the run was complete already: what trained it then stays named
         fields |= {name: before.get(name) for name in ("images_skipped", "commit", "version")}
         fields["images_per_second"] = before.get("images_per_second") or trained.images_per_second
@@ -210,20 +217,23 @@ def run_training(
       epoch_hooks: evaluations after each epoch.
 
     Raises:
-      UserError: the workdir belongs to another run, its disk is full or read-only, or an image cannot be used. A workdir that this
-        call began, and that holds no checkpoint yet, is emptied again.
+      UserError: the workdir belongs to another run or is being worked on, its disk is full or read-only, or an image cannot be used.
+        A workdir that this call began, and that holds no checkpoint yet, is emptied again.
       NonFiniteError, Preempted: see `train/loop.py`.
     """
-    begun = has_run(workdir)
-    try:
-        return _run(training, workdir, start, identity or {}, begin, features_of, epoch_hooks)
-    except Exception as error:
-        mistake = error if isinstance(error, UserError) else disk_error(error, workdir)
-        if mistake is None:
-            raise
-        if not begun and distributed.is_main():
-            discard_run(workdir)
-        raise mistake from error.__cause__
+    check_workdir(workdir, training.config)
+    peers.agree({"--workdir": os.fspath(workdir)})  # nothing is written before every process has found everything in order
+    with claimed_workdir(workdir) if distributed.is_main() else contextlib.nullcontext(Claim()) as claim:
+        begun, training.claim = has_run(workdir), claim
+        try:
+            return _run(training, workdir, start, identity or {}, begin, features_of, epoch_hooks)
+        except Exception as error:
+            mistake = error if isinstance(error, UserError) else disk_error(error, workdir)
+            if mistake is None:
+                raise
+            if not begun and distributed.is_main():
+                discard_run(workdir)
+            raise mistake from error.__cause__
 
 
 def _run(
@@ -237,8 +247,6 @@ def _run(
 ) -> Trained:
     config, plan = training.config, training.plan
     main = distributed.is_main()
-    check_workdir(workdir, config)
-    peers.agree({"--workdir": os.fspath(workdir)})  # nothing is written before every process has found everything in order
     root = open_workdir(workdir, config, write=main)
     specs = metric_specs(training.method, epoch_hooks)
     if main:
@@ -248,7 +256,7 @@ def _run(
     peers.agree({})  # process 0 has written
     check_shared(root)
     saving = config.saving
-    checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode)
+    checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode, before_save=training.claim.check)
     peers.agree({f"list of checkpoints in {root}": checkpoints.steps()})
     source = training.source
     classes = list(source.classes) if source.classes else None
@@ -311,7 +319,7 @@ def _run(
                 epoch_hooks=epoch_hooks,
             )
     except NonFiniteError as error:
-        raise _with_examples(error, training, root, write=main) from error.__cause__
+        raise with_examples(error, config, source, plan.steps_per_epoch, root if main else None) from error.__cause__
     finally:
         progress.close()
         writer.close()
@@ -333,18 +341,3 @@ def _check_identity(old: Mapping[str, Any], new: Mapping[str, Any], root: epath.
             elif name == "classes" and len(then or ()) != len(now or ()):
                 shown = f" ({len(then or ())} classes then, {len(now or ())} now)"
             raise UserError(f"the {text} has changed since {root} was begun{shown}: use another workdir, or what it was begun with")
-
-
-def _with_examples(error: NonFiniteError, training: Training, root: epath.Path, *, write: bool) -> NonFiniteError:
-    """The error with the images of its batch, which are a function of the step; all of them go into nonfinite.json."""
-    config, source, plan = training.config, training.source, training.plan
-    numbers = step_examples(config.seed, error.step - 1, len(source), plan.steps_per_epoch, config.batch_size).tolist()
-    names = [source.describe(number) for number in numbers]
-    path = root / NONFINITE_FILE
-    if write:
-        metrics = {name: value if math.isfinite(value) else None for name, value in error.metrics.items()}
-        examples = [{"index": number, "name": name} for number, name in zip(numbers, names, strict=True)]
-        fields = {"step": error.step, "epoch": (error.step - 1) // plan.steps_per_epoch, "metrics": metrics, "examples": examples}
-        write_text(path, json.dumps(fields, indent=2) + "\n")
-    text = f"{error}; the batch of step {error.step}: {first_few(names, _NAMED)}, all in {path}"
-    return NonFiniteError(text, step=error.step, metrics=error.metrics)

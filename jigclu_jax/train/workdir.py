@@ -16,6 +16,7 @@ from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config.stored import check_folder, read_config
 from jigclu_jax.data.sources.fingerprint import same_path
 from jigclu_jax.errors import UserError, first_few
+from jigclu_jax.json_file import NOTHING, read_json
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
 _HARMLESS = (
@@ -37,9 +38,14 @@ _HARMLESS = (
 )
 # Fields of paths, which may be written in several ways.
 _PATHS = ("path", "data_dir", "list", "checkpoint", "weights", "cache", "output")
+# Fields that say what a step is: the position of a checkpoint would be another one.
+_POSITION = ("batch_size",)
 _LEFT_BEHIND = 3600.0  # seconds after which nobody is writing a file any more
 # What a run writes up to its first checkpoint.
-_RUN_FILES = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures", "profile", "nonfinite.json", "metric_specs.json")
+_RUN_FILES = (
+    *("claim", "config.json", "metrics.jsonl", "metric_specs.json", "nonfinite.json"),
+    *("checkpoints", "tensorboard", "pictures", "profile"),
+)
 _RESULT_FIELDS = (
     "job",
     "version",
@@ -52,6 +58,11 @@ _RESULT_FIELDS = (
     "probe_top5_last",
     "probe_top1_random_init",
 )
+_RESULT_KINDS = {name: (int, float, NOTHING) for name in _RESULT_FIELDS} | {
+    "job": (str,),
+    "version": (str, NOTHING),
+    "commit": (str, NOTHING),
+}
 
 
 def config_as_dict(config: ConfigDict) -> dict[str, Any]:
@@ -94,6 +105,11 @@ def check_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
     if not (root / "config.json").exists():
         return
     changed = changed_fields(config_as_dict(read_config(root)), config_as_dict(config))
+    for name in set(_POSITION) & set(changed):
+        raise UserError(
+            f"{root} was begun with another config.{name}, in which its steps and epochs are counted: set it as it was, or use another"
+            " workdir (config.force_config does not change that)"
+        )
     if changed and not config.get("force_config", False):
         verb = "differs" if len(changed) == 1 else "differ"
         # a demo has no such field of its own
@@ -197,6 +213,6 @@ def write_result(workdir: epath.PathLike, fields: Mapping[str, Any]) -> dict[str
 
 
 def read_result(workdir: epath.PathLike) -> dict[str, Any] | None:
-    """The `result.json` of a finished run, None where there is none."""
+    """The `result.json` of a finished run, None where there is none; DamagedFile where it does not hold what every result has."""
     path = epath.Path(workdir) / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path, _RESULT_KINDS, "delete it, and start the same command again") if path.exists() else None

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jigclu_jax import atomic_file
-from jigclu_jax.errors import UserError
+from jigclu_jax.json_file import NOTHING, NUMBER, DamagedFile, check_kinds, parse_json, reason
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -278,18 +278,20 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     path = epath.Path(workdir) / METRICS_FILE
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DamagedFile(f"{path}: {reason(error)}: remove it, or use another workdir") from error
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            if type(row["step"]) is not int:
-                raise TypeError
+            row = parse_json(line, {"step": (int,)})
+            check_kinds(row, dict.fromkeys(row, (*NUMBER, NOTHING)))
             rows.append(row)
-        except (ValueError, TypeError, KeyError) as error:
+        except ValueError as error:
             if number == len(lines):
                 break  # empty after the last line's end, or torn
-            raise UserError(f"{path} line {number} is not a JSON object with a step: remove that line or the file") from error
+            raise DamagedFile(f"{path} line {number} is not a JSON object of numbers with a step: remove that line or the file") from error
     return rows
 
 

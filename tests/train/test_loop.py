@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from jigclu_jax.device.mesh import create_mesh
+from jigclu_jax.errors import Preempted
 from jigclu_jax.train.checkpoint import Checkpoints
+from jigclu_jax.train.idle import IdleMeter
 from jigclu_jax.train.loop import EpochHook, Plan, fit
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.state import TrainState
@@ -66,3 +68,69 @@ def test_waiting_for_an_epochs_steps_is_training_and_its_evaluation_is_not() -> 
     assert checkpoints.save.call_count == 2
     # the first step starts the clock; each epoch's ten seconds are its steps', hooks are not
     assert trained.images_per_second == pytest.approx(BATCH * (epochs * per_epoch - 1) / (epochs * 10))
+
+
+@pytest.mark.parametrize("stop_after", [None, 1, 40])
+def test_the_host_is_ahead_by_two_calls_at_most_and_a_stop_starts_no_more(stop_after: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    deepest = calls = ended = 0  # of the steps, those that the loop has waited for
+
+    def wait(metrics: Any) -> Any:
+        nonlocal ended
+        ended = max(ended, int(metrics["loss"]))
+        return metrics
+
+    # the meter would wait for the steps, too
+    monkeypatch.setattr("jigclu_jax.train.loop.IdleMeter", lambda: IdleMeter(lambda _: None))
+    monkeypatch.setattr(jax, "block_until_ready", wait)
+    stop = StopRequest()
+
+    def step_fn(state: Any, _: Any) -> Any:
+        nonlocal deepest, calls
+        calls += 1
+        deepest = max(deepest, calls - ended)
+        if calls == stop_after:
+            stop.request()
+        return state, {"loss": jnp.float32(calls)}
+
+    checkpoints = Mock(spec=Checkpoints)
+    checkpoints.reached_preemption.return_value = False
+    sums = {"count": 4.0, "loss": 4.0, "nonfinite_step": jnp.int32(-1)}
+    run = {
+        "state": Mock(spec=TrainState, step=0, sums=sums),
+        "step_fn": step_fn,
+        "batches_between": lambda *_: iter([{"image": np.zeros((BATCH, 2), np.uint8)}] * 100),
+        "mesh": create_mesh(jax.devices()[:1]),
+        "plan": Plan(total_steps=100, steps_per_epoch=100, log_every=1000, save_every=100),
+        "checkpoints": checkpoints,
+        "meta": {},
+        "writer": Mock(spec=MetricWriter),
+        "progress": Progress(100, 100, BATCH, None),
+        "stop": stop,
+    }
+    if stop_after is None:
+        fit(**run)
+    else:
+        with pytest.raises(Preempted):
+            fit(**run)
+        assert calls == stop_after
+    assert checkpoints.save.call_count == 1 and deepest <= 2
+
+
+def test_a_stop_before_the_first_step_starts_and_saves_nothing() -> None:
+    stop = StopRequest()
+    stop.request()
+    checkpoints, step_fn = Mock(spec=Checkpoints), Mock()
+    with pytest.raises(Preempted):
+        fit(
+            state=Mock(spec=TrainState, step=0),
+            step_fn=step_fn,
+            batches_between=lambda *_: iter(()),
+            mesh=create_mesh(jax.devices()[:1]),
+            plan=Plan(total_steps=4, steps_per_epoch=4, log_every=1, save_every=4),
+            checkpoints=checkpoints,
+            meta={},
+            writer=Mock(spec=MetricWriter),
+            progress=Progress(4, 4, BATCH, None),
+            stop=stop,
+        )
+    assert not step_fn.called and not checkpoints.save.called

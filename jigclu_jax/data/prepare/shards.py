@@ -24,12 +24,14 @@ from jigclu_jax.data.sources.prepared import (
     Records,
     Say,
     array_records,
+    left_out,
     open_index,
     read_index,
     shard_path,
     whole_index,
 )
 from jigclu_jax.errors import ImageError, UnknownWhite, UserError, one_line
+from jigclu_jax.json_file import parse_json
 
 Record = tuple[bytes, int, int]  # contents, height, width
 _JPEG_SIDE = 65_500  # of libjpeg
@@ -266,7 +268,7 @@ def _labels(source: Source) -> str:
 
 def _left_out(shard: Path) -> dict[str, str]:
     with open_index(shard) as columns:
-        return dict(json.loads(str(columns["skipped"])))
+        return left_out(columns)
 
 
 def _claim(root: Path, split: str, facts: dict[str, Any]) -> None:
@@ -293,7 +295,6 @@ def _claim(root: Path, split: str, facts: dict[str, Any]) -> None:
 
 def _facts_in(path: Path) -> dict[str, Any]:
     try:
-        before = json.loads(path.read_text())
+        return parse_json(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: damaged ({one_line(error)}): put back a copy of it, or use another config.output") from error
-    return before if isinstance(before, dict) else {}

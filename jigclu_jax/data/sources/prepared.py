@@ -8,8 +8,8 @@ import bisect
 import contextlib
 import io
 import itertools
-import json
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +22,11 @@ from jaxtyping import Int32, UInt8
 from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.data.sources.decode import decode_rgb
 from jigclu_jax.errors import ImageError, RecordError, UserError, one_line
+from jigclu_jax.json_file import NOTHING, check_kinds, parse_json
 
 Say = Callable[[int, int], None]  # images done, images in all
 FORMAT_VERSION = 1
+FORMATS = ("jpeg", "raw")
 INSTALL = "pip install array-record"
 COLUMNS = ("id", "label", "height", "width", "crc32")  # of an index: str, int32 (-1: none), int32, int32, uint32
 AGAIN = "start the prepare job again"  # a shard that is not whole is written anew then
@@ -59,12 +61,11 @@ def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"{root}: there is no split {name!r} here: choose {', '.join(found)}")
     path = root / f"{name}.json"
     try:
-        summary: dict[str, Any] = json.loads(path.read_text())
+        summary = parse_json(path.read_bytes(), {"version": (int,)})
         version = summary["version"]
         if version == FORMAT_VERSION:  # another version may have other fields
-            _ = [summary[field] for field in ("split", "format", "classes")]
-            _ = [shard[field] for shard in summary["shards"] for field in ("file", "images", "bytes")]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+            _check_summary(summary, name)
+    except (ValueError, OSError) as error:
         what = f"no index of prepared images ({one_line(error)})"
         raise UserError(f"{path}: {what}: put back a copy of it, or prepare the images again in an empty folder") from error
     if version != FORMAT_VERSION:
@@ -72,13 +73,34 @@ def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
     return root, summary
 
 
+def _check_summary(summary: Mapping[str, Any], split: str) -> None:
+    """ValueError where an index does not hold what the prepare job writes."""
+    check_kinds(summary, {"split": (str,), "format": (str,), "classes": (list, NOTHING), "shards": (list,)})
+    if summary["split"] != split:
+        raise ValueError(f"`split` is {summary['split']!r}")
+    if summary["format"] not in FORMATS:
+        raise ValueError(f"`format` is {summary['format']!r} and not {' or '.join(FORMATS)}")
+    if not all(isinstance(name, str) for name in summary["classes"] or ()):
+        raise ValueError("`classes` is no list of names")
+    if not summary["shards"]:
+        raise ValueError("`shards` is empty")
+    for shard in summary["shards"]:
+        if not isinstance(shard, dict):
+            raise ValueError("`shards` is no list of objects")
+        check_kinds(shard, {"file": (str,), "images": (int,), "bytes": (int,)})
+        if not re.fullmatch(rf"{re.escape(split)}-\d+\.array_record", shard["file"]):
+            raise ValueError(f"`file` is {shard['file']!r} and no shard of this split")
+        if shard["images"] < 1 or shard["bytes"] < 0:
+            raise ValueError(f"{shard['file']} with {shard['images']} images, {shard['bytes']} bytes")
+
+
 def _may_be_summary(path: Path) -> bool:
     """Not another JSON file: a job's result, say. A damaged one may be."""
     try:
-        contents = json.loads(path.read_bytes())
+        contents = parse_json(path.read_bytes())
     except (ValueError, OSError):
         return True
-    return not isinstance(contents, dict) or bool({"shards", "version", "short_side"} & contents.keys())
+    return bool({"shards", "version", "short_side"} & contents.keys())
 
 
 def open_index(shard: Path) -> Any:
@@ -105,10 +127,17 @@ def whole_index(shard: Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | N
         index = read_index(shard)
         with open_index(shard) as columns:
             whole = shard.stat().st_size == int(columns["bytes"])
-            skipped = dict(json.loads(str(columns["skipped"])))
+            skipped = left_out(columns)
     except (UserError, *_BAD_INDEX):
         return None
     return (index, skipped) if whole else None
+
+
+def left_out(columns: Any) -> dict[str, str]:
+    """Image -> why it was left out, of a shard's index; ValueError where that is no such thing."""
+    skipped = parse_json(str(columns["skipped"]))
+    check_kinds(skipped, dict.fromkeys(skipped, (str,)))
+    return skipped
 
 
 def array_records(shards: Sequence[Path]) -> Any:
