@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from named_errors import assert_names
-from refusals import FOLDER_CONFIG, PROBE_CONFIG, ROOT, Refused, images, keep_signal_handler, pretrained, refused
+from refusals import FOLDER_CONFIG, PROBE_CONFIG, PROGRESS, ROOT, Refused, images, keep_signal_handler, pretrained, refused
 
 from jigclu_jax.__main__ import main
 from jigclu_jax.data.input.stream import BatchStream
@@ -23,8 +23,8 @@ __all__ = ["images", "keep_signal_handler", "pretrained", "refused"]  # fixtures
 @pytest.mark.parametrize(
     ("argument", "names"),
     [
-        ("--config.method.name=simclr", ("config.method.name='simclr'",)),
-        ("--config.method.name=linear", ("config.method.name='linear'", "pretrain")),
+        ("--config.method.name=simclear", ("config.method.name='simclear'", "'simclr'")),
+        ("--config.method.name=linear", ("classes",)),
         ("--config.method.name=supervised", ("classes",)),
         ("--config.model.arch=resnet19", ('model.arch="resnet19"', '"resnet18"')),
         ("--config.model.stem=smal", ('model.stem="smal"', '"small"')),
@@ -113,7 +113,7 @@ def test_numbers_and_metrics_of_a_probe(refused: Refused, images: Path, pretrain
     for argument, names in (
         ("--config.eval_batch_size=0", ("config.eval_batch_size=0",)),
         ("--config.saving.best_metric=loss_cluster", ("config.saving.best_metric='loss_cluster'",)),
-        ("--config.optimizer.multipliers=(('backbone/*', 0.1),)", ("'backbone/*'", "classifier")),
+        ("--config.optimizer.multipliers=(('backbone/*', 0.1),)", ("'backbone/*'", "0.0", "finetune")),
         ("--config.method.name=jigclu", ("config.method.name='jigclu'", "probe")),
     ):
         assert_names(refused(*_probe(images, pretrained), argument), *names)
@@ -123,6 +123,11 @@ def test_numbers_and_metrics_of_a_probe(refused: Refused, images: Path, pretrain
 
 
 QUIET = ("--config.log.tensorboard=0", "--config.log.pictures=0")
+
+
+def test_a_method_of_another_job(refused: Refused, images: Path) -> None:
+    source = ["--config.data.source=arrays", f"--config.data.path={images}/labelled.npz", "--config.method.name=linear"]
+    assert_names(refused(FOLDER_CONFIG, *source), "config.method.name='linear'", "pretrain")
 
 
 class DamagedStream(BatchStream):
@@ -178,14 +183,15 @@ def test_an_image_that_cannot_be_used_stops_the_run_with_one_line(images: Path, 
     """Through the real pipeline: neither TensorFlow nor JAX may add a line of its own."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for index, file in enumerate(sorted((images / "tree" / "train").rglob("*.png"))):
+    for index, file in enumerate(sorted((images / "tree" / "train").rglob("*.png"))[:8]):  # one batch: every image is in it
         (folder / f"{index}.png").write_bytes(file.read_bytes())
     if minimum < 0:
         (folder / "3.png").write_bytes(b"no image at all")
     done = _process(FOLDER_CONFIG, f"--config.data.path={folder}", f"--config.data.min_side={minimum}", f"--workdir={tmp_path}/out")
-    expected = f"error: {folder}/3.png: not an image" if minimum < 0 else f"error: {folder}/"
+    expected = f"error: {folder}/3.png: text (no image at all), which is not read as an image" if minimum < 0 else f"error: {folder}/"
     assert done.returncode == 2
-    assert done.stderr.startswith(expected) and done.stderr.count("\n") == 1, done.stderr
+    said = done.stderr.partition("\n")[2] if done.stderr.startswith(PROGRESS) else done.stderr
+    assert said.startswith(expected) and said.count("\n") == 1, done.stderr
     assert minimum < 0 or "the smaller side must have 64: set data.min_side=1" in done.stderr
     assert not (tmp_path / "out").exists()
 

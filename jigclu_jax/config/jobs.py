@@ -5,13 +5,14 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config.fields import MOST_SEED, Field, Fields, changed
+from jigclu_jax.config.fields import MOST_SEED, Field, Fields, changed, flat
 from jigclu_jax.config.schema import (
     AUGMENT,
     CHECKPOINT_MODEL,
@@ -287,12 +288,17 @@ def method_name(config: Mapping[str, Any] | ConfigDict) -> str:
 
 
 def use_method(config: ConfigDict, name: str) -> None:
-    """Give a config the group of another method, with its defaults.
+    """Give a config the group of another method; a field that stands as the old method wants it gets what the new one wants.
 
     Raises:
       UserError: there is no such method.
     """
+    old, new = (flat(fields_of(config.job, method)) for method in (method_name(config), name))
     with config.unlocked():
+        for path, field in new.items():
+            standing = old[path].default if path in old else None
+            if not path.startswith("method.") and standing != field.default and attrgetter(path)(config) == standing:
+                config.update_from_flattened_dict({path: field.default})
         config.method = build({"name": Field(name), **find_method(name).FIELDS})
 
 

@@ -100,6 +100,15 @@ def test_the_name_of_a_method_brings_its_own_fields(config: ConfigDict) -> None:
     assert config.method.to_dict() == pretrain_config().method.to_dict()
 
 
+def test_the_name_of_a_method_brings_what_it_wants_of_the_rest_where_nothing_else_was_said(config: ConfigDict) -> None:
+    override(config, "augment.hue", "0.05")
+    override(config, "method.name", "simclr")
+    wanted = pretrain_config("simclr")
+    assert config.saving.best_metric == wanted.saving.best_metric != pretrain_config().saving.best_metric
+    assert config.augment.crop_area == wanted.augment.crop_area != pretrain_config().augment.crop_area
+    assert config.augment.hue == 0.05
+
+
 def test_a_field_of_a_config_inside() -> None:
     config = ablation_config()
     override(config, "pretrain.method.grid", "3")

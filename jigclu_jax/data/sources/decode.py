@@ -203,7 +203,7 @@ def _what_it_is_instead(data: bytes) -> str:
     kind = kind_of(data)
     if kind is None:
         return "not an image in a format that is read (JPEG, PNG, BMP, WebP, GIF, TIFF, PPM, JPEG 2000)"
-    return f"{kind.name}, which is not read as an image: {kind.advice}"
+    return f"{kind.name}, which is not read as an image ({kind.advice})"
 
 
 def _silence_pillow() -> None:
