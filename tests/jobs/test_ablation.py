@@ -45,10 +45,16 @@ def stand_in(calls: list[Any], fail: Any = None) -> Any:
         root = open_workdir(workdir, config)
         if config.job == "pretrain":
             rate = {"montage": 100.0, "cells": 60.0}[config.method.input] * (32 / config.data.image_size)
-            write_result(root, {"seconds": 10.0, "images_per_second": rate})
+            write_result(root, {"job": config.job, "seconds": 10.0, "images_per_second": rate})
         else:
             write_result(
-                root, {"seconds": 2.0, "probe_top1_last": accuracy(Path(config.checkpoint)), "probe_top1_last_interval": [0.1, 0.2]}
+                root,
+                {
+                    "job": config.job,
+                    "seconds": 2.0,
+                    "probe_top1_last": accuracy(Path(config.checkpoint)),
+                    "probe_top1_last_interval": [0.1, 0.2],
+                },
             )
 
     return lambda name: SimpleNamespace(run=run)
@@ -158,7 +164,8 @@ def test_seeds_added_later_train_as_long_as_the_rows_other_trials(tmp_path: Path
                 stopped.append(True)
                 (Path(workdir) / "result.json").unlink()
                 raise Preempted("stopped after step 2")
-            write_result(workdir, {"seconds": 1.0, "images_per_second": speed[config.seed] if config.method.input == "cells" else 100.0})
+            rate = speed[config.seed] if config.method.input == "cells" else 100.0
+            write_result(workdir, {"job": config.job, "seconds": 1.0, "images_per_second": rate})
 
     stopped: list[bool] = [True]
     monkeypatch.setattr(ablation, "find_job", lambda name: SimpleNamespace(run=run))

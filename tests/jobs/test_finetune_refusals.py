@@ -48,7 +48,7 @@ def test_starts_and_labels_that_are_not_there(refused: Refused, images: Path, pr
     assert "has no labels, and job finetune needs them" in refused(*line(images, pretrained, "unlabelled.npz"))
     assert "all training images are of one class ('0')" in refused(*line(images, pretrained, "one_class.npz"))
     (tmp_path / "backbone.npz").write_bytes(b"no weights")
-    assert "backbone.npz: cannot be read" in refused(
+    assert "backbone.npz: text (no weights), not a file of weights" in refused(
         *line(images, ""), "--config.init=weights", f"--config.weights={tmp_path}/backbone.npz"
     )
     more = np.load(images / "labelled.npz")["image"]
