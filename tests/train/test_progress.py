@@ -103,7 +103,7 @@ def test_same_step_again_keeps_the_rate() -> None:
 
 
 def test_terminal_overwrites_itself_and_keeps_one_line_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((60, 24)))
     clock, stream = Clock(), Terminal()
     progress = Progress(20, 10, 4, stream, clock=clock)
     metrics = {**LOSSES, "accuracy_retrieval": 0.5}
