@@ -104,11 +104,12 @@ def check_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
     root = epath.Path(workdir)
     if not (root / "config.json").exists():
         return
-    changed = changed_fields(config_as_dict(read_config(root)), config_as_dict(config))
+    old = config_as_dict(read_config(root))
+    changed = changed_fields(old, config_as_dict(config))
     for name in set(_POSITION) & set(changed):
         raise UserError(
-            f"{root} was begun with another config.{name}, in which its steps and epochs are counted: set it as it was, or use another"
-            " workdir (config.force_config does not change that)"
+            f"{root} was begun with config.{name}={old[name]}, and its steps are counted in such batches: set that again, or use another"
+            " workdir (config.force_config does not change this)"
         )
     if changed and not config.get("force_config", False):
         verb = "differs" if len(changed) == 1 else "differ"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
+from named_errors import raises_naming
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.errors import UserError
@@ -33,3 +34,13 @@ def test_a_path_written_in_another_way_is_the_same_run(tmp_path: Path, monkeypat
     config.data.path = "other"
     with pytest.raises(UserError, match=r"data\.path differs"):
         check_workdir(tmp_path / "run", config)
+
+
+def test_what_a_step_is_cannot_be_forced_to_be_something_else(tmp_path: Path) -> None:
+    config = pretrain_config()
+    open_workdir(tmp_path, config)
+    config.force_config, config.optimizer.learning_rate = True, 0.5
+    check_workdir(tmp_path, config)
+    config.batch_size = 128
+    with raises_naming("config.batch_size=256", "config.force_config"):
+        check_workdir(tmp_path, config)
