@@ -1,5 +1,6 @@
 """What a job is given that cannot work: one line that says what and where, exit code 2, nothing half-written."""
 
+import json
 import os
 import subprocess
 import sys
@@ -232,3 +233,22 @@ def test_an_ablation_that_cannot_begin(tmp_path: Path, capfd: pytest.CaptureFixt
     assert main([line, "--config.pretrain.data.path=/nope", f"--workdir={tmp_path}/out"]) == 2
     assert_names(capfd.readouterr().err, "error: config.pretrain.data", "/nope")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_is_not_there(images: Path, tmp_path: Path) -> None:
+    source = ["--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", f"--workdir={tmp_path}/out"]
+    done = _process(FOLDER_CONFIG, *source, JAX_PLATFORMS="cdua")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert "JAX_PLATFORMS" in done.stderr and "cdua" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_log_that_cannot_be_written_stops_no_training(images: Path, tmp_path: Path) -> None:
+    source = ["--config.data.source=arrays", f"--config.data.path={images}/unlabelled.npz", f"--workdir={tmp_path}/out", *QUIET]
+    line = [sys.executable, "-m", "jigclu_jax", FOLDER_CONFIG, *source]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(line, stdout=full, stderr=full, timeout=300, cwd=ROOT).returncode == 0
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["job"] == "pretrain"
