@@ -92,7 +92,7 @@ def test_a_checkpoint_is_written_read_and_only_counted_when_complete(bucket: Buc
 
 
 def test_without_googles_client_a_workdir_there_is_refused_at_once(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jigclu_jax.train.workdir._installed", lambda name: name != "google.cloud.storage")
+    monkeypatch.setattr("jigclu_jax.config.stored._installed", lambda name: name != "google.cloud.storage")
     with raises_naming("--workdir=gs://bucket/run", "google-cloud-storage"):
         check_workdir(f"{PREFIX}/run", tiny_config())
 

@@ -37,6 +37,9 @@ def test_a_run_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("absl", "asyncio"):  # where there was no run, the filters are the caller's and stay
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
     before_dir = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", None)
     try:
