@@ -1,23 +1,24 @@
-"""Figures of a classifier from the rows of its run."""
+"""Results of a classifier from the rows of its run."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jigclu_jax.config import probe_config
 from jigclu_jax.data.sources.arrays import ArraySource
-from jigclu_jax.jobs.accuracy import accuracy_figures
+from jigclu_jax.jobs.accuracy import accuracy_results
 from jigclu_jax.train.writers import JsonlWriter
 
 
 @pytest.mark.parametrize(("classes", "top5"), [(5, None), (6, 0.975)])
-def test_top5_is_a_figure_where_it_can_be_wrong(tmp_path: Path, classes: int, top5: float | None) -> None:
+def test_top5_is_a_result_where_it_can_be_wrong(tmp_path: Path, classes: int, top5: float | None) -> None:
     writer = JsonlWriter(tmp_path)
     for epoch, top1 in ((1, 0.5), (2, 0.4)):
         writer.write(epoch, {"epoch": epoch, "probe_top1": top1, "probe_top5": 0.975})
     writer.close()
     labels = np.arange(40, dtype=np.int32) % classes
     source = ArraySource(np.zeros((40, 2, 2, 3), np.uint8), labels)
-    found = accuracy_figures(tmp_path, "probe", source, 0)
+    found = accuracy_results(tmp_path, probe_config(), source)
     assert (found["probe_top1_last"], found["probe_top1_best"], found["probe_best_epoch"]) == (0.4, 0.5, 1)
     assert found["probe_top5_last"] == top5 and (found["probe_top5_last_interval"] is None) == (top5 is None)
