@@ -44,7 +44,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
 
 
 def said(capfd: pytest.CaptureFixture[str]) -> list[str]:
-    return [line for line in capfd.readouterr().err.splitlines() if not line.startswith(("step ", "loading "))]
+    return [line for line in capfd.readouterr().err.splitlines() if not line.startswith(("step ", "loading ", "compiling "))]
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_full_disk_stops_the_run_with_one_line_and_room_lets_it_go_on(
     """Room for two checkpoints and a half, and for so much less that many files of the third fail together."""
     folder, remount = disk
     remount(f"size={room}")
-    command = processes.command(folder / "run", epochs=3, checkpoint__every_epochs=0.25)[2:]
+    command = processes.command(folder / "run", epochs=3, saving__every_epochs=0.25)[2:]
     assert main(command) == 2
     expected = f"error: {folder}/run cannot be written any more: no space left on device; the last complete checkpoint is kept: make room, "
     assert [line[: len(expected)] for line in said(capfd)] == [expected]
