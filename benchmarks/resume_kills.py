@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 # of all kills; what is left over is killed in a step
 SHARES = {"save": 0.3, "restore": 0.14, "compile": 0.16, "start": 0.08, "end": 0.06}
 CLOCK = ("images_per_second", "input_wait")  # of a row of metrics
-META_CLOCK = ("seconds", "timed")  # of a checkpoint's meta: what the clock said
+META_CLOCK = ("seconds", "timed", "digest")  # of a checkpoint's meta: what the clock said, and the digest of all that, which follows it
 STEPS_PER_EPOCH = 4
 _DEADLINE = 600.0
 
