@@ -4,6 +4,7 @@ python process_equivalence.py DTYPE FILE: writes every array that `train` found 
 """
 
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,10 +13,10 @@ from train.three_steps import BATCH, make_batch, train
 from jigclu_jax.device import distributed
 
 
-def own_rows(step: int) -> dict[str, np.ndarray]:
+def own_rows(step: int) -> dict[str, Any]:
     """This process's part of a batch."""
     rows = BATCH // jax.process_count()
-    return {name: array[jax.process_index() * rows :][:rows] for name, array in make_batch(step).items()}
+    return jax.tree.map(lambda array: array[jax.process_index() * rows :][:rows], make_batch(step))
 
 
 def main() -> None:
