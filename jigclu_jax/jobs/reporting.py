@@ -15,6 +15,7 @@ from jigclu_jax.data.input.preview import Stages, stages
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.data.view import View
 from jigclu_jax.device import distributed
+from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.device.resident import resident_side
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import crop_and_resize
@@ -23,6 +24,7 @@ from jigclu_jax.report.pages import write_page
 from jigclu_jax.report.pictures import crops_sheet, montage_sheet, patches_sheet, places_sheet
 from jigclu_jax.report.workdir_files import has_picture, save_picture
 from jigclu_jax.train.run import Training
+from jigclu_jax.train.supply import open_supply
 
 _PREVIEWED = 8  # images whose crops are shown
 
@@ -32,9 +34,12 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
     config, source, views = training.config, training.source, training.method.views
     if not config.log.pictures or has_picture(workdir, "places"):
         return
+    supply = training.supply
     if jax.process_count() > 1:
-        return  # the first batch would need every process
-    batch = jax.device_get(training.supply.first())
+        if config.data.augment != "host":
+            return  # the first batch would need every process
+        supply = open_supply(config, source, training.method, training.facts, create_mesh(jax.local_devices()[:1]))
+    batch = jax.device_get(supply.first())
     reader = ImageReader(source, 1, config.data.on_error, "data")
     image, used = reader(0)
     found = stages(views[0], 0, config.seed, 0, used, image)

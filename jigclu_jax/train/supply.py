@@ -69,7 +69,7 @@ class Supply:
 
 
 def open_supply(config: ConfigDict, source: Source, method: Method, facts: DataFacts, mesh: Mesh) -> Supply:
-    """The supply of a run, everything about it checked; resident images are loaded here.
+    """The supply of a run, everything about it checked; resident images are loaded here. The mesh's processes share a batch.
 
     Raises:
       UserError: a configuration that cannot work, or a data set that does not fit into the devices' memory.
@@ -83,7 +83,8 @@ def open_supply(config: ConfigDict, source: Source, method: Method, facts: DataF
     for view in views:
         _check_pictures(view, config, mesh)
     sizes = {"seed": config.seed, "batch_size": facts.batch_size, "steps_per_epoch": facts.steps_per_epoch}
-    sampler = Sampler(facts.images, views, host=jax.process_index(), hosts=jax.process_count(), **sizes)
+    processes = sorted({device.process_index for device in mesh.devices.flat})
+    sampler = Sampler(facts.images, views, host=processes.index(jax.process_index()), hosts=len(processes), **sizes)
     reader = ImageReader(source, smallest_side(data, views), data.on_error, "data")
     # labels may lie inside the records: they are read only for those who want them
     labelled = method.wants_labels and source.classes is not None
