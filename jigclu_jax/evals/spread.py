@@ -56,6 +56,16 @@ def positive_pairs(groups: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " p"]
     return np.concatenate(first), np.concatenate(second)
 
 
+def embedding_spread(x: Float32[np.ndarray, "n d"], groups: Int[np.ndarray, " n"], seed: int = 0) -> dict[str, float]:
+    """Rank and uniformity of a method's embeddings, and alignment of those of one group (an image), by the names of result.json."""
+    first, second = positive_pairs(groups)
+    return {
+        "rank_embeddings": effective_rank(x),
+        "uniformity_embeddings": uniformity(x, seed),
+        "alignment_embeddings": alignment(x[first], x[second]),
+    }
+
+
 def _pairs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if count * (count - 1) // 2 <= _PAIRS:
         return np.triu_indices(count, 1)
@@ -64,4 +74,4 @@ def _pairs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return first, (first + generator.integers(1, count, _PAIRS)) % count
 
 
-__all__ = ["alignment", "effective_rank", "positive_pairs", "uniformity"]
+__all__ = ["alignment", "effective_rank", "embedding_spread", "positive_pairs", "uniformity"]

@@ -8,7 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.data.input.evaluation import EvalStream
-from jigclu_jax.data.sources.opening import Source
+from jigclu_jax.data.sources.opening import Source, where_as
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.classification import compile_counts, evaluate
 from jigclu_jax.methods import Classifier
@@ -24,8 +24,7 @@ IMAGES = "eval_images"
 def open_eval_source(config: ConfigDict, train: Source) -> Source:
     """The evaluation images, labels numbered as in training; what `eval_data` leaves empty of where they are is as in `data`."""
     config = config.copy_and_resolve_references()
-    for name in ("source", "path", "name", "data_dir", "white"):
-        config.eval_data[name] = config.eval_data[name] or config.data[name]
+    config.eval_data = where_as(config.eval_data, config.data)
     return open_images(config, "eval_data", train.classes)
 
 

@@ -9,12 +9,11 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config import config_from_dict
 from jigclu_jax.data.sources.opening import Source
-from jigclu_jax.device.feed import prepared_batch
-from jigclu_jax.device.mesh import replicated, to_device
+from jigclu_jax.device.mesh import replicated
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.confusion import confusion_matrix
 from jigclu_jax.evals.embeddings import collect, compile_outputs
-from jigclu_jax.evals.spread import alignment, effective_rank, positive_pairs, uniformity
+from jigclu_jax.evals.spread import embedding_spread
 from jigclu_jax.jobs.backbones import Backbone
 from jigclu_jax.methods import create_method, output_shapes
 from jigclu_jax.train.run import facts_of
@@ -40,18 +39,9 @@ def pretext_fields(config: ConfigDict, backbone: Backbone, source: Source, mesh:
     params, stats = jax.device_put((trees, {name: backbone.all_stats[name] for name in stats}), replicated(mesh))
     rows = output_shapes(method, facts)["embeddings"].shape
     count = min(-(-config.reading.cells // (rows[0] * rows[1])), facts.steps_per_epoch)
-    stream = supply.batches(0, count)
-    try:
-        batches = (prepared_batch(supply.feed, to_device(batch, mesh)) for batch in stream)
+    with supply.prepared(count) as batches:
         found = collect(compile_outputs(method, mesh), params, stats, extra, batches)
-    finally:
-        stream.close()
-    first, second = positive_pairs(found.image)
-    fields: dict[str, Any] = {
-        "rank_embeddings": effective_rank(found.embeddings),
-        "uniformity_embeddings": uniformity(found.embeddings, config.seed),
-        "alignment_embeddings": alignment(found.embeddings[first], found.embeddings[second]),
-    }
+    fields: dict[str, Any] = dict(embedding_spread(found.embeddings, found.image, config.seed))
     confusions = {}
     for name, (scores, answers) in found.tasks.items():
         right = scores.argmax(1) == answers

@@ -10,16 +10,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jigclu_jax.data.input.evaluation import EvalStream
-from jigclu_jax.data.sources.opening import Source, Subset, open_source, subset_indices
+from jigclu_jax.data.sources.opening import Source, Subset, open_source, subset_indices, where_as
 from jigclu_jax.device import distributed
-from jigclu_jax.device.feed import prepared_batch
-from jigclu_jax.device.mesh import to_device
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.embeddings import collect, compile_outputs
 from jigclu_jax.evals.features import FeatureBank, Forward, compile_features, compute_features
 from jigclu_jax.evals.knn import knn_predictions, nearest
 from jigclu_jax.evals.labels import check_labels
-from jigclu_jax.evals.spread import alignment, effective_rank, positive_pairs, uniformity
+from jigclu_jax.evals.spread import effective_rank, embedding_spread, uniformity
 from jigclu_jax.methods import DataFacts, Method, output_shapes
 from jigclu_jax.metrics import MetricSpec, accuracy_spec
 from jigclu_jax.train.loop import EpochHook
@@ -91,22 +89,13 @@ class Watch:
     def _embeddings(self, training: Training) -> Callable[[TrainState], dict[str, float]]:
         """Of the run's first batches, augmented as in training: a fixed set, so that epochs can be compared."""
         outputs_of = compile_outputs(self.method, training.mesh)
-        rows = math.prod(output_shapes(self.method, training.facts)["embeddings"].shape[:-1])
-        count = min(-(-_VECTORS // rows), training.plan.steps_per_epoch)
+        a_batch = math.prod(output_shapes(self.method, training.facts)["embeddings"].shape[:-1])
+        count = min(-(-_VECTORS // a_batch), training.plan.steps_per_epoch)
 
         def found(state: TrainState) -> dict[str, float]:
-            stream = training.supply.batches(0, count)
-            try:
-                batches = (prepared_batch(training.supply.feed, to_device(batch, training.mesh)) for batch in stream)
-                all_rows = collect(outputs_of, state.params, state.stats, state.extra, batches)
-            finally:
-                stream.close()
-            vectors, (first, second) = all_rows.embeddings, positive_pairs(all_rows.image)
-            return {
-                "rank_embeddings": effective_rank(vectors),
-                "uniformity_embeddings": uniformity(vectors),
-                "alignment_embeddings": alignment(vectors[first], vectors[second]),
-            }
+            with training.supply.prepared(count) as batches:
+                rows = collect(outputs_of, state.params, state.stats, state.extra, batches)
+            return embedding_spread(rows.embeddings, rows.image)
 
         return found
 
@@ -141,11 +130,8 @@ def open_watch(config: ConfigDict, method: Method, facts: DataFacts, source: Sou
     train = _sample(source, online.images, config.seed)
     if source.classes is None:
         return Watch(config, method, train, None, embeds)
-    settings = config.copy_and_resolve_references()
-    for name in ("source", "path", "name", "data_dir", "white"):
-        settings.online.eval_data[name] = online.eval_data[name] or config.data[name]
     try:
-        test = open_source(settings.online.eval_data, seed=config.seed, classes=source.classes)
+        test = open_source(where_as(online.eval_data, config.data), seed=config.seed, classes=source.classes)
     except UserError as error:
         raise UserError(f"config.online.eval_data: {error}") from error
     test = _sample(test, online.images, config.seed)

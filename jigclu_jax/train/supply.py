@@ -1,5 +1,6 @@
 """Supplies a run's batches by `config.data.augment`: the host's pipeline, its first half, or resident images."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -59,13 +60,16 @@ class Supply:
     mesh: Mesh
     skipped: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
+    @contextlib.contextmanager
+    def prepared(self, count: int) -> Iterator[Iterator[dict[str, Any]]]:
+        """The first `count` batches of a run, as its method gets them."""
+        with contextlib.closing(self.batches(0, count)) as stream:
+            yield (prepared_batch(self.feed, to_device(batch, self.mesh)) for batch in stream)
+
     def first(self) -> dict[str, Any]:
         """The first batch of a run, as its method gets it."""
-        stream = self.batches(0, 1)
-        try:
-            return prepared_batch(self.feed, to_device(next(stream), self.mesh))
-        finally:
-            stream.close()
+        with self.prepared(1) as batches:
+            return next(batches)
 
 
 def open_supply(config: ConfigDict, source: Source, method: Method, facts: DataFacts, mesh: Mesh) -> Supply:

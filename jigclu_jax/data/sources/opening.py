@@ -13,6 +13,7 @@ from jigclu_jax.data.sources.subsets import balanced_indices, listed_indices, su
 from jigclu_jax.errors import UserError, first_few
 
 SOURCES = ("folder", "tfds", "arrays", "prepared", "embedded")
+_WHERE = ("source", "path", "name", "data_dir", "white")  # fields that say where images lie, and how their files are read
 
 
 @runtime_checkable
@@ -49,6 +50,14 @@ class NamesImages(Protocol):
     @property
     def ids(self) -> tuple[str, ...] | None:
         """The names in the source's order, None where there are none; may be read from storage at the first call."""
+
+
+def where_as(config: ConfigDict, others: ConfigDict) -> ConfigDict:
+    """A copy of a source's fields, where they leave empty what says where the images lie: as in `others`."""
+    config = config.copy_and_resolve_references()
+    for name in _WHERE:
+        config[name] = config[name] or others[name]
+    return config
 
 
 def encoded_image(source: Source, index: int) -> bytes | None:
@@ -237,6 +246,7 @@ __all__ = [
     "innermost",
     "open_source",
     "subset_seed",
+    "where_as",
     "why_unlabelled",
     "with_classes",
 ]
