@@ -1,4 +1,4 @@
-"""Each transform's output over thousands of draws, host beside device beside resident: moments, quantiles, distance of distributions."""
+"""Each transform's output over thousands of draws, host beside device beside resident: moments and distance of distributions."""
 
 import dataclasses
 import math
@@ -29,7 +29,6 @@ MOST = math.sqrt(math.log(2 / 1e-5) / 2) * math.sqrt(2 / PATCHES)
 OFF = {name: 0.0 for name in ("jitter_probability", "grayscale_probability", "blur_probability", "flip_probability")}
 STRENGTHS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 WHOLE = {"crop_area": (1.0, 1.0), "crop_aspect": (1.0, 1.0)}  # the cell as it is
-SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def gray(patches: np.ndarray) -> np.ndarray:
@@ -137,9 +136,7 @@ def assert_one_law(own: Law, shown_by: Callable[[np.ndarray], np.ndarray]) -> No
             scale = max(float(ours.std()), 1.0)
             assert abs(ours.mean() - found.mean()) < 0.12 * scale, (place, measure.__name__)
             assert abs(ours.std() - found.std()) < 0.12 * scale, (place, measure.__name__)
-            for share in SHARES:
-                assert abs(np.quantile(ours, share) - np.quantile(found, share)) < 0.2 * scale, (place, measure.__name__, share)
-        assert distance(shown_by(host), shown_by(patches)) < MOST, place
+            assert distance(ours, found) < MOST, (place, measure.__name__)
 
 
 @pytest.mark.slow
