@@ -18,32 +18,17 @@ import math
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import parse_arg, pretrain_config
-from jigclu_jax.errors import UserError
-
-PRESETS = ("imagenet", "cifar10", "folder")
+from jigclu_jax.data.sources.presets import set_pretraining
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Arguments: preset, arch, width, batch_size, epochs (0: the preset's), image_size (0: the preset's), bfloat16."""
     args = parse_arg(arg, preset="imagenet", arch="", width=1.0, batch_size=0, epochs=0, image_size=0, bfloat16=False)
-    if args["preset"] not in PRESETS:
-        raise UserError(f"config argument preset={args['preset']} is unknown: use one of {', '.join(PRESETS)}")
     config = pretrain_config("simclr")
-    small = args["preset"] == "cifar10"
-    batch, epochs, side = {"imagenet": (4096, 100, 224), "cifar10": (512, 1000, 32), "folder": (256, 200, 224)}[args["preset"]]
-    config.batch_size, config.epochs = args["batch_size"] or batch, args["epochs"] or epochs
-    config.model.arch = args["arch"] or ("resnet18" if small else "resnet50")
-    config.model.width, config.model.dtype = args["width"], "bfloat16" if args["bfloat16"] else "float32"
-    config.data.image_size = args["image_size"] or side
+    preset = set_pretraining(config, args, {"imagenet": (4096, 100, 224), "cifar10": (512, 1000, 32), "folder": (256, 200, 224)})
     rate = 0.3 * config.batch_size / 256 if config.batch_size >= 1024 else 0.075 * math.sqrt(config.batch_size)
     config.optimizer.update({"name": "lars", "learning_rate": rate, "weight_decay": 1e-6, "warmup_epochs": 10.0, "per_epoch": False})
-    if args["preset"] == "imagenet":
-        config.data.source, config.data.name, config.data.split = "tfds", "imagenet2012", "train"
-        config.online.eval_data.split = "validation"
-    if small:
-        config.model.stem = "small"
-        config.data.source, config.data.name, config.data.split = "tfds", "cifar10", "train"
-        config.online.eval_data.update({"split": "test", "resize": 32, "crop": 32})
+    if preset == "cifar10":
         config.method.temperature = 0.5
         config.method.hidden_dim = 512
         config.optimizer.update({"learning_rate": 1.0, "weight_decay": 1e-4})

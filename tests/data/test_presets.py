@@ -4,6 +4,7 @@ import pytest
 
 from jigclu_jax.config import load_config
 from jigclu_jax.data.sources.presets import PRESETS, folder_in_place_of_preset
+from jigclu_jax.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["evaluate", "fast_probe", "knn"])
@@ -34,3 +35,14 @@ def test_what_was_chosen_stays(group: str, field: str, value: object) -> None:
     config.data.path = "set"
     config[group][field] = value
     assert folder_in_place_of_preset(config) == config
+
+
+def test_a_method_has_the_same_recipes_for_the_usual_sets() -> None:
+    folder = load_config("configs/pretrain_simclr.py", "preset=folder,image_size=112")
+    assert (folder.data.source, folder.data.split, folder.data.image_size) == ("folder", "", 112)
+    assert (folder.online.eval_data.resize, folder.online.eval_data.crop) == (128, 112)
+    cifar = load_config("configs/pretrain_simclr.py", "preset=cifar10,batch_size=64,epochs=3,width=0.25,bfloat16")
+    assert (cifar.data.source, cifar.data.name, cifar.online.eval_data.split) == ("tfds", "cifar10", "test")
+    assert (cifar.batch_size, cifar.epochs, cifar.model.arch, cifar.model.dtype) == (64, 3, "resnet18", "bfloat16")
+    with pytest.raises(UserError, match=r"preset=cifar100 .*imagenet"):
+        load_config("configs/pretrain_simclr.py", "preset=cifar100")

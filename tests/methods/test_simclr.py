@@ -1,6 +1,5 @@
-"""SimCLR: what it sees, its loss on its own outputs, one device against eight, and a run that is stopped and goes on."""
+"""SimCLR: what it sees, its loss on its own outputs, its recipes."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,18 +11,8 @@ from ml_collections import ConfigDict
 from tiny_backbone import about
 
 from jigclu_jax.config import load_config
-from jigclu_jax.device.mesh import create_mesh, to_device
-from jigclu_jax.errors import Preempted
-from jigclu_jax.jobs import pretrain
 from jigclu_jax.losses.nt_xent import nt_xent
 from jigclu_jax.methods import DataFacts, create_method
-from jigclu_jax.train.checkpoint import read_checkpoint
-from jigclu_jax.train.optimizer import create_optimizer
-from jigclu_jax.train.schedule import create_schedule
-from jigclu_jax.train.state import abstract_state, create_state
-from jigclu_jax.train.step import Update, compile_step
-from jigclu_jax.train.stop import STOP
-from jigclu_jax.train.writers import read_metrics
 
 BATCH = 16
 FACTS = DataFacts(96, None, BATCH, 6)
@@ -77,34 +66,3 @@ def test_the_recipes_are_the_papers(preset: str) -> None:
         assert (found.optimizer.learning_rate, found.method.temperature, found.augment.blur_probability) == (1.0, 0.5, 0.0)
     if preset == "folder":
         assert found.optimizer.learning_rate == pytest.approx(0.075 * 16), "the square root of a small batch"
-
-
-@pytest.mark.slow
-@pytest.mark.devices8
-def test_eight_devices_compute_what_one_does(float64: None) -> None:
-    found = config(dtype="float64")
-    method, optimizer = create_method(found, FACTS), create_optimizer(found.optimizer)
-    results = []
-    for devices in (1, 8):
-        mesh = create_mesh(jax.devices()[:devices])
-        state = create_state(method, FACTS, optimizer, 0, abstract_state(method, FACTS, optimizer, mesh))
-        step = compile_step(method, Update(optimizer, create_schedule(found.optimizer, 6, 2), 6), mesh)
-        for seed in range(2):
-            state, metrics = step(state, to_device(batch(seed), mesh))
-        results.append(jax.device_get((state.params, state.stats, metrics)))
-    for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
-        assert np.abs(one - eight).max() <= 1e-6 * max(np.abs(one).max(), 1e-12)
-
-
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretrain.run(config(), tmp_path / "straight")
-    rows = read_metrics(tmp_path / "straight")
-    seen = iter([False] * 3 + [True] + [False] * 100)
-    monkeypatch.setattr(type(STOP), "requested", property(lambda self: next(seen)))
-    with pytest.raises(Preempted):
-        pretrain.run(config(), tmp_path / "stopped")
-    monkeypatch.undo()
-    pretrain.run(config(), tmp_path / "stopped")
-    trees = [read_checkpoint(tmp_path / name)[2] for name in ("straight", "stopped")]
-    jax.tree.map(np.testing.assert_array_equal, *trees)
-    assert [row["loss"] for row in read_metrics(tmp_path / "stopped")] == [row["loss"] for row in rows]

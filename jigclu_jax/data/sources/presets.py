@@ -1,6 +1,8 @@
 """Presets of the usual data sets: origin, splits, and how images are resized and cropped."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -61,3 +63,31 @@ def set_data(config: ConfigDict, preset: str, resize: int = 0, crop: int = 0) ->
     config.data.source, config.data.name, config.data.split = ("tfds" if found.name else "folder"), found.name, found.train
     config.eval_data.split = found.test
     config.eval_data.resize, config.eval_data.crop = resize or found.resize, crop or found.crop
+
+
+def set_pretraining(config: ConfigDict, args: Mapping[str, Any], sizes: Mapping[str, tuple[int, int, int]]) -> str:
+    """Fill the data, backbone, batch size and epochs of a method's config file from its arguments; gives the preset's name.
+
+    Args:
+      config: of pretraining; changed in place.
+      args: preset, arch ("": ResNet-18 with the small stem for cifar10, else ResNet-50), width, batch_size, epochs, image_size (0: the
+        preset's), bfloat16.
+      sizes: preset -> (batch size, epochs, image size in pixels).
+
+    Raises:
+      UserError: an unknown preset.
+    """
+    preset = args["preset"]
+    if preset not in sizes:
+        raise UserError(f"config argument preset={preset} is unknown: use one of {', '.join(sizes)}")
+    found, small, (batch, epochs, side) = PRESETS[preset], preset == "cifar10", sizes[preset]
+    config.batch_size, config.epochs = args["batch_size"] or batch, args["epochs"] or epochs
+    config.model.arch = args["arch"] or ("resnet18" if small else "resnet50")
+    config.model.stem, config.model.width = "small" if small else "imagenet", args["width"]
+    config.model.dtype = "bfloat16" if args["bfloat16"] else "float32"
+    config.data.image_size = args["image_size"] or side
+    # own images are all below the path, in any tree of folders
+    config.data.source, config.data.name, config.data.split = ("tfds", found.name, found.train) if found.name else ("folder", "", "")
+    config.online.eval_data.update({"split": found.test, "resize": round(config.data.image_size * found.resize / found.crop)})
+    config.online.eval_data.crop = config.data.image_size
+    return preset
