@@ -6,8 +6,9 @@
         --config.pretrain.data.path=/data/cifar10
 
 Tables: montage (against patches as small images and as large ones, at equal epochs and at equal time), augmentation (each off in turn),
-grid (m = 2, 3, 4), overlap (0 to 0.5), branches (each alone), weights (between the branches). The same command again goes on; the
-same command in a second terminal, or on a second machine with the same disk, takes its share of the cells.
+grid (m = 2, 3, 4), overlap (0 to 0.5), branches (each alone), weights (between the branches), plus (from the authors' recipe to
+JigClu+). The same command again goes on; the same command in a second terminal, or on a second machine with the same disk, takes its
+share of the cells.
 
 CIFAR-10 in folders `train/CLASS/*`, `test/CLASS/*`: 2,000 images, ResNet-18 with the small-image stem at width 1/8, montages of 32 pixels
 (as large as an image, as in the paper), batch 64, 10 epochs, rate 0.03 with a cosine and half an epoch of warm-up, three seeds. Blur is

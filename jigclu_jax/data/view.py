@@ -24,6 +24,7 @@ class View:
       repeats: crops of each region.
       montage: m, cells along each side of a montage; 0: single pictures.
       group: images whose crops are shuffled together; 0: the whole batch up to 256.
+      mirrored: of montages, the location of a flipped crop is that of its region in the mirrored image: left and right can be told apart.
     """
 
     name: str
@@ -34,6 +35,7 @@ class View:
     repeats: int = 1
     montage: int = 0
     group: int = 0
+    mirrored: bool = False
 
     @property
     def crops(self) -> int:

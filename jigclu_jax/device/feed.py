@@ -30,13 +30,8 @@ class Feed:
     dispatch: int = 1
 
 
-def host_feed(views: Sequence[View]) -> Feed:
-    """The host did everything."""
-
-    def prepare(_: Any, batch: Batch) -> Batch:
-        return {**batch, **{view.name: located(view, batch[view.name]) for view in views}}
-
-    return Feed(prepare)
+HOST_FEED = Feed(lambda _, batch: dict(batch))
+"""The host did everything."""
 
 
 def device_feed(views: Sequence[View]) -> Feed:
@@ -47,16 +42,9 @@ def device_feed(views: Sequence[View]) -> Feed:
     """
 
     def prepare(_: Any, batch: Batch) -> Batch:
-        return {**batch, **{view.name: located(view, _coloured(view, batch[view.name])) for view in views}}
+        return {**batch, **{view.name: _coloured(view, batch[view.name]) for view in views}}
 
     return Feed(prepare)
-
-
-def located(view: View, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """A view's arrays as methods see them: for montages `location`, the region that a cell shows, beside `position`."""
-    regions = view.grid * view.grid
-    more = {"location": arrays["position"] % regions} if "position" in arrays else {}
-    return {**arrays, **more}
 
 
 def pictures_of(view: View, crops: UInt8[Array, "n side side 3"]) -> UInt8[Array, "..."]:
@@ -79,4 +67,4 @@ def prepared_batch(feed: Feed, batch: Batch) -> dict[str, Any]:
     return dict(jax.jit(feed.prepare)(feed.arrays, batch))
 
 
-__all__ = ["Batch", "Feed", "device_feed", "host_feed", "located", "pictures_of", "prepared_batch"]
+__all__ = ["HOST_FEED", "Batch", "Feed", "device_feed", "pictures_of", "prepared_batch"]

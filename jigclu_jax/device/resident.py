@@ -23,7 +23,7 @@ from jigclu_jax.data.augment.streams import crop_keys
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.data.view import View
-from jigclu_jax.device.feed import Batch, Feed, located, pictures_of
+from jigclu_jax.device.feed import Batch, Feed, pictures_of
 from jigclu_jax.device.mesh import batch_sharding, replicated
 from jigclu_jax.device.rows import pack, take, unpack, words_of
 from jigclu_jax.errors import UserError
@@ -158,7 +158,7 @@ def resident_feed(
             scale = side / jnp.stack([width, height, width, height], axis=1).astype(jnp.float32)
             squares = unpack(take(rows, example, mesh), side)
             planes = augment(crop_and_resize(squares, parameters.box * scale, view.side), parameters.by_name(), view.law)
-            made[view.name] = located(view, {**own, "image": pictures_of(view, from_planes(planes))})
+            made[view.name] = {**own, "image": pictures_of(view, from_planes(planes))}
         return made
 
     return Feed(prepare, (rows, jax.device_put(facts, replicated(mesh))), dispatch)

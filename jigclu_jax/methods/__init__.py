@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int32
 from ml_collections import ConfigDict
 
 from jigclu_jax.config.jobs import find_method
+from jigclu_jax.data.input.montage import GRIDS
 from jigclu_jax.data.view import View, shape_of
 from jigclu_jax.metrics import MetricSpec
 
@@ -170,7 +171,7 @@ def batch_shapes(method: Method, facts: DataFacts) -> dict[str, Any]:
     if method.wants_labels and facts.classes:
         batch["label"] = shape(np.int32, b)
     for view in method.views:
-        grids = ("cluster", "position", "location") if view.montage else ()
+        grids = GRIDS if view.montage else ()
         cells = (view.pictures(b), view.montage, view.montage)
         batch[view.name] = {"image": shape(np.uint8, *shape_of(view, b)), **{name: shape(np.int32, *cells) for name in grids}}
     return batch

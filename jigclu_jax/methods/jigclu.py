@@ -37,6 +37,10 @@ FIELDS = {
     "location_weight": Field(1.0, 0, 1e6),
     "embedding_dim": Field(128, 1, 2**16),
     "decouple_size": Field(0, 0, 1024),  # 0: 8 for m = 2, else see ops/decouple.py
+    # Not of the paper, off by default (docs/results.md has what they give):
+    "projection_norm": Field(False),  # BatchNorm before the ReLU of the clustering branch
+    # a flipped patch's location is its place in the mirrored image: without, left and right cannot be told apart
+    "mirrored_location": Field(False),
 }
 DEFAULTS = {"saving.best_metric": "accuracy_retrieval"}
 
@@ -74,13 +78,13 @@ class JigClu(Method):
     separate: bool = False
 
     def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
-        """Parameters {backbone, projection, location}, statistics {backbone}, no extra state."""
+        """Parameters {backbone, projection, location}, statistics {backbone}, with a BatchNorm in it {projection}; no extra state."""
         del facts
         keys = jax.random.split(key, 3)
         backbone, stats = self.backbone.init(keys[0])
-        projection, _ = self.projection.init(keys[1])
+        projection, more = self.projection.init(keys[1])
         location, _ = self.location.init(keys[2])
-        return {"backbone": backbone, "projection": projection, "location": location}, {"backbone": stats}, {}
+        return {"backbone": backbone, "projection": projection, "location": location}, _statistics(stats, more), {}
 
     def outputs(self, params: Tree, stats: Tree, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array, Tree]:
         """Montages, normalised, float[b, S, S, 3] -> one row a cell, row-major within a montage, b * m * m in all.
@@ -93,9 +97,9 @@ class JigClu(Method):
         stages, backbone_stats = self.backbone.apply(params["backbone"], stats["backbone"], x, train)
         vectors = stages.features if self.separate else decouple(stages.maps[-1], grid, self.decouple_size)
         vectors = vectors.reshape(-1, vectors.shape[-1])
-        embeddings, _ = self.projection.apply(params["projection"], {}, vectors, train)
+        embeddings, more = self.projection.apply(params["projection"], stats.get("projection", {}), vectors, train)
         logits, _ = self.location.apply(params["location"], {}, vectors, train)
-        return vectors, embeddings, logits, {"backbone": backbone_stats}
+        return vectors, embeddings, logits, _statistics(backbone_stats, more)
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, m*m, D], embeddings float[b, m*m, 128] and location logits float[b, m*m, m*m] of the batch's cells."""
@@ -126,6 +130,10 @@ class JigClu(Method):
         return {"location": (outputs["logits"], location.reshape(len(location), -1))}
 
 
+def _statistics(backbone: Tree, projection: Tree) -> Tree:
+    return {"backbone": backbone} | ({"projection": projection} if projection else {})
+
+
 _LOCATION = "The share of patches whose place in their image is told right."
 _RETRIEVAL = "The share of patches whose nearest other patch of the batch, by embedding, comes from the same image."
 
@@ -153,12 +161,13 @@ def create(config: ConfigDict, facts: DataFacts) -> JigClu:
     if own.decouple_size % own.grid:
         raise UserError(f"config.method.decouple_size={own.decouple_size} must be a multiple of config.method.grid={own.grid}, or 0")
     side = patch_side(config.data.image_size, own.grid)
-    montage = View("montage", side, Law.of(config.augment), own.grid, own.overlap, montage=own.grid, group=own.shuffle_group)
+    cells = {"montage": own.grid, "group": own.shuffle_group, "mirrored": own.mirrored_location}
+    montage = View("montage", side, Law.of(config.augment), own.grid, own.overlap, **cells)
     backbone = build_backbone(model)
     dtype = "float64" if jnp.dtype(model.dtype) == jnp.float64 else "float32"
     return JigClu(
         backbone=backbone,
-        projection=create_projection(backbone.dim, own.embedding_dim, dtype=dtype),
+        projection=create_projection(backbone.dim, own.embedding_dim, norm=own.projection_norm, dtype=dtype),
         location=create_linear(backbone.dim, own.grid * own.grid, dtype=dtype),
         views=(montage,),
         metrics=metric_specs(own, facts.batch_size),

@@ -21,15 +21,17 @@ class LinearHead(Linear):
 
 
 class Projection(nnx.Module):
-    """Linear, ReLU, linear, unit length (the authors' `fc_clu` and the normalisation after it)."""
+    """Linear, ReLU, linear, unit length (the authors' `fc_clu` and the normalisation after it); BatchNorm before the ReLU where `norm`."""
 
-    def __init__(self, dim: int, embedding_dim: int, *, dtype: jnp.dtype, draw: Draw) -> None:
+    def __init__(self, dim: int, embedding_dim: int, *, norm: bool, dtype: jnp.dtype, draw: Draw) -> None:
         self.hidden = Linear(dim, dim, dtype=dtype, draw=draw)
+        self.norm = BatchNorm(dim, dtype=storage_dtype(dtype)) if norm else None
         self.output = Linear(dim, embedding_dim, dtype=dtype, draw=draw)
 
     def __call__(self, x: Float[Array, "*n d"], train: bool) -> Float[Array, "*n e"]:
-        del train
-        return unit_length(self.output(jax.nn.relu(self.hidden(x))))
+        x = self.hidden(x)
+        x = x if self.norm is None else self.norm(x, train)
+        return unit_length(self.output(jax.nn.relu(x)))
 
 
 class MLP(nnx.Module):
@@ -61,13 +63,13 @@ def create_linear(dim_in: int, dim_out: int, *, dtype: str = "float32") -> Funct
     return functional(lambda draw: LinearHead(dim_in, dim_out, dtype=compute, draw=draw), dim=dim_out, dtype=compute)
 
 
-def create_projection(dim: int, embedding_dim: int, *, dtype: str = "float32") -> Functional:
+def create_projection(dim: int, embedding_dim: int, *, norm: bool = False, dtype: str = "float32") -> Functional:
     """The clustering branch's MLP [..., dim] -> unit vectors [..., embedding_dim] (paper section 3.3); params `hidden`, `output`.
 
-    `dtype` as in `create_linear`.
+    With `norm`, which is not the paper's, BatchNorm (params and statistics `norm`) stands before its ReLU. `dtype` as in `create_linear`.
     """
     compute = compute_dtype(dtype)
-    return functional(lambda draw: Projection(dim, embedding_dim, dtype=compute, draw=draw), dim=embedding_dim, dtype=compute)
+    return functional(lambda draw: Projection(dim, embedding_dim, norm=norm, dtype=compute, draw=draw), dim=embedding_dim, dtype=compute)
 
 
 def create_classifier(dim: int, classes: int, *, dtype: str = "float32") -> Functional:

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jax.sharding import Mesh
 
-from jigclu_jax.device.feed import Batch, Feed, host_feed
+from jigclu_jax.device.feed import HOST_FEED, Batch, Feed
 from jigclu_jax.device.mesh import batch_sharding, replicated, stacked_sharding
 from jigclu_jax.methods import Method
 from jigclu_jax.train.freezing import IsFrozen, freeze_statistics, join, split, thaw_statistics
@@ -93,7 +93,7 @@ def compile_step(method: Method, update: Update, mesh: Mesh, feed: Feed | None =
     With `feed`, the method sees what it makes of the host's batch; with `feed.dispatch` above 1 one call makes several updates.
     The state is replicated, or lies where `target` (`abstract_state`) says.
     """
-    feed = feed or host_feed(method.views)
+    feed = feed or HOST_FEED
     whole = replicated(mesh)
     state_places: Any = whole if target is None else jax.tree.map(lambda leaf: leaf.sharding, target)
     unroll = mesh.devices.flat[0].platform == "cpu"

@@ -17,7 +17,7 @@ from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.data.view import View
 from jigclu_jax.device import resident
-from jigclu_jax.device.feed import Feed, device_feed, host_feed, prepared_batch
+from jigclu_jax.device.feed import HOST_FEED, Feed, device_feed, prepared_batch
 from jigclu_jax.device.mesh import to_device
 from jigclu_jax.errors import UserError
 from jigclu_jax.methods import DataFacts, Method
@@ -100,7 +100,7 @@ def open_supply(config: ConfigDict, source: Source, method: Method, facts: DataF
             return train_batches(reader, data, own, start_step=start_step, stop_step=stop_step, labelled=labelled)
 
         pipeline(0, 0).close()  # builds the pipeline once: what it refuses is told before anything is written
-        return Supply(pipeline, host_feed(views), mesh)
+        return Supply(pipeline, HOST_FEED, mesh)
     if data.augment == "device":
 
         def cells(start_step: int, stop_step: int, order: EpochOrder | None = None) -> Batches:

@@ -35,6 +35,13 @@ def test_every_patch_is_found_where_the_label_grids_say(grid: int, host: int) ->
     assert len(seen) == images * k
 
 
+@pytest.mark.parametrize("grid", [2, 3])
+def test_a_mirrored_location_swaps_columns_and_keeps_rows(grid: int) -> None:
+    """Against a picture whose cells are numbered as locations are, down the columns."""
+    numbered = np.arange(grid * grid, dtype=np.int32).reshape(grid, grid).T
+    assert montage.mirrored(numbered, grid).tolist() == numbered[:, ::-1].tolist()
+
+
 def test_montage_takes_the_crops_in_row_major_cells() -> None:
     patches = np.arange(8, dtype=np.uint8)[:, None].repeat(3, 1).reshape(8, 1, 1, 3)
     order = np.array([7, 0, 3, 4, 1, 2, 5, 6], np.int32)

@@ -19,7 +19,7 @@ from jigclu_jax.data.sources.arrays import ArraySource
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.data.view import View
 from jigclu_jax.device import resident
-from jigclu_jax.device.feed import device_feed, host_feed, prepared_batch
+from jigclu_jax.device.feed import HOST_FEED, device_feed, prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device
 from jigclu_jax.errors import ImageError, UserError
 
@@ -56,7 +56,7 @@ def test_device_makes_the_hosts_pictures(partial: bool) -> None:
     for one, several in zip(*found, strict=True):
         assert all((flat(one)[name] == flat(several)[name]).all() for name in flat(one)), "whatever the number of threads"
     for host, raw in zip(host_batches(which, STEPS + partial), found[0], strict=True):
-        ours, theirs = prepared(device_feed(views), raw), prepared(host_feed(views), host)
+        ours, theirs = prepared(device_feed(views), raw), prepared(HOST_FEED, host)
         assert ours.keys() == theirs.keys()
         for name in ours:
             if name.endswith("image"):
@@ -74,13 +74,39 @@ def test_resident_makes_the_hosts_pictures() -> None:
     rows, facts = resident.load(images, 24, ImageReader(images, 1, "stop", "data"), mesh)
     feed = resident.resident_feed(rows, facts, VIEWS, side=24, seed=3, mesh=mesh, dispatch=1)
     for host, numbers in zip(host_batches(which), IndexStream(which, images.labels, 0, STEPS), strict=True):
-        ours, theirs = prepared(feed, numbers), prepared(host_feed(VIEWS), host)
+        ours, theirs = prepared(feed, numbers), prepared(HOST_FEED, host)
         assert ours.keys() == theirs.keys()
         for name in ours:
             if name.endswith("image"):
                 assert np.abs(ours[name].astype(int) - theirs[name]).mean() < 1.0
             else:
                 np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+@pytest.mark.parametrize("place", ["host", "device", "resident"])
+def test_a_mirrored_location_is_where_the_picture_says(place: str) -> None:
+    """Images that brighten to the right: a patch's level tells its column, and the side to which it brightens whether it was flipped."""
+    off = {f"{name}_probability": 0.0 for name in ("jitter", "grayscale", "blur")}
+    view = dataclasses.replace(montage(16, dataclasses.replace(PAPER, crop_area=(0.9, 1.0), **off)), mirrored=True)
+    ramp = np.broadcast_to(np.linspace(10, 240, 32)[None, :, None], (32, 32, 3)).astype(np.uint8)
+    images, mesh = ArraySource(np.stack([ramp] * 2 * BATCH), None, None), create_mesh(jax.devices()[:1])
+    which, reader = sampler(len(images), view, seed=3), ImageReader(images, 1, "stop", "data")
+    feed, batches = HOST_FEED, train_batches(reader, pipeline_config(), which, stop_step=2)
+    if place == "device":
+        feed, batches = device_feed((view,)), CellStream(reader, which, threads=1, stop_step=2)
+    elif place == "resident":
+        feed = resident.resident_feed(*resident.load(images, 32, reader, mesh), (view,), side=32, seed=3, mesh=mesh, dispatch=1)
+        batches = IndexStream(which, None, 0, 2)
+    flipped = 0
+    for batch in batches:
+        own = {name: array.reshape(-1) for name, array in prepared(feed, batch).items() if not name.endswith("image")}
+        cells = prepared(feed, batch)["montage/image"].reshape(-1, 2, 16, 2, 16, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 16, 16, 3)
+        column, flip = cells.mean((1, 2, 3)) > 125, cells[:, :, 8:].mean((1, 2, 3)) < cells[:, :, :8].mean((1, 2, 3))
+        np.testing.assert_array_equal(column, own["montage/position"] // 2)
+        np.testing.assert_array_equal(own["montage/location"] // 2, column ^ flip)
+        np.testing.assert_array_equal(own["montage/location"] % 2, own["montage/position"] % 2)
+        flipped += int(flip.sum())
+    assert 16 < flipped < 48, "of 64 patches"
 
 
 def test_resident_numbers_are_the_hosts_on_any_number_of_hosts() -> None:

@@ -43,6 +43,19 @@ def test_projection_against_numpy() -> None:
     assert jax.tree.map(jnp.shape, params) == {"hidden": {"kernel": (6, 6), "bias": (6,)}, "output": {"kernel": (6, 5), "bias": (5,)}}
 
 
+def test_projection_with_batch_norm_against_numpy() -> None:
+    head = models.create_projection(6, 5, norm=True)
+    params, stats = head.init(KEY)
+    x = np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32)
+    y, new = head.apply(params, stats, jnp.asarray(x), True)
+    p = jax.tree.map(np.asarray, params)
+    hidden = x.astype(np.float64) @ p["hidden"]["kernel"] + p["hidden"]["bias"]
+    hidden = (hidden - hidden.mean(0)) / np.sqrt(hidden.var(0) + 1e-5)
+    expected = np.maximum(hidden, 0) @ p["output"]["kernel"] + p["output"]["bias"]
+    np.testing.assert_allclose(y, expected / np.linalg.norm(expected, axis=-1, keepdims=True), atol=1e-5)
+    assert new.keys() == {"norm"} and not np.array_equal(new["norm"]["mean"], stats["norm"]["mean"])
+
+
 def test_projection_of_bfloat16_has_unit_length_in_float32() -> None:
     head = models.create_projection(32, 128)
     params, _ = head.init(KEY)

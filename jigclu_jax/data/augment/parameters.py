@@ -100,6 +100,11 @@ def draw(law: Law, key: Key, regions: Int32[Any, "n 4"], xp: Any = np) -> Parame
     )
 
 
+def flips(law: Law, key: Key) -> Bool[np.ndarray, " n"]:
+    """`draw(law, key, ...).flip` alone."""
+    return uniforms(key, {"flip": COUNTS["flip"]})["flip"][:, 0] < law.flip_probability
+
+
 def resized_crop_boxes(law: Law, u: Float[Any, "n t 4"], regions: Int32[Any, "n 4"], xp: Any = np) -> Int32[Any, "n 4"]:
     """RandomResizedCrop's box inside each region, in image coordinates (torchvision: the first of t tries that fits, else a central crop).
 

@@ -94,7 +94,7 @@ class CellStream(Iterator[dict[str, Any]]):
             batch[view.name] = {}
             if view.montage:
                 found = sampler.layout(number, self._step)
-                batch[view.name] = {"cluster": found.cluster, "position": found.position}
+                batch[view.name] = dict(found.grids())
                 order = np.argsort(found.order)
             cells.append(order.reshape(sampler.local, view.crops))
         images = np.flatnonzero(examples >= 0)

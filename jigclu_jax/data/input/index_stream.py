@@ -13,8 +13,8 @@ class IndexStream(Iterator[dict[str, Any]]):
     """Iterator over the batches without pictures of steps start_step..stop_step of this host, a few kilobytes a step.
 
     Yields example, epoch int32[b] (the image's index in the data set) and mask bool[b] (False: padding of an epoch's last batch); with
-    `labels` also label int32[b] (-1: none); and for each view of montages, under its name, cluster and position int32[g, m, m]: the place
-    in the global batch of a cell's image, and which of its crops the cell holds.
+    `labels` also label int32[b] (-1: none); and for each view of montages, under its name, cluster, position and location int32[g, m, m]:
+    the place in the global batch of a cell's image, which of its crops the cell holds, and which region of the image that shows.
     """
 
     def __init__(self, sampler: Sampler, labels: Int32[np.ndarray, " n"] | None, start_step: int = 0, stop_step: int | None = None) -> None:
@@ -29,8 +29,7 @@ class IndexStream(Iterator[dict[str, Any]]):
         epoch, examples = sampler.examples(self._step)
         batch = about_images(epoch, examples, self._labels)
         for number, view in enumerate(sampler.views):
-            found = sampler.layout(number, self._step) if view.montage else None
-            batch[view.name] = {"cluster": found.cluster, "position": found.position} if found else {}
+            batch[view.name] = sampler.layout(number, self._step).grids() if view.montage else {}
         self._step += 1
         return batch
 

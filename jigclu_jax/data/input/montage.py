@@ -51,11 +51,20 @@ class Layout:
       order: crops by cell.
       cluster: each cell's image, by its place in the global batch.
       position: which of its image's k crops a cell holds.
+      location: the region of the image that a cell shows.
     """
 
     order: Int32[np.ndarray, " n"]
     cluster: Int32[np.ndarray, "g m m"]
     position: Int32[np.ndarray, "g m m"]
+    location: Int32[np.ndarray, "g m m"]
+
+    def grids(self) -> dict[str, Int32[np.ndarray, "g m m"]]:
+        """What a batch says of every cell."""
+        return {name: getattr(self, name) for name in GRIDS}
+
+
+GRIDS = ("cluster", "position", "location")
 
 
 def layout(view: View, seed: int, step: int, *, group: int, local: int, host: int, stream: int = 0) -> Layout:
@@ -71,7 +80,13 @@ def layout(view: View, seed: int, step: int, *, group: int, local: int, host: in
     ]
     order = np.concatenate(orders)
     cells = order.reshape(-1, m, m)
-    return Layout(order, host * local + cells // crops, cells % crops)
+    position = cells % crops
+    return Layout(order, host * local + cells // crops, position, position % (view.grid * view.grid))
+
+
+def mirrored(location: Int32[np.ndarray, "*c"], grid: int) -> Int32[np.ndarray, "*c"]:
+    """The regions that lie where these do in the mirrored image; a location is column * grid + row."""
+    return (grid - 1 - location // grid) * grid + location % grid
 
 
 _SHUFFLE = 2  # of the streams of `generator`: the first view's

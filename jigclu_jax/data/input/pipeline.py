@@ -16,7 +16,7 @@ from jigclu_jax.data.augment.crops import write_patches
 from jigclu_jax.data.augment.parameters import RECORD
 from jigclu_jax.data.input.cells import crop_parameters
 from jigclu_jax.data.input.index_stream import about_images
-from jigclu_jax.data.input.montage import assemble
+from jigclu_jax.data.input.montage import GRIDS, assemble
 from jigclu_jax.data.input.sampler import Sampler
 from jigclu_jax.data.input.stream import BatchStream, ErrorBox
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
@@ -38,7 +38,8 @@ def train_batches(
     """Batches of steps start_step..stop_step of this host, as nested dicts of numpy arrays with b images.
 
     They hold example, epoch int32[b], mask bool[b] (False: padding of an epoch's last batch), if `labelled`, and there are labels, label
-    int32[b] (-1: none); and under the name of each view its pictures, image uint8, with cluster and position int32[g, m, m] for montages.
+    int32[b] (-1: none); and under the name of each view its pictures, image uint8, for montages with cluster, position and location
+    int32[g, m, m].
     The iterator raises ImageError for an image that cannot be used (data.on_error=stop).
     """
     tf = tensorflow()
@@ -72,12 +73,12 @@ def train_batches(
         found = [batch[name] for name in small]
         for place in montages:
             layout = sampler.layout(place, number)
-            found += [layout.order, layout.cluster, layout.position]
+            found += [layout.order, *layout.grids().values()]
         return [np.asarray(array, bool if array.dtype == bool else np.int32) for array in found]
 
     small = ["example", "epoch", "mask", *(["label"] if source_labels is not None else [])]
     montages = [number for number, view in enumerate(views) if view.montage]
-    kinds = [tf.bool if name == "mask" else tf.int32 for name in small] + [tf.int32] * (3 * len(montages))
+    kinds = [tf.bool if name == "mask" else tf.int32 for name in small] + [tf.int32] * ((1 + len(GRIDS)) * len(montages))
 
     def merge(number: Tensor, parts: tuple[Tensor, ...]) -> dict[str, Any]:
         used, *pictures = parts
@@ -89,7 +90,7 @@ def train_batches(
             if view.montage:
                 shape = [view.pictures(local), view.montage, view.montage]
                 image = assemble(patches, tf.ensure_shape(next(rest), [local * view.crops]), view.montage)
-                grids = {name: tf.ensure_shape(next(rest), shape) for name in ("cluster", "position")}
+                grids = {name: tf.ensure_shape(next(rest), shape) for name in GRIDS}
                 batch[view.name] = {"image": image, **grids}
             else:
                 batch[view.name] = {"image": tf.reshape(patches, [local, view.crops, view.side, view.side, 3])}

@@ -1,11 +1,14 @@
 """Chooses the images of every batch and the layout of their crops: functions of the step, with no state to save."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Int, Int64
 
-from jigclu_jax.data.input.montage import Layout, layout, shuffle_group
+from jigclu_jax.data.augment.parameters import flips
+from jigclu_jax.data.augment.streams import crop_keys
+from jigclu_jax.data.input.montage import Layout, layout, mirrored, shuffle_group
 from jigclu_jax.data.input.order import EpochOrders, host_positions
 from jigclu_jax.data.view import View
 from jigclu_jax.errors import UserError
@@ -59,7 +62,14 @@ class Sampler:
     def layout(self, number: int, step: int) -> Layout:
         """Where the crops of this host's images stand in the montages of view `number`."""
         sizes = {"group": self.groups[number], "local": self.local, "host": self.host}
-        return layout(self.views[number], self.seed, step, stream=number, **sizes)
+        view = self.views[number]
+        found = layout(view, self.seed, step, stream=number, **sizes)
+        if not view.mirrored:
+            return found
+        epoch, examples = self.examples(step)
+        crops = examples[found.cluster.reshape(-1) - self.host * self.local], number, found.position.reshape(-1)
+        flip = flips(view.law, crop_keys(self.seed, epoch, *crops)).reshape(found.position.shape)
+        return dataclasses.replace(found, location=np.where(flip, mirrored(found.location, view.grid), found.location))
 
 
 def check_hosts(batch_size: int, host: int, hosts: int) -> None:
