@@ -221,7 +221,10 @@ _JOBS: Mapping[str, Fields] = {
     "evaluate": EVALUATE,
     "prepare": PREPARE,
     "ablation": {
-        "table": Field("montage"),  # montage | augmentation | grid | overlap | branches | weights | plus
+        "table": Field("montage"),  # montage | augmentation | grid | overlap | branches | weights | plus | arms
+        # rows of table "arms": a name, then fields of pretrain, as in "moco method.name=moco method.queue=4096"; the first is the reference
+        "arms": Field((), item=str, order="distinct"),
+        "equal": Field("epochs", choices=("epochs", "u")),  # what rows spend alike: epochs, or forward passes of full-size images
         "seeds": Field((0, 1, 2), 0, MOST_SEED, least=1, order="distinct"),  # more may be added later: what is finished stays
         "pretrain": _ablated,  # of the table's first row; the others change some of its fields
         "judge": _judge,  # how good a backbone is; checkpoint, seed and, where it names none, images are filled in

@@ -9,6 +9,7 @@ import json
 import re
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,15 +18,18 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config import check_config, read_config
+from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.jobs import find_job
 from jigclu_jax.json_file import NOTHING, NUMBER, DamagedFile, read_json
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.studies.ablation_page import ablation_page, markdown_table
 from jigclu_jax.studies.ablation_tables import Row, row_config, table_rows
+from jigclu_jax.studies.cost import u_per_image
 from jigclu_jax.studies.seeds import summarise, verdict
 from jigclu_jax.train.claim import claimed
 from jigclu_jax.train.progress import duration
+from jigclu_jax.train.run import facts_of
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
 from jigclu_jax.train.writers import read_metrics
@@ -55,15 +59,18 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         raise UserError("an ablation is spread by starting processes that know nothing of each other: start them without a coordinator")
     check_workdir(workdir, config)
     begun = has_run(workdir)
+    costs = _costs(config, rows) if config.equal == "u" else {}
     root = open_workdir(workdir, config)
     try:
-        _work(config, root, rows)
+        _work(config, root, rows, costs)
     except UserError:
         if not begun:
             _discard(root)
         raise
     trials = {row.key: [_read(_folder(root, row, seed)) for seed in config.seeds] for row in rows}
     found = table(rows, {key: [trial for trial in row if trial] for key, row in trials.items()})
+    for row in found:
+        row["u"] = costs.get(row["row"])
     seconds = sum(trial["seconds"] for row in trials.values() for trial in row if trial)
     write_text(root / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in found))
     write_text(root / "table.md", markdown_table(found))
@@ -101,7 +108,17 @@ def table(rows: list[Row], trials: dict[str, list[Trial]]) -> list[dict[str, Any
     return found
 
 
-def _work(config: ConfigDict, root: epath.Path, rows: list[Row]) -> None:
+def _costs(config: ConfigDict, rows: list[Row]) -> dict[str, float]:
+    """u an image of each row's method, by the row's key."""
+    found = {}
+    source = open_source(config.pretrain.data, seed=config.pretrain.seed)
+    for row in rows:
+        pretrain = row_config(config.pretrain, row, 0, config.pretrain.epochs)
+        found[row.key] = u_per_image(pretrain, facts_of(pretrain, source))
+    return found
+
+
+def _work(config: ConfigDict, root: epath.Path, rows: list[Row], costs: Mapping[str, float]) -> None:
     """Take trials until all are done."""
     trials = [(row, seed) for seed in config.seeds for row in rows]  # seed by seed: a table that was cut short has whole columns
     took: list[float] = []
@@ -112,7 +129,7 @@ def _work(config: ConfigDict, root: epath.Path, rows: list[Row]) -> None:
             return
         worked = False
         for row, seed in left:
-            epochs = _epochs(config, root, rows, row)
+            epochs = _epochs(config, root, rows, row, costs)
             if epochs is None:
                 continue  # the trials that say how long it takes are not done
             folder = _folder(root, row, seed)
@@ -200,13 +217,15 @@ def _judge_config(config: ConfigDict, backbone: epath.Path, seed: int) -> Config
     return judge
 
 
-def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row) -> int | None:
-    """Epochs of a row: the pretraining's, or as many as take the reference row's time; None while that is not measured.
+def _epochs(config: ConfigDict, root: epath.Path, rows: list[Row], row: Row, costs: Mapping[str, float]) -> int | None:
+    """Epochs of a row: the pretraining's, or as many as cost the reference row's u or time; None while that is not measured.
 
     Rates are the medians over the seeds of the trials with equal epochs, without compilation. A row that has begun keeps its epochs: seeds
     that are added later move the medians, and the trials of a row must not differ by more than their seed.
     """
     epochs = int(config.pretrain.epochs)
+    if costs:
+        return max(round(epochs * costs[rows[0].key] / costs[row.key]), 1)
     if not row.time_of:
         return epochs
     if (begun := _begun_epochs(root, row)) is not None:

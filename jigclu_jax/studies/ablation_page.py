@@ -26,6 +26,8 @@ _TITLES = {
     "overlap": "Overlap of the patches",
     "branches": "Each branch alone",
     "weights": "Weights of the branches",
+    "plus": "From the authors' recipe to JigClu+",
+    "arms": "Arms beside the first",
 }
 
 
@@ -34,7 +36,7 @@ def ablation_page(workdir: epath.PathLike) -> epath.Path:
     run = read_run(workdir)
     rows, title = run.result["rows"], _TITLES.get(run.result["table"], run.result["table"])
     times = [None if row["seconds_pretrain"] is None else duration(row["seconds_pretrain"]) for row in rows]
-    table = Table((*_HEADER, "time of pretraining"), [(*_cells(row), time) for row, time in zip(rows, times, strict=True)], best=0)
+    table = Table((*_header(rows), "time of pretraining"), [(*_cells(row), time) for row, time in zip(rows, times, strict=True)], best=0)
     metric = f"Metric: {run.result.get('metric', 'top-1')} of the job that judges ({run.config.get('judge', {}).get('job', '')})."
     caption = "Bars are intervals, diamonds means, rings the single seeds; shaded is the first row's interval."
     sections: list[tuple[str, Sequence[Block]]] = [
@@ -49,7 +51,8 @@ def ablation_page(workdir: epath.PathLike) -> epath.Path:
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
     shown = [["" if cell is None else format_cell(cell) for cell in _cells(row)] for row in rows]
-    lines = [list(_HEADER), ["---"] * len(_HEADER), *shown]
+    header = _header(rows)
+    lines = [list(header), ["---"] * len(header), *shown]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
@@ -60,7 +63,12 @@ def _cells(row: Mapping[str, Any]) -> Row:
     mean = None if row["mean"] is None else f"{100 * row['mean']:.1f} %"
     deviation = None if row["deviation"] is None else f"{100 * row['deviation']:.2f}"
     interval = None if row["low"] is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
-    return row["label"], mean, deviation, interval, seeds, row["verdict"], row["epochs"]
+    cells = (row["label"], mean, deviation, interval, seeds, row["verdict"], row["epochs"])
+    return cells if row.get("u") is None else (*cells, f"{row['u']:.1f}")
+
+
+def _header(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return _HEADER if rows[0].get("u") is None else (*_HEADER, "u an image")
 
 
 __all__ = ["ablation_page", "markdown_table"]

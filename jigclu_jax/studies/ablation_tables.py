@@ -5,10 +5,13 @@ The first row is what the others are held to.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.command_line import override
+from jigclu_jax.config.jobs import use_method
 from jigclu_jax.errors import UserError
 
 
@@ -32,22 +35,43 @@ class Row:
 
 def table_rows(config: ConfigDict) -> list[Row]:
     """The rows of `config.table`; UserError for a table that is not there."""
+    if config.table == "arms":
+        return _arms(config)
     if config.table not in TABLES:
-        raise UserError(f"config.table={config.table!r} is unknown: use one of {', '.join(TABLES)}")
+        raise UserError(f"config.table={config.table!r} is unknown: use one of {', '.join((*TABLES, 'arms'))}")
     return TABLES[config.table](config.pretrain)
 
 
 def row_config(pretrain: ConfigDict, row: Row, seed: int, epochs: int) -> ConfigDict:
     """The pretraining of a row."""
     config = pretrain.copy_and_resolve_references()
-    for name, value in row.fields.items():
-        *groups, leaf = name.split(".")
-        node = config
-        for group in groups:
-            node = node[group]
-        node[leaf] = value
+    if "method.name" in row.fields:
+        use_method(config, row.fields["method.name"])
+    config.update_from_flattened_dict(row.fields)
     config.seed, config.epochs = seed, epochs
+    config.optimizer.warmup_epochs = min(config.optimizer.warmup_epochs, float(epochs))
     return config
+
+
+def _arms(config: ConfigDict) -> list[Row]:
+    """The rows that `config.arms` spells out; UserError for an arm that cannot be read, naming it."""
+    if not config.arms:
+        raise UserError('config.arms is empty: name the rows of the table, as in ("jigclu", "simclr method.name=simclr")')
+    rows = []
+    for arm in config.arms:
+        key, *settings = arm.split()
+        found, fields = config.pretrain.copy_and_resolve_references(), {}
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            try:
+                override(found, name, text if equals else None, "config.pretrain", prefix="config.pretrain.")
+            except UserError as error:
+                raise UserError(f"config.arms, arm {arm!r}: {error}") from error
+            fields[name] = attrgetter(name)(found)
+        rows.append(Row(key, key, fields))
+    if len({row.key for row in rows}) < len(rows):
+        raise UserError(f"config.arms: two arms have one name: {', '.join(row.key for row in rows)}")
+    return rows
 
 
 def _montage(pretrain: ConfigDict) -> list[Row]:
@@ -124,7 +148,7 @@ def _plus(pretrain: ConfigDict) -> list[Row]:
         ("temperature", "and temperature 0.1", {"method.temperature": 0.1}),
         ("mirrored", "and mirrored locations: JigClu+", {"method.mirrored_location": True}),
     )
-    rows, fields = [], {}
+    rows, fields = [], dict[str, Any]()
     for key, label, change in changes:
         fields = fields | change
         rows.append(Row(key, label, fields))

@@ -1,0 +1,44 @@
+"""What an image costs a method: u, forward passes of the backbone over a full-size image, counted in FLOPs of the lowered programs."""
+
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jigclu_jax.device.mesh import create_mesh
+from jigclu_jax.methods import DataFacts, Method, batch_shapes, create_method
+from jigclu_jax.train.optimizer import create_optimizer
+from jigclu_jax.train.schedule import create_schedule
+from jigclu_jax.train.state import abstract_state
+from jigclu_jax.train.step import Update, compile_step
+
+
+def u_per_image(config: ConfigDict, facts: DataFacts) -> float:
+    """u that training on one image once costs: FLOPs of the step (forward, backward, update) for each image of its batch, over those of the
+    backbone's forward pass of one image of `config.online.eval_data.crop` pixels a side.
+
+    Nothing is compiled: the operations are those that the method asks for, whatever the compiler merges. A method that looks at frozen
+    features of all images between epochs (`before_epoch`) is charged one pass more an epoch, which is the most it can take. A training
+    pass counts about three times a forward pass.
+
+    Args:
+      config: of a pretraining.
+      facts: of its data.
+    """
+    method, optimizer, mesh = create_method(config, facts), create_optimizer(config.optimizer), create_mesh(jax.devices()[:1])
+    update = Update(optimizer, create_schedule(config.optimizer, facts.steps_per_epoch, config.epochs), facts.steps_per_epoch)
+    step: Any = compile_step(method, update, mesh)
+    of_batch = _flops(step.lower(abstract_state(method, facts, optimizer, mesh), batch_shapes(method, facts)))
+    side = config.online.eval_data.crop
+    image = jax.ShapeDtypeStruct((1, side, side, 3), config.model.dtype)
+    weights = jax.eval_shape(method.backbone.init, jax.random.key(0))
+    of_image = _flops(jax.jit(method.backbone.apply, static_argnums=3).lower(*weights, image, False))
+    between = type(method).before_epoch is not Method.before_epoch
+    return of_batch / facts.batch_size / of_image + between
+
+
+def _flops(lowered: Any) -> float:
+    return float(lowered.cost_analysis()["flops"])
+
+
+__all__ = ["u_per_image"]
