@@ -180,6 +180,7 @@ def test_a_training_step_is_jitted_in_one_place() -> None:
     assert jitted == {
         "jigclu_jax.train.step",
         "jigclu_jax.device.feed",  # one batch outside of a step: pictures and measurements
+        "jigclu_jax.studies.cost",  # lowered to count its operations, never run
         "jigclu_jax.train.state",  # making the state at step 0
         "jigclu_jax.evals.classification",  # counting right answers
         "jigclu_jax.evals.embeddings",  # the cells of a montage batch
