@@ -17,6 +17,9 @@ os.environ.setdefault("MPLBACKEND", "agg")
 if os.environ["JAX_PLATFORMS"] == "cpu":
     # Compiling takes most of the tests' time, and LLVM's optimisation more than half of that; the mathematics is XLA's in any case.
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+else:
+    # float32 is TF32 on a GPU and bfloat16 on a TPU, and results are compared to what float32 allows
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # XLA ends a process whose collective waits for longer than 40 seconds, which several devices on one busy core may do
 _PATIENCE = ("xla_cpu_collective_call_terminate_timeout_seconds", "xla_cpu_collective_timeout_seconds")
 if _PATIENCE[0] not in os.environ.get("XLA_FLAGS", ""):

@@ -1,4 +1,4 @@
-"""Real processes of one run on this machine: started as a person would start them by hand, with addresses in the environment."""
+"""Real processes of one run on this machine's CPU: started as a person would start them by hand, with addresses in the environment."""
 
 import os
 import socket
@@ -41,8 +41,8 @@ def free_address() -> str:
 
 
 def start(arguments: Sequence[str], **environment: str) -> Process:
-    """`python ARGUMENTS...`, both outputs in one pipe."""
-    env = {name: value for name, value in os.environ.items() if name not in NAMES}
+    """`python ARGUMENTS...` on the CPU, whatever else there is, both outputs in one pipe."""
+    env = {name: value for name, value in os.environ.items() if name not in NAMES} | {"JAX_PLATFORMS": "cpu"}
     env |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment}
     return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT)
 

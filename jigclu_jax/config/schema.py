@@ -86,11 +86,19 @@ MODEL: Fields = {
     "stem": Field("imagenet"),  # imagenet: 7x7 stride 2 and max-pool; small: 3x3 stride 1, for images under about 96 pixels
     "width": Field(1.0, above=0, high=64),  # multiplies every channel count
     "dtype": Field("float32"),  # compute: float32 | bfloat16 | float64; parameters, statistics and loss stay float32
+    # of float32 in the backbone: default is TF32 on a GPU and bfloat16 on a TPU; highest is float32, several times slower there
+    "precision": Field("default", choices=("default", "highest")),
     "remat": Field(False),  # True: residual blocks are computed again for their gradient: less memory, more time; no use on a CPU
 }
 
 # The backbone of a checkpoint: "" and 0 are as the checkpoint says; what is given must agree with it.
-CHECKPOINT_MODEL: Fields = {"arch": Field(""), "stem": Field(""), "width": Field(0.0, 0, 64), "dtype": Field("float32")}
+CHECKPOINT_MODEL: Fields = {
+    "arch": Field(""),
+    "stem": Field(""),
+    "width": Field(0.0, 0, 64),
+    "dtype": MODEL["dtype"],
+    "precision": MODEL["precision"],
+}
 
 # SGD with PyTorch's momentum and weight decay coupled into the gradient (`train/optimizer.py` has the others).
 OPTIMIZER: Fields = {

@@ -38,7 +38,7 @@ class FeatureBank:
 
 
 def compile_features(model: Mapping[str, Any], mesh: Mesh) -> Forward:
-    """The backbone that `model` describes (arch, stem, width, dtype), jitted over the mesh: batch sharded, results whole everywhere."""
+    """The backbone of `model` (arch, stem, width, dtype, precision), jitted over the mesh: batch sharded, results whole everywhere."""
     backbone = build_backbone(model)
     whole = replicated(mesh)
 

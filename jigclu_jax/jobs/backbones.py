@@ -23,7 +23,7 @@ class Backbone:
     Attributes:
       params: the backbone's parameters, nested dicts of numpy arrays.
       stats: its BatchNorm statistics.
-      model: arch, stem, width, dtype.
+      model: arch, stem, width, dtype, precision.
       origin: where they come from, for a person.
       step: the checkpoint's step, None where there is none.
       run: config of the run that trained it, empty where it is not known.
@@ -87,7 +87,7 @@ def random_backbone(model: Mapping[str, Any], seed: int) -> Backbone:
 
 
 def _agreed(config: ConfigDict, found: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """arch, stem and width as found, dtype as the config says."""
+    """arch, stem and width as found, dtype and precision as the config says."""
     for name in ("arch", "stem", "width"):
         wanted = config.model[name]
         if wanted and wanted != found[name]:
@@ -95,4 +95,5 @@ def _agreed(config: ConfigDict, found: Mapping[str, Any], where: str) -> dict[st
                 f"{where} belongs to another backbone: its model.{name} is {found[name]!r}, config.model.{name} is {wanted!r}; "
                 "leave that field out to take its own"
             )
-    return {name: found[name] for name in ("arch", "stem", "width")} | {"dtype": config.model.dtype}
+    own = {name: config.model[name] for name in ("dtype", "precision")}
+    return {name: found[name] for name in ("arch", "stem", "width")} | own

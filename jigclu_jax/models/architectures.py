@@ -32,6 +32,7 @@ _TABLE: dict[str, Architecture] = {
 ARCHITECTURES: tuple[str, ...] = tuple(_TABLE)
 STEMS: tuple[str, ...] = ("imagenet", "small")
 DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float64")
+PRECISIONS: tuple[str, ...] = ("default", "highest")
 
 
 def check_choice(field: str, value: str, choices: Sequence[str]) -> None:

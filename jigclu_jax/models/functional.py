@@ -1,5 +1,6 @@
 """The boundary between flax.nnx modules and everything else: `init` and `apply` over nested dicts of arrays."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,8 +85,11 @@ class Draw:
         return pool[start : start + size].reshape(shape).astype(dtype)
 
 
-def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype) -> Functional:
-    """Wraps a module class whose `__call__(x, train)` updates its BatchStats in place; `dtype` is that of its computation."""
+def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype, precision: str = "default") -> Functional:
+    """Wraps a module class whose `__call__(x, train)` updates its BatchStats in place; `dtype` is that of its computation.
+
+    `precision` is that of its convolutions and products: "default" leaves it to JAX, "highest" is `lax.Precision.HIGHEST`.
+    """
     counted = Draw()
     # The structure alone is kept: merging plain dicts into it while tracing costs nothing once a step is compiled, where
     # passing module objects through jit costs tens of milliseconds a step.
@@ -109,7 +113,9 @@ def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype) 
         values = jax.tree.map(lambda leaf: leaf.value if _is_frozen(leaf) else leaf, stats, is_leaf=_is_frozen)
         module = nnx.merge(structure, *jax.tree.map(jnp.asarray, (params, values)))
         _freeze(module, stats)
-        y = module(x, train)
+        # derivatives keep the precision that an operation was traced with
+        with contextlib.nullcontext() if precision == "default" else jax.default_matmul_precision(precision):
+            y = module(x, train)
         after = nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
         return y, jax.tree.map(lambda old, new: old if _is_frozen(old) else new, stats, after, is_leaf=_is_frozen)
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from jigclu_jax.errors import UserError
-from jigclu_jax.models.architectures import STEMS, Architecture, architecture, check_choice, scaled, stage_channels
+from jigclu_jax.models.architectures import PRECISIONS, STEMS, Architecture, architecture, check_choice, scaled, stage_channels
 from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional, storage_dtype
 from jigclu_jax.models.layers import BatchNorm, Conv, max_pool
 
@@ -162,6 +162,7 @@ def build_backbone(model: Mapping[str, Any] | ConfigDict) -> Backbone:
         for CIFAR; h / 8).
       width: multiplies every channel count.
       dtype: of the convolutions: float32, bfloat16 or float64; parameters and statistics are in float32 or better.
+      precision: "default" (products of float32 are TF32 on a GPU, of bfloat16 on a TPU) or "highest" (float32 there, too).
       remat: the backward pass of training computes each residual block again instead of keeping what it holds inside.
 
     UserError for an unknown name, a width that is not positive, and float64 without jax_enable_x64. Source: He et al. 2015 as
@@ -170,9 +171,15 @@ def build_backbone(model: Mapping[str, Any] | ConfigDict) -> Backbone:
     arch, stem, width = architecture(model["arch"]), model.get("stem", "imagenet"), model.get("width", 1.0)
     check_choice("model.stem", stem, STEMS)
     compute, remat = compute_dtype(model.get("dtype", "float32")), model.get("remat", False)
+    precision = model.get("precision", "default")
+    check_choice("model.precision", precision, PRECISIONS)
     if not 0 < width < float("inf"):
         raise UserError(f"model.width={width}: the width multiplier must be a positive number")
     channels = tuple(stage_channels(arch, stage, width)[1] for stage in range(4))
-    found = functional(lambda draw: ResNet(arch, stem, width, remat=remat, dtype=compute, draw=draw), dim=channels[-1], dtype=compute)
+
+    def build(draw: Draw) -> ResNet:
+        return ResNet(arch, stem, width, remat=remat, dtype=compute, draw=draw)
+
+    found = functional(build, channels[-1], compute, precision)
     first = 4 if stem == "imagenet" else 1
     return Backbone(found.init, found.apply, found.dim, channels, tuple(first * 2**stage for stage in range(4)))

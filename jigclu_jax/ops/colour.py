@@ -69,24 +69,37 @@ def rounded_mean(gray: Float32[Array, "n 1 h w"]) -> Float32[Array, "n 1 1 1"]:
 
 
 def shift_hue(planes: Planes, shift: Float32[Array, " n"]) -> Planes:
-    """Add `shift` (0..255) to Pillow's 8-bit hue, modulo 256; both conversions truncate and round as Pillow does."""
+    """Add `shift` (0..255) to Pillow's 8-bit hue, modulo 256; both conversions truncate and round as Pillow does.
+
+    All of it in whole numbers below 2 ** 24, so that every device finds the same.
+    """
     red, green, blue = planes[:, 0:1], planes[:, 1:2], planes[:, 2:3]
     high = jnp.maximum(jnp.maximum(red, green), blue)
     spread = high - jnp.minimum(jnp.minimum(red, green), blue)
-    divisor = jnp.maximum(spread, 1.0)
-    later = jnp.where(green == high, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor)
-    turn = jnp.where(red == high, (green - blue) / divisor, later) / 6.0
-    hue = jnp.floor(jnp.where(turn < 0, turn + 1.0, turn) * 255.0)
-    saturation = jnp.floor(spread * 255.0 / jnp.maximum(high, 1.0))
+    circle = 6.0 * jnp.maximum(spread, 1.0)
+    later = jnp.where(green == high, 2.0 * spread + (blue - red), 4.0 * spread + (red - green))
+    turn = jnp.where(red == high, green - blue, later)
+    hue = whole_quotient(255.0 * jnp.where(turn < 0, turn + circle, turn), circle)
+    saturation = whole_quotient(255.0 * spread, jnp.maximum(high, 1.0))
     turned = hue + shift[:, None, None, None]  # both are at most 255
-    sector = jnp.where(turned >= 256.0, turned - 256.0, turned) * 6.0 / 255.0
-    depth = high * saturation / 255.0
+    sector = jnp.where(turned >= 256.0, turned - 256.0, turned) * 6.0  # 255 a sector
     # a channel falls from `high` by saturation times how far the hue lies from it: a trapezoid over the six sectors. All three in one
     # expression: joined from three they are several times slower on a CPU, where XLA does not vectorize what it joins
-    along = sector + jnp.array([5.0, 3.0, 1.0], planes.dtype)[:, None, None]
-    along = jnp.where(along >= 6.0, along - 6.0, along)
-    away = jnp.clip(jnp.minimum(along, 4.0 - along), 0.0, 1.0)
-    return jnp.floor(high - depth * away + 0.5)
+    along = sector + jnp.array([5.0 * 255, 3.0 * 255, 1.0 * 255], planes.dtype)[:, None, None]
+    along = jnp.where(along >= 6.0 * 255, along - 6.0 * 255, along)
+    away = jnp.clip(jnp.minimum(along, 4.0 * 255 - along), 0.0, 255.0)
+    # rounded; there are no halves, as 255 * 255 is odd
+    return high - whole_quotient(high * saturation * away + (255 * 255 - 1) // 2, 255.0 * 255)
+
+
+def whole_quotient(number: Float32[Array, "*_"], divisor: Float32[Array, "*_"] | float) -> Float32[Array, "*_"]:
+    """floor(number / divisor) of whole numbers, 0 <= number < 2 ** 24, a quotient of at most 2 ** 9; exact however a device divides.
+
+    A division may be off by some bits, and a product be fused with the sum after it; `quotient * divisor` is exact in any case.
+    """
+    quotient = jnp.floor(number / divisor)
+    rest = number - quotient * divisor
+    return quotient + (rest >= divisor) - (rest < 0)
 
 
 def _jitter(patches: Bytes, own: Mapping[str, Array], with_hue: bool) -> Bytes:

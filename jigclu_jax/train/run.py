@@ -31,7 +31,7 @@ from jigclu_jax.metrics import SPECS_FILE, MetricSpec
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.claim import Claim, claimed_workdir
 from jigclu_jax.train.disk import disk_error
-from jigclu_jax.train.introduction import introduce
+from jigclu_jax.train.introduction import about_to_compile, introduce
 from jigclu_jax.train.loop import ROW_METRICS, EpochHook, Plan, Trained, fit
 from jigclu_jax.train.memory import check_size
 from jigclu_jax.train.nonfinite import with_examples
@@ -111,7 +111,7 @@ def open_images(config: ConfigDict, group: str, classes: Sequence[str] | None = 
     """
     try:
         source = open_source(config[group], seed=config.seed, classes=classes)
-        introduce(source, group)
+        introduce(source, group, config.get("model"))
         return source
     except UserError as error:
         raise UserError(f"config.{group}: {error}") from error
@@ -281,9 +281,7 @@ def _run(
     elif first:
         progress.say(f"{root}: going on from step {first} of {plan.total_steps}")
     if first < plan.total_steps:
-        progress.say(
-            f"compiling the step for {len(source):,} images: about a minute the first time, then {plan.total_steps - first:,} steps"
-        )
+        progress.say(about_to_compile(len(source), config.batch_size, training.mesh.size, plan.total_steps - first))
     stream: Batches | None = None
 
     def batches_between(begin: int, end: int, state: TrainState) -> Batches:

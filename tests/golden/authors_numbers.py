@@ -75,7 +75,7 @@ class Network:
 
     def __init__(self, config: dict[str, Any], dtype: str) -> None:
         self.config, self.dtype = config, dtype
-        self.backbone = models.build_backbone({"arch": config["arch"], "dtype": dtype})
+        self.backbone = models.build_backbone({"arch": config["arch"], "dtype": dtype, "precision": "highest"})
         self.projection = models.create_projection(self.backbone.dim, 128, dtype=dtype)
         self.location = models.create_linear(self.backbone.dim, 4, dtype=dtype)
 

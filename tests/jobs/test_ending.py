@@ -2,24 +2,48 @@
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import pytest
 
 from jigclu_jax.config import knn_config, load_config, parse, pretrain_config, source_config
 from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.jobs.ending import next_command, say_end
-from jigclu_jax.train.introduction import introduce
+from jigclu_jax.train.introduction import about_to_compile, arithmetic, introduce
 
 
 def test_the_first_lines_say_images_classes_and_devices(capsys: pytest.CaptureFixture[str]) -> None:
     config = source_config()
     config.source = "embedded"
-    introduce(open_source(config), "data")
+    introduce(open_source(config), "data", {"dtype": "bfloat16"})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("data: ") and "images" in lines[0] and "classes" in lines[0]
-    assert lines[1].startswith("devices: ")
+    assert lines[1].startswith("devices: ") and " GiB" in lines[1] and "bfloat16" in lines[1]
     introduce(open_source(config), "eval_data")
     assert "devices" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype", "precision", "told"),
+    [
+        ("cpu", None, "float32", "default", "float32"),
+        ("gpu", "9.0", "float32", "default", "TF32"),
+        ("gpu", "9.0", "float32", "highest", "float32"),
+        ("gpu", "7.5", "float32", "default", "float32"),  # Turing knows no TF32
+        ("gpu", "9.0", "bfloat16", "default", "bfloat16"),
+        ("gpu", "9.0", "float64", "default", "float64"),
+        ("tpu", None, "float32", "default", "bfloat16"),
+    ],
+)
+def test_what_float32_really_is_on_a_device_is_told(platform: str, capability: str | None, dtype: str, precision: str, told: str) -> None:
+    with jax.default_matmul_precision(None):  # whatever the environment says
+        said = arithmetic({"dtype": dtype, "precision": precision}, SimpleNamespace(platform=platform, compute_capability=capability))
+    assert told in said and (told == dtype) == (said == dtype)
+
+
+def test_the_line_before_compilation_says_what_a_device_gets() -> None:
+    assert "64 a device" in about_to_compile(50_000, 512, 8, 97) and "97 steps" in about_to_compile(50_000, 512, 8, 97)
 
 
 def test_the_last_lines_say_where_the_result_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,11 @@
 """The backbones: sizes, names, dtypes, and that the functional boundary holds under JAX's transformations."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.export
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -176,6 +178,25 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters(tiny: Functi
     np.testing.assert_allclose(rough_new["bn1"]["var"], new["bn1"]["var"], rtol=2e-3)
 
 
+@pytest.mark.parametrize("precision", models.PRECISIONS)
+def test_every_product_forward_and_backward_has_the_precision_asked_for(precision: str) -> None:
+    backbone = models.build_backbone({"arch": "resnet50", "width": 0.05, "precision": precision})
+    params, stats = jax.eval_shape(backbone.init, KEY)
+    gradient = jax.grad(lambda p, s, x: backbone.apply(p, s, x, True)[0].features.sum())
+    jaxpr = jax.make_jaxpr(gradient)(params, stats, jax.ShapeDtypeStruct((1, 64, 64, 3), "float32"))
+    products = [eqn for eqn in equations(jaxpr.jaxpr) if eqn.primitive.name in ("conv_general_dilated", "dot_general")]
+    assert len(products) >= 3 * 53 - 1, "each of the 53 convolutions and its derivatives, but the one by the pixels"
+    assert {"HIGHEST" in str(eqn.params["precision"]) for eqn in products} == {precision == "highest"}
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Those of a program, and of all programs inside it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jax.extend.core.jaxprs_in_params(eqn.params):
+            yield from equations(inner)
+
+
 def test_seeds_give_different_backbones(tiny: Functional, trees: tuple[Any, Any]) -> None:
     one, again, other = trees[0], jax.jit(tiny.init)(KEY)[0], jax.jit(tiny.init)(jax.random.key(1))[0]
     jax.tree.map(np.testing.assert_array_equal, one, again)
@@ -190,6 +211,7 @@ def test_seeds_give_different_backbones(tiny: Functional, trees: tuple[Any, Any]
         ({"arch": "resnet18", "stem": "smal"}, 'model.stem="smal" is unknown: did you mean "small"'),
         ({"arch": "resnet18", "dtype": "bfloat"}, 'model.dtype="bfloat" is unknown: did you mean "bfloat16"'),
         ({"arch": "resnet18", "dtype": "float64"}, "JAX_ENABLE_X64"),
+        ({"arch": "resnet18", "precision": "high"}, 'model.precision="high" is unknown: did you mean "highest"'),
         ({"arch": "resnet18", "width": 0.0}, "model.width=0.0"),
         ({"arch": "resnet18", "width": float("nan")}, "model.width=nan"),
     ],

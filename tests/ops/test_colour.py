@@ -61,6 +61,32 @@ def test_hue_is_pillows() -> None:
     assert error.mean() < 0.1
 
 
+def test_hue_is_the_same_whole_number_on_device_and_host() -> None:
+    """Against integers of any length, also where a quotient is whole: a rounding to either side shows there."""
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3))
+    pixels[: COUNT // 2] = pixels[: COUNT // 2] // 51 * 51
+    shifts = np.arange(COUNT) * 11 % 256
+    planes = planes_of(pixels)
+    device = jax.jit(colour.shift_hue)(planes, jnp.asarray(shifts, jnp.float32))
+    host = np.asarray(tf_ops.shift_hue(np.asarray(planes), shifts.astype(np.float32)))
+    expected = turned(pixels, shifts[:, None, None])
+    np.testing.assert_array_equal(difference(device, expected), 0)
+    np.testing.assert_array_equal(host.transpose(0, 2, 3, 1), expected)
+
+
+def turned(pixels: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Pillow's formulas (Convert.c: rgb2hsv, hsv2rgb) over whole numbers."""
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    high = pixels.max(-1)
+    spread = high - pixels.min(-1)
+    turn = np.where(red == high, green - blue, np.where(green == high, 2 * spread + blue - red, 4 * spread + red - green))
+    hue = (255 * turn // np.maximum(6 * spread, 1) % 255 + shifts) % 256
+    away = (6 * hue[..., None] + 255 * np.array([5, 3, 1])) % (6 * 255)
+    away = np.clip(np.minimum(away, 4 * 255 - away), 0, 255)
+    fall = high * (255 * spread // np.maximum(high, 1))
+    return np.asarray((2 * 255**2 * high[..., None] - 2 * fall[..., None] * away + 255**2) // (2 * 255**2))
+
+
 @pytest.mark.parametrize("most", [2.0, 5.0])
 def test_blur_is_pillows(most: float) -> None:
     images, sigmas = patches(), np.linspace(0.1, most, COUNT).astype(np.float32)

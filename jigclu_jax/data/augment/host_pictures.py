@@ -53,34 +53,40 @@ def rounded_mean(gray: Tensor) -> Tensor:
 
 
 def shift_hue(planes: Tensor, shift: Tensor) -> Tensor:
-    """Add `shift` [n] (0..255) to Pillow's 8-bit hue, modulo 256; both conversions truncate and round as Pillow does."""
+    """Add `shift` [n] (0..255) to Pillow's 8-bit hue, modulo 256; both conversions truncate and round as Pillow does.
+
+    All of it in whole numbers below 2 ** 24, so that accelerators find the same.
+    """
     tf = tensorflow()
     red, green, blue = tf.split(planes, 3, axis=1)
     high = tf.maximum(tf.maximum(red, green), blue)
     spread = high - tf.minimum(tf.minimum(red, green), blue)
-    divisor = tf.maximum(spread, 1.0)
-    red_first = tf.equal(red, high)
-    green_first = tf.equal(green, high)
-    sixths = tf.where(
-        red_first, (green - blue) / divisor, tf.where(green_first, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor)
-    )
-    turn = sixths / 6.0
-    turn = tf.where(turn < 0, turn + 1.0, turn)
-    hue = tf.floor(turn * 255.0)
-    saturation = tf.floor(spread * 255.0 / tf.maximum(high, 1.0))
+    circle = 6.0 * tf.maximum(spread, 1.0)
+    later = tf.where(tf.equal(green, high), 2.0 * spread + (blue - red), 4.0 * spread + (red - green))
+    turn = tf.where(tf.equal(red, high), green - blue, later)
+    hue = whole_quotient(255.0 * tf.where(turn < 0, turn + circle, turn), circle)
+    saturation = whole_quotient(255.0 * spread, tf.maximum(high, 1.0))
     hue = hue + shift[:, None, None, None]
-    hue = tf.where(hue >= 256.0, hue - 256.0, hue)  # both are at most 255; a float modulo is a call a pixel
-    sector = hue * 6.0 / 255.0
-    # a channel falls from `high` by saturation times how far the hue lies from it: a trapezoid over the six sectors
-    depth = high * saturation / 255.0
+    sector = 6.0 * tf.where(hue >= 256.0, hue - 256.0, hue)  # both are at most 255; a float modulo is a call a pixel
+    # a channel falls from `high` by saturation times how far the hue lies from it: a trapezoid over the six sectors of 255 each
+    depth = high * saturation
 
     def channel(offset: float) -> Tensor:
-        along = sector + offset
-        along = tf.where(along >= 6.0, along - 6.0, along)
-        away = tf.clip_by_value(tf.minimum(along, 4.0 - along), 0.0, 1.0)
-        return tf.floor(high - depth * away + 0.5)
+        along = sector + 255.0 * offset
+        along = tf.where(along >= 6.0 * 255, along - 6.0 * 255, along)
+        away = tf.clip_by_value(tf.minimum(along, 4.0 * 255 - along), 0.0, 255.0)
+        # rounded; there are no halves, as 255 * 255 is odd
+        return high - whole_quotient(depth * away + (255 * 255 - 1) // 2, tf.constant(255.0 * 255))
 
     return tf.concat([channel(5.0), channel(3.0), channel(1.0)], axis=1)
+
+
+def whole_quotient(number: Tensor, divisor: Tensor) -> Tensor:
+    """floor(number / divisor) of whole numbers below 2 ** 24; exact however a division is rounded."""
+    tf = tensorflow()
+    quotient = tf.floor(number / divisor)
+    rest = number - quotient * divisor
+    return quotient + tf.cast(rest >= divisor, tf.float32) - tf.cast(rest < 0, tf.float32)
 
 
 def grayscale(planes: Tensor) -> Tensor:
