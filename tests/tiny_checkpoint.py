@@ -19,7 +19,7 @@ from jigclu_jax.train.workdir import config_as_dict
 def tiny_config(job: str = "pretrain", **model: Any) -> ConfigDict:
     """ResNet-18 with the small stem, three channels in its first stage."""
     config = pretrain_config() if job == "pretrain" else probe_config()
-    config.model.update({"arch": "resnet18", "stem": "small", "width": 0.05} | model)
+    config.model.update({"arch": "resnet10", "stem": "small", "width": 0.05} | model)
     config.batch_size, config.epochs = 8, 1
     config.data.source, config.data.image_size, config.data.split = "arrays", 32, ""
     return config

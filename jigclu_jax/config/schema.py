@@ -82,7 +82,7 @@ CROP = {"crop_area": (0.08, 1.0), "jitter_probability": 0.0, "grayscale_probabil
 
 # The backbone; heads follow the method.
 MODEL: Fields = {
-    "arch": Field("resnet50"),  # resnet18/34/50/101/152, resnext50_32x4d, resnext101_32x8d, wide_resnet50_2, wide_resnet101_2
+    "arch": Field("resnet50"),  # resnet10/18/34/50/101/152, resnext50_32x4d, resnext101_32x8d, wide_resnet50_2, wide_resnet101_2
     "stem": Field("imagenet"),  # imagenet: 7x7 stride 2 and max-pool; small: 3x3 stride 1, for images under about 96 pixels
     "width": Field(1.0, above=0, high=64),  # multiplies every channel count
     "dtype": Field("float32"),  # compute: float32 | bfloat16 | float64; parameters, statistics and loss stay float32

@@ -13,6 +13,7 @@ TreeLike: TypeAlias = Mapping[str, Any]
 
 # torchvision's depths: blocks of the four stages, convolutions in a block
 _DEPTHS: tuple[tuple[tuple[int, int, int, int], int], ...] = (
+    ((1, 1, 1, 1), 2),  # no network of torchvision, named as one
     ((2, 2, 2, 2), 2),
     ((3, 4, 6, 3), 2),
     ((3, 4, 6, 3), 3),

@@ -18,6 +18,7 @@ class Architecture:
 
 
 _TABLE: dict[str, Architecture] = {
+    "resnet10": Architecture((1, 1, 1, 1), bottleneck=False),  # not of torchvision: for tests and for CPUs
     "resnet18": Architecture((2, 2, 2, 2), bottleneck=False),
     "resnet34": Architecture((3, 4, 6, 3), bottleneck=False),
     "resnet50": Architecture((3, 4, 6, 3), bottleneck=True),

@@ -18,7 +18,7 @@ from jigclu_jax.encoder import load_encoder
 from jigclu_jax.evals.bank_file import bank_key, read_bank, write_bank
 from jigclu_jax.evals.features import FeatureBank, compile_features, compute_features
 
-MODEL = {"arch": "resnet18", "stem": "small", "width": 0.05, "dtype": "float32"}
+MODEL = {"arch": "resnet10", "stem": "small", "width": 0.05, "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")

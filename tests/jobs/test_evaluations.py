@@ -130,7 +130,7 @@ def test_weights_from_a_file_are_those_of_the_checkpoint(pretrained: Path, tmp_p
     settings = config(job, pretrained)
     settings.checkpoint, settings.weights = "", str(tmp_path / "weights.npz")
     backbone = open_backbone(settings)
-    assert (backbone.model["arch"], backbone.model["stem"]) == ("resnet18", "small")
+    assert (backbone.model["arch"], backbone.model["stem"]) == ("resnet10", "small")
     jax.tree.map(np.testing.assert_array_equal, backbone.params, tree["params"]["backbone"])
     jax.tree.map(np.testing.assert_array_equal, backbone.stats, tree["stats"]["backbone"])
 
@@ -206,7 +206,7 @@ def test_labels_with_gaps_and_a_class_that_training_lacks(pretrained: Path, tmp_
         ("fast_probe", {"probe.held_out": 1.0}, r"^config\.probe\.held_out=1\.0 must be between 0 and 1"),
         ("fast_probe", {"probe.checks": ("svm",)}, r"^config\.probe\.checks: 'svm' is unknown: use 'ridge' and 'lbfgs'"),
         ("fast_probe", {"probe.epochs": 0}, r"^config\.probe\.epochs=0 must be at least 1"),
-        ("fast_probe", {"model.arch": "resnet34"}, r"belongs to another backbone: its model\.arch is 'resnet18'"),
+        ("fast_probe", {"model.arch": "resnet34"}, r"belongs to another backbone: its model\.arch is 'resnet10'"),
         ("knn", {"knn.neighbours": (0,)}, r"^config\.knn\.neighbours=\(0,\) must be one whole number or more, each at least 1"),
         ("knn", {"knn.temperature": 0.0}, r"^config\.knn\.temperature=0\.0 must be greater than 0"),
         ("knn", {"eval_data.split": "nowhere"}, r"^config\.eval_data: "),

@@ -36,7 +36,7 @@ def line(images: Path, checkpoint: Path | str, source: str = "labelled.npz") -> 
         (["--config.data.fraction=0.01"], "less than one image a class: set fraction to at least 0.1"),
         (["--config.data.limit=8"], "fewer than one batch of config.batch_size=8: lower it, or give more images"),
         (["--config.saving.best_metric=probe_top1"], "config.saving.best_metric='probe_top1' is not measured by this run"),
-        (["--config.model.arch=resnet50"], "belongs to another backbone: its model.arch is 'resnet18', config.model.arch is 'resnet50'"),
+        (["--config.model.arch=resnet50"], "belongs to another backbone: its model.arch is 'resnet10', config.model.arch is 'resnet50'"),
     ],
 )
 def test_a_fine_tuning_that_cannot_work(refused: Refused, images: Path, pretrained: Path, arguments: list[str], expected: str) -> None:

@@ -255,7 +255,7 @@ def test_probe_of_a_stopped_probe_goes_on(straight: Path, tmp_path: Path) -> Non
 def test_probe_refuses_a_backbone_that_is_another(straight: Path, tmp_path: Path) -> None:
     config = tiny.probe_config(str(straight))
     config.model.arch = "resnet34"
-    with raises_naming("model.arch", "'resnet18'"):
+    with raises_naming("model.arch", "'resnet10'"):
         probe.run(config, tmp_path / "probe")
     assert not (tmp_path / "probe").exists()
 

@@ -12,7 +12,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 def pretrain_config(epochs: int = 2, method: str = "jigclu") -> ConfigDict:
     """6 steps an epoch of 16 montages."""
-    config = load_config(str(CONFIGS / "pretrain_cifar10.py"), f"width=0.05,epochs={epochs},batch_size=16,method={method}")
+    config = load_config(str(CONFIGS / "pretrain_cifar10.py"), f"arch=resnet10,width=0.05,epochs={epochs},batch_size=16,method={method}")
     config.data.update({"source": "embedded", "name": "", "limit": 96, "image_size": 32})
     config.log_every_steps = 1
     config.log.tensorboard = False

@@ -33,7 +33,7 @@ def beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
 def config(**data: Any) -> ConfigDict:
     found = pretrain_config("ledger")
     found.update({"epochs": EPOCHS, "batch_size": BATCH, "log_every_steps": 1})
-    found.model.update({"arch": "resnet18", "stem": "small", "width": 0.05})
+    found.model.update({"arch": "resnet10", "stem": "small", "width": 0.05})
     found.optimizer.update({"learning_rate": 0.01})
     found.data.update({"source": "embedded", "limit": IMAGES, "image_size": 32, "min_side": 1, **data})
     found.online.eval_data.update({"split": "validation", "resize": 32, "crop": 32})

@@ -14,7 +14,7 @@ FACTS = DataFacts(80, None, 8, 10)
 
 def method(kind: str, grid: int = 2) -> JigClu:
     config = pretrain_config()
-    config.model.update({"arch": "resnet18", "stem": "small", "width": 0.05})
+    config.model.update({"arch": "resnet10", "stem": "small", "width": 0.05})
     config.method.grid, config.method.input, config.data.image_size = grid, kind, 24
     found: JigClu = create(config, FACTS)
     return found

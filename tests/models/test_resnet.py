@@ -18,6 +18,7 @@ KEY = jax.random.key(0)
 
 # torchvision's published parameter counts, less those of fc (1000 classes)
 COUNTS = {
+    "resnet10": (5_418_792, 512),
     "resnet18": (11_689_512, 512),
     "resnet34": (21_797_672, 512),
     "resnet50": (25_557_032, 2048),
