@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 import jigclu_jax.methods
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.config.jobs import method_names
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import Preempted, UserError
 from jigclu_jax.jobs import pretrain
 from jigclu_jax.methods import DataFacts, create_method, output_shapes
 from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.workdir import config_as_dict
 
 FOLDER = Path(__file__).with_name("throwaway")
@@ -121,7 +122,20 @@ def test_micro_batches_watches_and_several_steps_a_call(tmp_path: Path, changes:
         assert {"online_top1", "knn_top1", "rank_features"} <= rows[-1].keys()
 
 
-@pytest.mark.parametrize("rows", [3, pytest.param(5, marks=pytest.mark.slow)])
+def test_stopped_and_resumed_to_the_same_bits(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a request to stop in the middle of the second epoch."""
+    seen = iter([False] * 6 + [True] + [False] * 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(STOP), "requested", property(lambda self: next(seen)))
+        with pytest.raises(Preempted):
+            pretrain.run(config(), tmp_path / "stopped")
+    assert 5 < len(trained(tmp_path / "stopped")[1]) < 10
+    pretrain.run(config(), tmp_path / "stopped")
+    assert_same(tmp_path / "stopped", finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [3, 5])
 def test_killed_and_resumed_to_the_same_bits(finished: Path, tmp_path: Path, rows: int) -> None:
     """By SIGKILL in mid-epoch and at an epoch's end, with a checkpoint every two steps."""
     whole, killed = config(), tmp_path / "killed"
