@@ -7,6 +7,7 @@ its own rate and decay and never sees another. They share the order of the examp
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,33 +69,38 @@ def fit_heads(
     data = jnp.asarray(x), jnp.asarray(y, jnp.int32)
     rates, decays = (jnp.repeat(jnp.asarray(values, jnp.float32), classes) for values in (learning_rates, weight_decays))
     weights = jnp.zeros((x.shape[1], count * classes)), jnp.zeros((count * classes,))
-    carry = (weights, jax.tree.map(jnp.zeros_like, weights))
+    carry, course = (weights, jax.tree.map(jnp.zeros_like, weights)), _Course(recipe.epochs * steps, recipe.momentum, classes)
     for epoch in range(recipe.epochs):
         # rows past the end are marked -1 and weigh nothing
         order = np.full(steps * batch, -1, np.int32)
         order[:rows] = orders(epoch)
         first = jnp.float32(epoch * steps)
-        carry = _epoch(
-            *data, jnp.asarray(order.reshape(steps, batch)), rates, decays, carry, first, recipe.epochs * steps, recipe.momentum, classes
-        )
+        carry = _epoch(data, jnp.asarray(order.reshape(steps, batch)), (rates, decays), carry, first, course)
         say(epoch + 1)
     kernel, bias = (np.asarray(leaf) for leaf in carry[0])
     return Heads(kernel.reshape(-1, count, classes).transpose(1, 0, 2), bias.reshape(count, classes))
 
 
-@functools.partial(jax.jit, static_argnames=("total", "momentum", "classes"), donate_argnames="carry")
+class _Course(NamedTuple):
+    """What is fixed when an epoch is compiled: steps of all epochs, momentum, number of classes."""
+
+    steps: int
+    momentum: float
+    classes: int
+
+
+@functools.partial(jax.jit, static_argnames="course", donate_argnames="carry")
 def _epoch(
-    x: Float[Array, "n d"],
-    y: Int[Array, " n"],
+    data: tuple[Float[Array, "n d"], Int[Array, " n"]],
     order: Int[Array, "s b"],
-    rates: Float[Array, " hc"],
-    decays: Float[Array, " hc"],
+    strengths: tuple[Float[Array, " hc"], Float[Array, " hc"]],
     carry: tuple[tuple[Array, Array], tuple[Array, Array]],
     first: Float[Array, ""],
-    total: int,
-    momentum: float,
-    classes: int,
+    course: _Course,
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Kernel and bias, and the speeds of both, after an epoch; `strengths` are learning rates and weight decays."""
+    (x, y), (rates, decays), (total, momentum, classes) = data, strengths, course
+
     def step(carry: tuple, at: tuple[Array, Array]) -> tuple[tuple, None]:
         (kernel, bias), (kernel_speed, bias_speed) = carry
         number, rows = at

@@ -13,6 +13,7 @@ from jigclu_jax.config import crop_augment_config
 from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.input.views import two_views
 from jigclu_jax.data.sources.presets import folder_in_place_of_preset
+from jigclu_jax.data.view import View
 from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
@@ -80,12 +81,10 @@ def _spread_fields(config: ConfigDict, features: Features, backbone: Backbone, s
         two_views(
             sets.test,
             banks.test.indices[count],
-            Law.of(crop_augment_config()),
-            config.eval_data.crop,
+            View("crop", config.eval_data.crop, Law.of(crop_augment_config())),
             seed=config.seed,
             batch_size=config.eval_batch_size,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            part=(jax.process_index(), jax.process_count()),
         ),
     ).features
     return {

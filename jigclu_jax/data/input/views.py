@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Int64
 
 from jigclu_jax.data.augment.crops import crop_patches
-from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.input.cells import crop_parameters
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.view import View
@@ -15,21 +14,19 @@ from jigclu_jax.data.view import View
 def two_views(
     source: Source,
     indices: Int64[np.ndarray, " n"],
-    law: Law,
-    side: int,
+    crop: View,
     *,
     seed: int,
     batch_size: int,
-    host: int = 0,
-    hosts: int = 1,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of the first view of every image, then of the second: random resized crops, mirrored or not, by the law.
+    """Batches of one random `crop` of every image, then of another one; of each, this host's part (its number, how many there are).
 
     As `data/input/evaluation.py` yields them: image uint8[b, side, side, 3], label int32[b] (-1), mask bool[b] (False: padding), b =
     batch_size / hosts.
     """
-    local = batch_size // hosts
-    crop = View("crop", side, law)
+    host, hosts = part
+    local, side = batch_size // hosts, crop.side
     for view in range(2):
         for begin in range(0, len(indices), batch_size):
             own = indices[begin : begin + batch_size][host * local : (host + 1) * local]
