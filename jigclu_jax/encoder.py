@@ -11,9 +11,12 @@ from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import config_from_dict
+from jigclu_jax.config.jobs import build
+from jigclu_jax.config.schema import MODEL
+from jigclu_jax.interop.weights import load_weights
 from jigclu_jax.models import Stages, build_backbone
 from jigclu_jax.ops.normalize import normalize
-from jigclu_jax.train.checkpoint import read_checkpoint, stored_backbone
+from jigclu_jax.train.checkpoint import FOLDER, read_checkpoint, stored_backbone
 
 
 class Encoder:
@@ -23,18 +26,22 @@ class Encoder:
       dim: D.
       channels: of the map of each stage.
       strides: pixels from one place of each stage's map to the next.
-      config: config of the run that trained it.
-      step: the checkpoint's step.
+      config: config of the run that trained it; of a file of weights its group `model` alone.
+      step: the checkpoint's step; None where it comes from a file.
+      report: what was mapped and left of a file of weights; empty where it comes from a run.
       classes: the training set's classes, None where it had no labels.
       params: the backbone's parameters, nested dicts.
       stats: the backbone's BatchNorm statistics.
     """
 
-    def __init__(self, params: Any, stats: Any, config: ConfigDict, step: int, classes: tuple[str, ...] | None) -> None:
+    def __init__(
+        self, params: Any, stats: Any, config: ConfigDict, step: int | None = None, classes: tuple[str, ...] | None = None
+    ) -> None:
         backbone = build_backbone(config.model)
         self.dim, self.channels, self.strides = backbone.dim, backbone.channels, backbone.strides
         self.config, self.step, self.classes = config, step, classes
         self.params, self.stats = params, stats
+        self.report: tuple[str, ...] = ()
 
         def stages(params: Any, stats: Any, images: jax.Array) -> Stages:
             found, _ = backbone.apply(params, stats, normalize(images, config.model.dtype), False)
@@ -79,18 +86,26 @@ class Encoder:
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(images)], *parts)
 
 
-def load_encoder(workdir: epath.PathLike, which: str = "last", *, ema: bool = False) -> Encoder:
-    """The backbone that a training job left in its workdir.
+def load_encoder(path: epath.PathLike, which: str = "last", *, ema: bool = False, prefix: str = "", channels: str = "") -> Encoder:
+    """The backbone that a training job left in its workdir, or one in a file of weights.
 
     Args:
-      workdir: workdir of a pretraining (or supervised) job; `gs://` works.
-      which: "last", "best" or a step's number.
-      ema: the moving averages of a run with `ema_decay` instead of the weights of the last update.
+      path: workdir of a pretraining (or supervised) job, `gs://` works; or a file or folder as `interop/weights.py: load_weights` takes it.
+      which: of a workdir: "last", "best" or a step's number.
+      ema: of a workdir: the moving averages of a run with `ema_decay` instead of the weights of the last update.
+      prefix: of a file with several backbones: under which it lies.
+      channels: of a file whose first convolution has other than 3 channels: "mean" or "repeat".
 
     Raises:
-      UserError: no such workdir or checkpoint, or one without a backbone or without averages.
+      UserError: no such workdir, checkpoint or file, or one without a backbone or without averages.
     """
-    step, meta, tree = read_checkpoint(workdir, which)
-    params, stats, _ = stored_backbone(tree, meta, "ema" if ema else "params", str(workdir))
+    root = epath.Path(path).expanduser()
+    if root.is_file() or (root.is_dir() and not (root / FOLDER).exists() and (root / "model.safetensors").exists()):
+        found = load_weights(root, prefix, channels)
+        encoder = Encoder(found.params, found.stats, ConfigDict({"model": build(MODEL).to_dict() | found.model}))
+        encoder.report = found.report
+        return encoder
+    step, meta, tree = read_checkpoint(path, which)
+    params, stats, _ = stored_backbone(tree, meta, "ema" if ema else "params", str(path))
     classes = tuple(meta["classes"]) if meta.get("classes") else None
     return Encoder(params, stats, config_from_dict(meta["config"]), step, classes)

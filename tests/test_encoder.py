@@ -7,6 +7,7 @@ from named_errors import raises_naming
 from tiny_checkpoint import make_workdir, tiny_config
 
 from jigclu_jax import load_encoder
+from jigclu_jax.interop import to_torchvision
 from jigclu_jax.train.checkpoint import read_checkpoint, stored_backbone
 
 
@@ -31,3 +32,13 @@ def test_a_probe_holds_the_backbone_that_it_probed(tmp_path: Path) -> None:
     del tree["params"]["backbone"]  # as one of version 0.1.0
     with raises_naming("here", "probe"):
         stored_backbone(tree, meta, "params", "here")
+
+
+def test_a_file_of_weights_gives_the_features_of_its_workdir(tmp_path: Path) -> None:
+    run = make_workdir(tmp_path / "run")
+    encoder = load_encoder(run)
+    np.savez(tmp_path / "weights.npz", **to_torchvision(encoder.params, encoder.stats), fc=np.zeros(3))
+    found = load_encoder(tmp_path / "weights.npz")
+    images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
+    np.testing.assert_array_equal(found(images), encoder(images))
+    assert found.step is None and any("fc" in line for line in found.report) and not encoder.report

@@ -88,7 +88,6 @@ FINETUNE: Fields = {
     **WEIGHTS,
     **_EVALUATED,
     "init": Field("checkpoint", choices=("checkpoint", "weights", "random")),  # where the backbone starts
-    "weights": Field(""),  # init weights: a file with the state dict of a torchvision ResNet (.npz, .pth)
     "data": _CROP_INPUT,
     "augment": _CROP_AUGMENT,
     "eval_every_epochs": Field(1, 1, 10**6),
@@ -111,7 +110,6 @@ FINETUNE: Fields = {
 _FEATURES: Fields = {
     "seed": RUN["seed"],
     **WEIGHTS,
-    "weights": Field(""),  # instead of a checkpoint, a file of torchvision's or the authors' weights: .npz, or .pth with PyTorch
     "random_init": Field(False),  # True: also evaluate a backbone with the same architecture and random weights
     "model": CHECKPOINT_MODEL,
     "data": changed(SOURCE, {"min_side": 1}),  # training images, resized and cropped as eval_data says

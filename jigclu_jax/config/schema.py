@@ -175,11 +175,15 @@ HEADS: Fields = {
 # k nearest neighbours by cosine (Wu et al., CVPR 2018).
 VOTE: Fields = {"neighbours": Field((20, 200), 1, 10**6, least=1), "temperature": Field(0.07, above=0, high=100)}
 
-# Which weights of a training run are read.
+# Which weights are read: those of a training run, or of a file.
 WEIGHTS: Mapping[str, Field] = {
     "checkpoint": Field(""),  # the workdir of a pretraining run
     "checkpoint_which": Field("last"),  # last | best | a step's number
     "checkpoint_weights": Field("params", choices=("params", "ema")),  # ema: the moving averages of a run with ema_decay
+    "weights": Field(""),  # instead: a file of weights, .safetensors, .pth, .ckpt, .bin, .npz, or a folder of timm's (docs/weights.md)
+    "weights_prefix": Field(""),  # under which the backbone lies where the file holds several: "encoder_q"
+    # how a first convolution of other than 3 channels is brought to 3; "" refuses it
+    "weights_channels": Field("", choices=("", "mean", "repeat")),
 }
 
 __all__ = [

@@ -21,6 +21,11 @@ def check_features(config: ConfigDict) -> None:
     for group in ("data", "eval_data"):
         if config[group].on_error not in ("stop", "skip"):
             raise UserError(f"config.{group}.on_error={config[group].on_error!r} is unknown: use 'stop' or 'skip'")
+    check_origin(config)
+
+
+def check_origin(config: ConfigDict) -> None:
+    """Refuse a backbone from two places, or from none; UserError names the fields."""
     if bool(config.checkpoint) == bool(config.weights):
         which = "both are set" if config.checkpoint else "both are empty"
         raise UserError(

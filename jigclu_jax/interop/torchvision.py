@@ -1,6 +1,6 @@
 """Converts backbone trees to torchvision's ResNet state dicts and back, for any depth, stem and width. Needs numpy alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -50,6 +50,12 @@ def _required_keys(depth: tuple[tuple[int, int, int, int], int]) -> set[str]:
         for name, _, convolution in _layers(*depth)
         for leaf in (("weight",) if convolution else (theirs for theirs, _, _ in _BATCH_NORM))
     }
+
+
+def nearest_keys(names: Iterable[str]) -> set[str]:
+    """The keys of the ResNet that needs the fewest corrections of the names, so that a cut-off checkpoint is told as such."""
+    given = set(names)
+    return min((_required_keys(depth) for depth in _DEPTHS), key=lambda keys: len(keys ^ given))
 
 
 def to_torchvision(params: TreeLike, stats: TreeLike) -> dict[str, np.ndarray]:

@@ -1,64 +1,117 @@
-"""Loads a backbone from a weights file of another program: torchvision's ResNets, or the JigClu authors' checkpoints."""
+"""Loads a backbone from a file of weights of any program that trains ResNets in PyTorch, and reports what was taken and what was left."""
 
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from jigclu_jax.errors import UserError
-from jigclu_jax.interop.authors import from_authors
-from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision, to_torchvision
-from jigclu_jax.interop.weight_files import read_state
+from jigclu_jax.errors import UserError, first_few
+from jigclu_jax.interop.layouts import Candidate, candidates, choose, groups
+from jigclu_jax.interop.torch_files import StoredArray
+from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision
+from jigclu_jax.interop.weight_files import opened_arrays
 from jigclu_jax.models import ARCHITECTURES, build_backbone
 from jigclu_jax.models.architectures import architecture, stage_channels
 
+_FIRST = "conv1.weight"
 
-def load_weights(path: epath.PathLike) -> tuple[NumpyTree, NumpyTree, dict[str, Any]]:
-    """(params, stats, model) of the backbone in a file: `.npz` of a state dict's arrays, or `.pth` (needs PyTorch).
 
-    A checkpoint with the clustering and location heads is read as the authors', anything else as torchvision's; `model` holds
-    the fields arch, stem and width that its shapes tell. The trees are float32, whatever the file's precision.
+class Imported(NamedTuple):
+    """A backbone from a file.
+
+    Attributes:
+      params: its parameters, float32, nested dicts of numpy arrays.
+      stats: its BatchNorm statistics, float32.
+      model: the fields arch, stem and width that its shapes tell.
+      report: lines that say what was mapped, what was left, and why.
+    """
+
+    params: NumpyTree
+    stats: NumpyTree
+    model: dict[str, Any]
+    report: tuple[str, ...]
+
+
+def load_weights(path: epath.PathLike, prefix: str = "", channels: str = "") -> Imported:
+    """The backbone in a `.safetensors`, `.npz`, `.pth`, `.pt`, `.ckpt`, `.bin` or `.pth.tar` file, or in a folder of timm's.
+
+    Args:
+      path: the file; nothing in it is run, and PyTorch is not needed.
+      prefix: under which it lies ("encoder_q"), where the file holds more than one.
+      channels: what is done with a first convolution of other than 3 channels: "" refuses it, "mean" gives each of the 3 the mean of the
+        file's, "repeat" takes the file's in turn; both are scaled so that equal channels give the responses that they gave before.
 
     Raises:
-      UserError: no such file, it cannot be read, it holds no ResNet, or numbers that no backbone can have.
+      UserError: no such file, it cannot be read, it holds no whole ResNet or several, or numbers that no backbone can have.
     """
-    state = read_state(epath.Path(path).expanduser())
-    try:
-        if any("fc_clu.0.weight" in str(name) for name in state):
-            heads_too, stats_too = from_authors(state)
-            params, stats = heads_too["backbone"], stats_too["backbone"]
-        else:
-            # the prefix of a model that was trained on several GPUs
-            params, stats = from_torchvision({str(name).removeprefix("module."): value for name, value in state.items()})
-    except UserError as error:
-        raise UserError(f"{path}: {error}: give the state dict of a torchvision ResNet or of the authors' checkpoint") from None
-    except TypeError as error:  # what numpy has no dtype for
-        raise UserError(f"{path}: {error}: save the weights as float32") from None
-    _check_numbers(to_torchvision(params, stats), str(path))
-    params, stats = jax.tree.map(lambda leaf: leaf.astype(np.float32), (params, stats))
-    return params, stats, model_of(params, stats, str(path))
+    root = epath.Path(path).expanduser()
+    with opened_arrays(root) as (arrays, things):
+        try:
+            chosen = choose(candidates(arrays), prefix, arrays)
+            state = {name: _checked(arrays[stored], stored) for name, stored in chosen.names.items()}
+            adapted = state[_FIRST].ndim == 4 and state[_FIRST].shape[1] != 3
+            if adapted:
+                state[_FIRST] = _three_channels(state[_FIRST], chosen.names[_FIRST], channels)
+            params, stats = from_torchvision(state)
+            model = model_of(params, stats)
+        except UserError as error:
+            raise UserError(f"{root}: {error}") from None
+        notes = (f"the first convolution's channels were brought to 3 by {channels!r}",) if adapted else ()
+        return Imported(params, stats, model, (*_report(root, chosen, model, arrays, things), *notes))
 
 
-def _check_numbers(arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """UserError, naming the array, where values are no floating-point numbers or would make features void."""
-    for name, array in arrays.items():
-        if name.endswith(".num_batches_tracked"):
-            continue
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise UserError(f"{where}: {name} has dtype {array.dtype}: save the weights as float32")
-        with np.errstate(over="ignore"):
-            narrow = array.astype(np.float32)
-        if not np.isfinite(narrow).all():
-            raise UserError(f"{where}: {name} holds values that are no finite float32 numbers: the training that wrote it has failed")
-        if name.endswith(".running_var") and (array < 0).any():
-            raise UserError(f"{where}: {name} holds negative variances: fetch or export the file again")
+def _report(
+    path: epath.Path, chosen: Candidate, model: Mapping[str, Any], arrays: Mapping[str, StoredArray], things: list[str]
+) -> tuple[str, ...]:
+    counters = [name for name in arrays if name.endswith(".num_batches_tracked")]
+    left = groups([name for name in arrays if name not in set(chosen.names.values()) and name not in set(counters)], chosen.prefix)
+    under = f" under {chosen.prefix.rstrip('.')!r}" if chosen.prefix else ""
+    layout = "" if chosen.layout == "torchvision" else f", in the layout {chosen.layout}"
+    dtypes = sorted({str(arrays[name].dtype) for name in chosen.names.values()} - {"float32"})
+    lines = [
+        f"{path}: {model['arch']} (stem {model['stem']}, width {model['width']:g}): all {len(chosen.names)} arrays were mapped{under}"
+        f"{layout}{f', from {first_few(dtypes)}' if dtypes else ''}"
+    ]
+    if left:
+        lines.append(f"left, as no part of that backbone: {first_few(left, 8)}")
+    if counters:
+        lines.append(f"left, as BatchNorm's counters are not used: {len(counters)} num_batches_tracked")
+    if things:
+        lines.append(f"left, as nothing in a file is run: {first_few(things, 4)}")
+    return tuple(lines)
 
 
-def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
-    """The config fields arch, stem and width of the backbone whose shapes these are; UserError, naming `where`, if there is none."""
+def _three_channels(kernel: np.ndarray, name: str, how: str) -> np.ndarray:
+    """The first convolution [out, channels, k, k] for three channels."""
+    count = kernel.shape[1]
+    if not how or not count:
+        raise UserError(
+            f"{name} takes {count} channels, this library's backbones 3: give channels as 'mean' or 'repeat' to have 3 made of them"
+        )
+    taken = kernel.mean(1, keepdims=True) if how == "mean" else kernel
+    return taken[:, np.arange(3) % taken.shape[1]] * np.float32(count / 3)
+
+
+def _checked(stored: StoredArray, name: str) -> np.ndarray:
+    """The array in float32; UserError, naming it, where values are no floating-point numbers or would make features void."""
+    if not jnp.issubdtype(stored.dtype, jnp.floating):
+        raise UserError(f"{name} has dtype {stored.dtype}: save the weights as float32")
+    array = stored.read()
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    if not np.isfinite(narrow).all():
+        raise UserError(f"{name} holds values that are no finite float32 numbers: the training that wrote it has failed")
+    if name.endswith(".running_var") and (narrow < 0).any():
+        raise UserError(f"{name} holds negative variances: fetch or export the file again")
+    return narrow
+
+
+def model_of(params: NumpyTree, stats: NumpyTree) -> dict[str, Any]:
+    """The config fields arch, stem and width of the backbone whose shapes these are; UserError if there is none."""
     stem = "imagenet" if params["conv1"]["kernel"].shape[0] == 7 else "small"
     last = params["layer4"]["block0"]
     # channels are rounded: the widest layer tells the multiplier best, and it is a round number as a rule
@@ -70,9 +123,9 @@ def model_of(params: NumpyTree, stats: NumpyTree, where: str) -> dict[str, Any]:
             if width <= 0 or not _likely(arch, params, width):  # building a deep backbone to see its shapes takes seconds
                 continue
             model = {"arch": arch, "stem": stem, "width": width}
-            if _shapes(jax.eval_shape(build_backbone(model).init, jax.random.key(0))) == wanted:
+            if _shapes_of(arch, stem, width) == wanted:
                 return model
-    raise UserError(f"{where}: these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {exact:g}")
+    raise UserError(f"these are a ResNet's weights, but of none of {', '.join(ARCHITECTURES)} at width {exact:g}")
 
 
 def _likely(name: str, params: NumpyTree, width: float) -> bool:
@@ -85,8 +138,13 @@ def _likely(name: str, params: NumpyTree, width: float) -> bool:
     return blocks == arch.blocks and arch.bottleneck == ("conv3" in first) and kernel[2:] == (inner // arch.groups, inner)
 
 
+@functools.lru_cache
+def _shapes_of(arch: str, stem: str, width: float) -> dict[str, tuple[int, ...]]:
+    return _shapes(jax.eval_shape(build_backbone({"arch": arch, "stem": stem, "width": width}).init, jax.random.key(0)))
+
+
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-__all__ = ["load_weights", "model_of"]
+__all__ = ["Imported", "load_weights", "model_of"]

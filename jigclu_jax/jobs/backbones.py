@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.interop.weights import load_weights
@@ -29,6 +30,7 @@ class Backbone:
       run: config of the run that trained it, empty where it is not known.
       all_params: parameters of the checkpoint, heads included; empty where there is none.
       all_stats: its statistics.
+      imported: what was mapped and left of a file of weights; empty where it comes from a run.
     """
 
     params: Tree
@@ -39,6 +41,7 @@ class Backbone:
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     all_params: Tree = dataclasses.field(default_factory=dict)
     all_stats: Tree = dataclasses.field(default_factory=dict)
+    imported: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -57,8 +60,11 @@ def open_backbone(config: ConfigDict) -> Backbone:
 
 def imported_backbone(config: ConfigDict) -> Backbone:
     """The backbone in the file `config.weights`; UserError as `open_backbone`."""
-    params, stats, found = load_weights(config.weights)
-    return Backbone(params, stats, _agreed(config, found, f"config.weights={config.weights}"), str(config.weights))
+    found = load_weights(config.weights, config.weights_prefix, config.weights_channels)
+    model = _agreed(config, found.model, f"config.weights={config.weights}")
+    if distributed.is_main():
+        print("\n".join(found.report), flush=True)
+    return Backbone(found.params, found.stats, model, str(config.weights), imported=found.report)
 
 
 def checkpoint_backbone(config: ConfigDict) -> Backbone:
@@ -84,6 +90,17 @@ def random_backbone(model: Mapping[str, Any], seed: int) -> Backbone:
     backbone = build_backbone(model)
     params, stats = jax.tree.map(np.asarray, backbone.init(jax.random.key(seed)))
     return Backbone(params, stats, dict(model), "random weights")
+
+
+def origin_fields(config: ConfigDict, backbone: Backbone | None) -> dict[str, Any]:
+    """What a result says of where its backbone comes from; None: from random weights."""
+    step, report = (backbone.step, list(backbone.imported)) if backbone else (None, [])
+    return {
+        "checkpoint": str(config.checkpoint) if step is not None else None,
+        "checkpoint_step": step,
+        "weights": str(config.weights) if report else None,
+        "weights_report": report or None,
+    }
 
 
 def _agreed(config: ConfigDict, found: Mapping[str, Any], where: str) -> dict[str, Any]:

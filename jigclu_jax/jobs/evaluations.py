@@ -19,7 +19,7 @@ from jigclu_jax.evals.check import check_features
 from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
 from jigclu_jax.evals.heads import Recipe
 from jigclu_jax.evals.knn import knn_predictions, nearest
-from jigclu_jax.jobs.backbones import Backbone, open_backbone, random_backbone
+from jigclu_jax.jobs.backbones import Backbone, open_backbone, origin_fields, random_backbone
 from jigclu_jax.jobs.banks import FEATURES_STAY, Banks, Features, Sets, open_sets
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.losses.cross_entropy import hits
@@ -130,9 +130,7 @@ def common_fields(config: ConfigDict, backbone: Backbone, banks: Banks, sets: Se
         "seed": config.seed,
         "backbone": backbone.origin,
         "model": backbone.model,
-        "checkpoint": str(config.checkpoint) or None,
-        "checkpoint_step": backbone.step,
-        "weights": str(config.weights) or None,
+        **origin_fields(config, backbone),
         "backbone_digest": backbone.digest,
         "backbone_unchanged": True,  # else the features would have been refused
         "classes": len(sets.classes),

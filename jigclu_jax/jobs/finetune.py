@@ -19,7 +19,7 @@ from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.evals.labels import check_labels, held_out_mask
-from jigclu_jax.jobs.backbones import Backbone, checkpoint_backbone, imported_backbone, with_model
+from jigclu_jax.jobs.backbones import Backbone, checkpoint_backbone, imported_backbone, origin_fields, with_model
 from jigclu_jax.jobs.classifier import open_labelled, prepare_classification
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.run_scope import run_scope
@@ -83,7 +83,7 @@ def _check_starts(config: ConfigDict) -> None:
                 f"config.controls={config.controls!r}: use 'random', 'weights' or 'random,weights', other starts than config.init"
             )
     starts = (config.init, *controls)
-    for name, what in (("checkpoint", "the workdir of a pretraining run"), ("weights", "a file with the weights of a torchvision ResNet")):
+    for name, what in (("checkpoint", "the workdir of a pretraining run"), ("weights", "a file of weights")):
         if name in starts and not config[name]:
             raise UserError(f"config.{name} is empty: give {what}, --config.{name}=PATH, or another config.init")
     if config.held_out and _searches(config):
@@ -177,7 +177,7 @@ def _single(
         _say(title)
     result = run.train(root, start)
     result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
-    result |= {"train_images": len(source), "checkpoint_step": backbone.step if backbone else None}
+    result |= {"train_images": len(source), **origin_fields(config, backbone)}
     result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}
     if distributed.is_main():
         result = write_result(root, result)

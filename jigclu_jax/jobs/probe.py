@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import check_config
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
-from jigclu_jax.errors import UserError
+from jigclu_jax.evals.check import check_origin
 from jigclu_jax.evals.scale import feature_size
-from jigclu_jax.jobs.backbones import checkpoint_backbone, with_model
+from jigclu_jax.jobs.backbones import open_backbone, origin_fields, with_model
 from jigclu_jax.jobs.classifier import Classification, open_labelled, prepare_classification
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.methods import Classifier
@@ -23,16 +23,15 @@ from jigclu_jax.train.workdir import check_workdir, write_result
 
 @run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
-    """Probe the checkpoint in `config.checkpoint`; leaves the files of a training job and the accuracies in result.json.
+    """Probe the backbone of `config.checkpoint` or `config.weights`; leaves the files of a training job and the accuracies in result.json.
 
     Raises:
       UserError: no checkpoint, no labels, or anything else of the config or the images that cannot work.
     """
     distributed.start()
     start_cache()
-    if not config.checkpoint:
-        raise UserError("config.checkpoint is empty: give the workdir of a pretraining run, --config.checkpoint=DIR")
-    backbone = checkpoint_backbone(config)
+    check_origin(config)
+    backbone = open_backbone(config)
     config = with_model(config, backbone)
     check_config(config)
     check_workdir(workdir, config)
@@ -46,7 +45,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         control = dataclasses.replace(random, extra=random.extra | {"scale": scale * random.extra["scale"]})
         result |= _of_random_backbone(probe.train(epath.Path(workdir) / "random_init", control))
     if distributed.is_main():
-        write_result(workdir, result | {"checkpoint": str(config.checkpoint), "checkpoint_step": backbone.step, "backbone_unchanged": True})
+        write_result(workdir, result | origin_fields(config, backbone) | {"backbone_unchanged": True})
         report(workdir)
         say_result(result)
 

@@ -21,7 +21,7 @@ def line(images: Path, checkpoint: Path | str, source: str = "labelled.npz") -> 
     [
         (["--config.init=torch"], "config.init='torch' is unknown: use 'checkpoint' or 'weights' or 'random'"),
         (["--config.schedule_as=code"], "config.schedule_as='code' is unknown: "),
-        (["--config.init=weights"], "config.weights is empty: give a file with the weights of a torchvision ResNet"),
+        (["--config.init=weights"], "config.weights is empty: give a file of weights"),
         (["--config.controls=weights"], "config.weights is empty: give a file"),
         (["--config.controls=scratch"], "config.controls='scratch': use 'random', 'weights' or 'random,weights'"),
         (["--config.init=random", "--config.controls=random"], "config.controls='random': use"),
