@@ -6,10 +6,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 LOCKS := requirements/lock-py311.txt requirements/lock-py312.txt
 PYTHON ?=
+# Of `make gpu`: how long, where to, images to train on, and a PyTorch script to time beside.
+MINUTES ?= 9
+OUT ?= runs/gpu
+DATA ?=
+PEER ?=
+# With JAX for the GPU; neither of the two targets makes an environment, as neither may need a network. In .venv: pip install -e '.[cuda]'
+GPU_PYTHON ?= $(or $(PYTHON),$(wildcard $(BIN)/python),python3)
 # Processes of `make test`; each takes up to 3 GiB of memory.
 WORKERS ?= 2
 
-.PHONY: demo test test-all test-slow lint format lock clean env
+.PHONY: demo test test-all test-slow test-gpu gpu lint format lock clean env
 
 demo: env
 	$(BIN)/python -m jigclu_jax --config=configs/demo.py --workdir=runs/demo
@@ -25,6 +32,15 @@ test-slow: env
 	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "slow and devices8"
 
 test-all: test test-slow
+
+# What a GPU could compute otherwise than a CPU: the authors' numbers, operations, losses, models, one step, pictures of the three places, a run
+# without TensorFlow, a run that is killed.
+test-gpu:
+	JAX_PLATFORMS=cuda $(GPU_PYTHON) -m pytest -m "not devices8" $$($(GPU_PYTHON) benchmarks/gpu.py --tests)
+
+# The same command goes on where it was stopped.
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu.py --minutes=$(MINUTES) --out="$(OUT)" --data="$(DATA)" --peer="$(PEER)"
 
 lint: env
 	$(BIN)/ruff check .

@@ -42,25 +42,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="length of the run; 0: 4 a kill")
     parser.add_argument("--seed", type=int, default=0, help="draws phases and moments")
     parser.add_argument("--keep", default="", help="folder for the runs, kept afterwards; default: a temporary one")
+    parser.add_argument("--platform", default="cpu", help="that the run computes on: cuda for a GPU")
     parser.add_argument("--worker", nargs=3, metavar=("WORKDIR", "LOG", "STEPS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         sys.exit(work(*arguments.worker))
     steps = arguments.steps or 4 * arguments.kills
     with tempfile.TemporaryDirectory() as temporary:
-        compare(Path(arguments.keep or temporary), arguments.kills, steps - steps % STEPS_PER_EPOCH, random.Random(arguments.seed))
+        steps -= steps % STEPS_PER_EPOCH
+        compare(Path(arguments.keep or temporary), arguments.kills, steps, random.Random(arguments.seed), arguments.platform)
 
 
-def compare(folder: Path, kills: int, steps: int, rng: random.Random) -> None:
+def compare(folder: Path, kills: int, steps: int, rng: random.Random, platform: str = "cpu") -> None:
     """Both runs, and the rows."""
     from rows import print_row
 
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    straight = Run(folder, "straight", steps)
+    straight = Run(folder, "straight", steps, platform)
     assert straight.start().wait() == 0, f"the undisturbed run failed: {straight.said.read_text()[-2000:]}"
     usual = straight.durations() | {"restore": 0.2}  # it had nothing to restore
-    killed, phases = Run(folder, "killed", steps), collections.Counter[str]()
+    killed, phases = Run(folder, "killed", steps, platform), collections.Counter[str]()
     for target in targets(kills, rng):
         phase = killed.kill_in(target, usual, rng)
         phases[phase] += 1
@@ -89,14 +91,17 @@ def targets(kills: int, rng: random.Random) -> list[str]:
 class Run:
     """A workdir, the log of its phases, and the processes that work on it one after the other."""
 
-    def __init__(self, folder: Path, name: str, steps: int) -> None:
+    def __init__(self, folder: Path, name: str, steps: int, platform: str) -> None:
         self.workdir, self.log, self.said = folder / name, folder / f"{name}.log", folder / f"{name}.txt"
-        self._steps, self._cache = steps, folder / "compilation_cache"
+        self._steps, self._platform, self._cache = steps, platform, folder / "compilation_cache"
 
     def start(self, cached: bool = True) -> subprocess.Popen[bytes]:
         """Start the same command again."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-        environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": ""}
+        if self._platform != "cpu":  # kernels whose sums are not rounded as the clock wants it
+            flags = f"{environment.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+            environment |= {"XLA_FLAGS": flags.strip(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        environment |= {"JAX_PLATFORMS": self._platform, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": ""}
         if cached:
             environment |= {
                 "JAX_COMPILATION_CACHE_DIR": str(self._cache),

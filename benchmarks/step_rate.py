@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--matrix", type=int, default=8192, help="side of the matrices that the chip's rate is measured with")
     parser.add_argument("--peer", default="", help="path of the PyTorch script")
+    parser.add_argument("--quick", action="store_true", help="the row `step` alone: one program to compile instead of three")
     parser.add_argument("--small", action="store_true", help="a few seconds on a CPU, to try the script")
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args([*SMALL, *sys.argv[1:]] if "--small" in sys.argv[1:] else None)
@@ -78,6 +79,8 @@ def report(arguments: argparse.Namespace, batch: int) -> None:
     elif peers:
         facts["note"] = "the peer does not fit"
     print_row(f"step {what}", round(rate, 1), "images/s", peer=arguments.peer or None, peer_value=peer_value, **facts)
+    if arguments.quick:
+        return
     heads, montages = (statistics.median(found[name] for found in ours) for name in ("heads", "montages"))
     print_row(f"outside the backbone {what}", round(heads, 4), "share of the step", part="decouple, heads, losses")
     print_row(f"outside the backbone {what}", round(montages, 4), "share of the step", part="montages from resident images")
@@ -164,6 +167,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     whole = rate(method, montages)
     device = jax.devices()[0]
+    if arguments.quick:
+        return {"rate": batch / whole, "device": f"{device.platform} {device.device_kind}"}
     held = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
     lowered = compile_step(method, update, mesh).lower(target, to_device(montages, mesh))  # type: ignore[attr-defined]
     if not held:

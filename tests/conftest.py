@@ -44,6 +44,12 @@ def float64() -> Iterator[None]:
     jax.config.update("jax_enable_x64", before)
 
 
+@pytest.fixture
+def needs_tensorflow() -> None:
+    """Leaves a test of the host's pictures out where there is no TensorFlow, as on a machine that has a GPU and nothing else."""
+    pytest.importorskip("tensorflow")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole jobs come first, so that no long file begins when the other workers have ended; what needs eight devices may be skipped.
 

@@ -23,6 +23,7 @@ from jigclu_jax.device.feed import HOST_FEED, device_feed, prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device
 from jigclu_jax.errors import ImageError, UserError
 
+pytestmark = pytest.mark.usefixtures("needs_tensorflow")  # the host's pictures are made by it
 STEPS, BATCH = 3, 8
 # every sort of view: montages, montages of another grid, two crops of the whole image, all with solarize
 LAW = dataclasses.replace(PAPER, solarize_probability=0.3)
