@@ -29,7 +29,10 @@ IMAGES, BATCH = 96, 16
 FACTS = DataFacts(IMAGES, tuple("abcde"), BATCH, IMAGES // BATCH)
 # settings of `config.method` that make a method small, or fit 96 images in batches of 16
 SMALL: dict[str, dict[str, Any]] = {
+    "instdisc": {"embedding_dim": 16, "negatives": 32},
     "jigclu": {"embedding_dim": 16},
+    "jigpuz": {"permutations": 20, "tower_dim": 16},
+    "pirl": {"embedding_dim": 16, "negatives": 32, "tile_size": 8},
     "simclr": {"hidden_dim": 32, "embedding_dim": 16},
 }
 

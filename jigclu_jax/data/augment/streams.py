@@ -15,6 +15,8 @@ from jaxtyping import Float, UInt32
 STREAMS = {"crop": 0, "flip": 1, "jitter": 2, "order": 3, "brightness": 4, "contrast": 5, "saturation": 6, "hue": 7, "grayscale": 8}
 STREAMS |= {"blur": 9, "sigma": 10, "solarize": 11}
 
+_NO_VIEW = 2**16  # in place of a view's number
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _WORD = 0xFFFFFFFF
@@ -52,6 +54,11 @@ def crop_keys(seed: int, epoch: Any, example: Any, view: int, position: Any, xp:
     key = words(np.uint32(seed & _WORD)), words(np.uint32(seed >> 32 & _WORD))
     key = threefry(key, words(epoch), words(example))
     return threefry(key, words(np.uint32(view)), words(position))
+
+
+def image_uniforms(seed: int, epoch: Any, example: Any, count: int, xp: Any = np) -> Float[Any, "n count"]:
+    """`count` numbers in [0, 1) for each of n images and epochs, which no crop uses: for what a method draws itself."""
+    return uniforms(crop_keys(seed, epoch, example, _NO_VIEW, 0, xp), {"crop": count}, xp)["crop"]
 
 
 def uniforms(key: Key, counts: Mapping[str, int], xp: Any = np) -> dict[str, Float[Any, "n count"]]:
