@@ -13,7 +13,7 @@ from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.feed import Feed
 from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.methods import DataFacts, create_method
-from jigclu_jax.models import Functional, create_classifier, create_linear, create_projection
+from jigclu_jax.models import Functional, create_classifier, create_linear, create_mlp, create_projection
 from jigclu_jax.models.architectures import Architecture
 from jigclu_jax.models.functional import Draw, compute_dtype, functional
 from jigclu_jax.models.layers import BatchNorm, Conv
@@ -87,6 +87,17 @@ def crop_batch(image: np.ndarray, label: np.ndarray, mask: np.ndarray | None = N
 def about(size: int) -> dict[str, Any]:
     """What every batch says of its images."""
     return {"example": np.arange(size, dtype=np.int32), "epoch": np.zeros(size, np.int32), "mask": np.ones(size, bool)}
+
+
+def flat_backbone(side: int) -> Functional:
+    """Images [b, side, side, 3] -> features [b, 8] by two linear layers with BatchNorm: compiles in no time."""
+    mlp = create_mlp((3 * side * side, CHANNELS, CHANNELS), norm_last=True)
+
+    def apply(params: Any, stats: Any, x: jax.Array, train: bool, key: Any = None, groups: int = 1) -> tuple[Stages, Any]:
+        y, after = mlp.apply(params, stats, x.reshape(len(x), -1), train, key, groups)
+        return Stages((), y), after
+
+    return Functional(mlp.init, apply, CHANNELS)
 
 
 def tiny_step(

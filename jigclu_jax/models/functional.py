@@ -28,11 +28,11 @@ class Init(Protocol):
 class Apply(Protocol):
     """Maps an input to an output and the statistics after it (the same ones when `train` is False).
 
-    `key` is for layers that draw random numbers; there are none yet.
+    `key` is for layers that draw random numbers; there are none yet. `groups`, which divides the rows of x, is `BatchNorm.batch_groups`.
     """
 
     def __call__(
-        self, params: Tree, stats: Tree, x: Float[Array, "..."], train: bool, key: PRNGKeyArray | None = None
+        self, params: Tree, stats: Tree, x: Float[Array, "..."], train: bool, key: PRNGKeyArray | None = None, groups: int = 1
     ) -> tuple[Any, Tree]: ...
 
 
@@ -48,7 +48,7 @@ class Frozen:
 class Functional:
     """A network as two pure functions, safe under jit, grad, eval_shape and export.
 
-    `init(key) -> (params, stats)`; `apply(params, stats, x, train, key=None) -> (y, new_stats)`; both trees are nested dicts
+    `init(key) -> (params, stats)`; `apply(params, stats, x, train, key=None, groups=1) -> (y, new_stats)`; both trees are nested dicts
     with string keys, e.g. `params["layer1"]["block0"]["conv1"]["kernel"]`; `dim` is the size of the last axis of y, or of a
     backbone's features. Leaves of `stats` may be `Frozen`, and are so again in `new_stats`.
     """
@@ -107,12 +107,16 @@ def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype, 
         module = build(Draw(*jax.lax.optimization_barrier(pools)))
         return nnx.to_pure_dict(nnx.state(module, nnx.Param)), nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
-    def apply(params: Tree, stats: Tree, x: Float[Array, "..."], train: bool, key: PRNGKeyArray | None = None) -> tuple[Any, Tree]:
+    def apply(
+        params: Tree, stats: Tree, x: Float[Array, "..."], train: bool, key: PRNGKeyArray | None = None, groups: int = 1
+    ) -> tuple[Any, Tree]:
         del key
         # statistics are written in place below, which would reach into numpy arrays of the caller
         values = jax.tree.map(lambda leaf: leaf.value if _is_frozen(leaf) else leaf, stats, is_leaf=_is_frozen)
         module = nnx.merge(structure, *jax.tree.map(jnp.asarray, (params, values)))
         _freeze(module, stats)
+        if groups > 1:
+            module.set_attributes(batch_groups=groups, raise_if_not_found=False)
         # derivatives keep the precision that an operation was traced with
         with contextlib.nullcontext() if precision == "default" else jax.default_matmul_precision(precision):
             y = module(x, train)

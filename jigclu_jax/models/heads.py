@@ -37,20 +37,21 @@ class Projection(nnx.Module):
 class MLP(nnx.Module):
     """Linear layers with BatchNorm and ReLU between them; behind the last one BatchNorm alone where `norm_last`."""
 
-    def __init__(self, dims: Sequence[int], *, norm_last: bool, dtype: jnp.dtype, draw: Draw) -> None:
-        self.layers, self.norm_last = len(dims) - 1, norm_last
+    def __init__(self, dims: Sequence[int], *, norm: bool, norm_last: bool, affine_last: bool, dtype: jnp.dtype, draw: Draw) -> None:
+        self.layers = len(dims) - 1
         for number in range(self.layers):
+            last = number + 1 == self.layers
             setattr(self, f"linear{number}", Linear(dims[number], dims[number + 1], dtype=dtype, draw=draw))
-            if number + 1 < self.layers or norm_last:
-                setattr(self, f"bn{number}", BatchNorm(dims[number + 1], dtype=storage_dtype(dtype)))
+            if norm_last if last else norm:
+                own = BatchNorm(dims[number + 1], affine=affine_last or not last, dtype=storage_dtype(dtype))
+                setattr(self, f"bn{number}", own)
 
     def __call__(self, x: Float[Array, "*n d"], train: bool) -> Float[Array, "*n e"]:
         for number in range(self.layers):
             x = getattr(self, f"linear{number}")(x)
-            last = number + 1 == self.layers
-            if not last or self.norm_last:
+            if hasattr(self, f"bn{number}"):
                 x = getattr(self, f"bn{number}")(x, train)
-            x = x if last else jax.nn.relu(x)
+            x = x if number + 1 == self.layers else jax.nn.relu(x)
         return x
 
 
@@ -78,11 +79,20 @@ def create_classifier(dim: int, classes: int, *, dtype: str = "float32") -> Func
     return functional(lambda draw: LinearHead(dim, classes, std=0.01, dtype=compute, draw=draw), dim=classes, dtype=compute)
 
 
-def create_mlp(dims: Sequence[int], *, norm_last: bool = False, dtype: str = "float32") -> Functional:
+def create_mlp(
+    dims: Sequence[int], *, norm: bool = True, norm_last: bool = False, affine_last: bool = True, dtype: str = "float32"
+) -> Functional:
     """A projection or predictor [..., dims[0]] -> [..., dims[-1]] as contrastive methods have them; params `linear0`, `bn0`, ...
 
-    BatchNorm over all axes but the last and ReLU stand between the layers, BatchNorm alone behind the last one where `norm_last`. Rows do
-    not come out with unit length. `dtype` as in `create_linear`. Source: Chen et al. 2020, "A simple framework for contrastive learning".
+    Rows do not come out with unit length. Source: Chen et al. 2020, "A simple framework for contrastive learning".
+
+    Args:
+      dims: sizes from input to output, two or more.
+      norm: whether BatchNorm over all axes but the last stands before each ReLU.
+      norm_last: whether it stands behind the last layer, too.
+      affine_last: whether that one has scale and bias.
+      dtype: as in `create_linear`.
     """
-    compute = compute_dtype(dtype)
-    return functional(lambda draw: MLP(tuple(dims), norm_last=norm_last, dtype=compute, draw=draw), dim=dims[-1], dtype=compute)
+    compute, sizes = compute_dtype(dtype), tuple(dims)
+    options = {"norm": norm, "norm_last": norm_last, "affine_last": affine_last}
+    return functional(lambda draw: MLP(sizes, **options, dtype=compute, draw=draw), dim=sizes[-1], dtype=compute)

@@ -1,5 +1,6 @@
 """Layers that compute what PyTorch's do: explicit padding, its batch statistics, its initial values."""
 
+import functools
 import math
 
 import jax
@@ -54,25 +55,33 @@ class BatchNorm(nnx.Module):
 
     Statistics are of the whole array in float32 or better: sharded over devices under jit, that is the global batch. The
     running variance takes the unbiased n / (n - 1) estimate, the normalisation the biased one. A `frozen` layer runs in eval mode.
+    With `batch_groups` = k in training, the rows r with the same r % k are normalised by their own statistics, of which the running
+    averages take the mean. Without `affine` there is neither scale nor bias.
     """
 
-    def __init__(self, channels: int, *, dtype: jnp.dtype) -> None:
-        self.dtype, self.frozen = dtype, False
+    def __init__(self, channels: int, *, affine: bool = True, dtype: jnp.dtype) -> None:
+        self.dtype, self.frozen, self.batch_groups = dtype, False, 1
         kept = storage_dtype(dtype)
-        self.scale = nnx.Param(jnp.ones(channels, kept))
-        self.bias = nnx.Param(jnp.zeros(channels, kept))
+        self.affine = affine
+        if affine:
+            self.scale = nnx.Param(jnp.ones(channels, kept))
+            self.bias = nnx.Param(jnp.zeros(channels, kept))
         self.mean = nnx.BatchStat(jnp.zeros(channels, kept))
         self.var = nnx.BatchStat(jnp.ones(channels, kept))
 
     def __call__(self, x: Float[Array, "*n c"], train: bool) -> Float[Array, "*n c"]:
+        still = self.mean[...]
+        scale, bias = (self.scale[...], self.bias[...]) if self.affine else (jnp.ones_like(still), jnp.zeros_like(still))
         if train and not self.frozen:
-            y, mean, var = _normalise(x, self.scale[...], self.bias[...])
-            count = math.prod(x.shape[:-1])
+            y, mean, var = _normalise(x, scale, bias, self.batch_groups)
+            if self.batch_groups > 1:
+                mean, var = mean.mean(0), var.mean(0)
+            count = math.prod(x.shape[:-1]) // self.batch_groups
             self.mean[...] = self._running(self.mean[...], mean)
             self.var[...] = self._running(self.var[...], var * (count / max(count - 1, 1)))
         else:
             wide = x.astype(storage_dtype(x.dtype))
-            y = (wide - self.mean[...]) * (lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON) * self.scale[...]) + self.bias[...]
+            y = (wide - self.mean[...]) * (lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON) * scale) + bias
         return y.astype(self.dtype)
 
     @staticmethod
@@ -81,39 +90,56 @@ class BatchNorm(nnx.Module):
         return BATCH_NORM_MOMENTUM * old + (1.0 - BATCH_NORM_MOMENTUM) * new
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _normalise(
-    x: Float[Array, "*n c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
-) -> tuple[Float[Array, "*n c"], Float[Array, " c"], Float[Array, " c"]]:
+    x: Float[Array, "*n c"], scale: Float[Array, " c"], bias: Float[Array, " c"], groups: int
+) -> tuple[Float[Array, "*n c"], Float[Array, "*g c"], Float[Array, "*g c"]]:
     """x normalised over all axes but the last, its mean and its biased variance; no gradient passes through the latter two.
+
+    With `groups` above 1 mean and variance have a row for each group: the rows r of x with r % groups == j.
 
     The derivative is written out because JAX's own also sums what is 0 by construction (x - mean) and sums a gradient twice:
     with the batch over many devices, two more vectors to exchange for each layer, one after another.
     """
-    return _normalise_forward(x, scale, bias)[0]
+    return _normalise_forward(x, scale, bias, groups)[0]
 
 
-def _normalise_forward(x: Array, scale: Array, bias: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    wide = x.astype(storage_dtype(x.dtype))
-    axes = tuple(range(x.ndim - 1))
+def _normalise_forward(x: Array, scale: Array, bias: Array, groups: int) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    wide, axes = _in_groups(x.astype(storage_dtype(x.dtype)), groups)
     mean = wide.mean(axes)
+    centred = wide - _beside(mean, wide)
     # two passes: E[x^2] - E[x]^2 gives 0 for a channel of mean 100 and variance 1e-4
-    var = jnp.square(wide - mean).mean(axes)
+    var = jnp.square(centred).mean(axes)
     inverse = lax.rsqrt(var + BATCH_NORM_EPSILON)
-    y = (wide - mean) * (inverse * scale) + bias
-    return (y, mean, var), (x, mean, inverse, scale)
+    y = centred * _beside(inverse * scale, wide) + bias
+    return (y.reshape(x.shape), mean, var), (x, mean, inverse, scale)
 
 
-def _normalise_backward(kept: tuple[Array, ...], cotangents: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+def _normalise_backward(groups: int, kept: tuple[Array, ...], cotangents: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     x, mean, inverse, scale = kept
-    along = cotangents[0]
-    unit = (x.astype(storage_dtype(x.dtype)) - mean) * inverse
-    axes = tuple(range(x.ndim - 1))
+    along, axes = _in_groups(cotangents[0], groups)
+    unit = (_in_groups(x.astype(storage_dtype(x.dtype)), groups)[0] - _beside(mean, along)) * _beside(inverse, along)
     for_bias, for_scale = along.sum(axes), (along * unit).sum(axes)
     # what the batch's own mean and variance take away is the gradients of bias and scale, averaged
-    count = math.prod(x.shape[:-1])
-    for_x = (along - (for_bias + unit * for_scale) / count) * (inverse * scale)
-    return for_x.astype(x.dtype), for_scale, for_bias
+    count = math.prod(x.shape[:-1]) // groups
+    for_x = (along - (_beside(for_bias, along) + unit * _beside(for_scale, along)) / count) * _beside(inverse * scale, along)
+    if groups > 1:
+        for_bias, for_scale = for_bias.sum(0), for_scale.sum(0)
+    return for_x.reshape(x.shape).astype(x.dtype), for_scale, for_bias
+
+
+def _in_groups(x: Array, groups: int) -> tuple[Array, tuple[int, ...]]:
+    """[n, ..., c], or [n / groups, groups, ..., c] of it, and the axes that statistics are taken over."""
+    if groups == 1:
+        return x, tuple(range(x.ndim - 1))
+    # a device that holds consecutive rows has some of every group, and keeps them
+    x = x.reshape(-1, groups, *x.shape[1:])
+    return x, (0, *range(2, x.ndim - 1))
+
+
+def _beside(statistic: Array, x: Array) -> Array:
+    """A statistic [c] or [groups, c] with the axes that it lacks of x."""
+    return statistic if statistic.ndim == 1 else jnp.expand_dims(statistic, tuple(range(1, x.ndim - 2)))
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)

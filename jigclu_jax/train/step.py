@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jigclu_jax.device.feed import HOST_FEED, Batch, Feed
 from jigclu_jax.device.mesh import batch_sharding, replicated, stacked_sharding
 from jigclu_jax.methods import Method
+from jigclu_jax.ops.moving_average import moving_average
 from jigclu_jax.train.freezing import IsFrozen, freeze_statistics, join, split, thaw_statistics
 from jigclu_jax.train.gradient import Given, in_parts, whole_batch
 from jigclu_jax.train.optimizer import Optimizer
@@ -75,7 +76,7 @@ def train_step(method: Method, update: Update, state: TrainState, batch: Batch, 
 def _averaged(old: Tree, new: Tree, decay: float, frozen: IsFrozen) -> Tree:
     """Moving averages a step later; what stands still keeps its bits."""
     moving, still = split(old, frozen)
-    return join(jax.tree.map(lambda a, b: (decay * a + (1 - decay) * b).astype(a.dtype), moving, split(new, frozen)[0]), still)
+    return join(moving_average(moving, split(new, frozen)[0], decay), still)
 
 
 def _add(state: TrainState, metrics: Metrics, steps_per_epoch: int, finite: jax.Array) -> Tree:

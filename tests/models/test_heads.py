@@ -90,3 +90,26 @@ def test_an_mlp_is_linear_layers_with_batch_norm_and_relu_between_them(norm_last
     quiet, same = head.apply(params, after, jnp.asarray(x), False)
     assert np.abs(np.asarray(quiet) - expected).max() > 1e-3
     jax.tree.map(np.testing.assert_array_equal, same, after)
+
+
+def test_which_layers_of_an_mlp_have_batch_norm_and_which_of_these_scale_and_bias() -> None:
+    def norms(**options: bool) -> dict[str, set[str]]:
+        params, stats = models.create_mlp((5, 7, 3), **options).init(KEY)
+        found = {name: set(leaves) for name, leaves in params.items() if name.startswith("bn")}
+        return {name: found.get(name, set()) for name in stats}
+
+    whole = {"scale", "bias"}
+    assert norms() == {"bn0": whole} and norms(norm=False) == {}
+    assert norms(norm_last=True) == {"bn0": whole, "bn1": whole}
+    assert norms(norm_last=True, affine_last=False) == {"bn0": whole, "bn1": set()}
+
+
+def test_groups_reach_every_batch_norm_of_a_network() -> None:
+    head = models.create_mlp((4, 6, 3), norm_last=True)
+    params, stats = head.init(KEY)
+    x = jax.random.normal(KEY, (8, 4))
+    found, after = head.apply(params, stats, x, True, groups=2)
+    halves = [head.apply(params, stats, x[j::2], True) for j in range(2)]
+    np.testing.assert_allclose(found.reshape(4, 2, 3), jnp.stack([y for y, _ in halves], 1), atol=1e-5)
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *(stats for _, stats in halves))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), after, mean)

@@ -113,6 +113,46 @@ def test_the_gradient_of_batch_norm_is_that_of_its_definition(mean: float) -> No
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+def test_batch_norm_in_groups_is_one_layer_for_each_of_them() -> None:
+    """Rows r with r % 3 == j by themselves: output, gradients, and running averages of the groups' mean; eval mode knows no groups."""
+    with jax.enable_x64():
+        rng = np.random.default_rng(0)
+        x, cotangent = jnp.asarray(rng.normal(3.0, 2.0, (12, 5, 2, 3))), rng.normal(size=(12, 5, 2, 3))
+        scale, bias = jnp.array([0.5, 1.0, -2.0]), jnp.array([1.0, 0.0, 3.0])
+
+        def layer(scale: jax.Array, bias: jax.Array, groups: int) -> BatchNorm:
+            made = BatchNorm(3, dtype=jnp.dtype("float64"))
+            made.scale[...], made.bias[...], made.batch_groups = scale, bias, groups
+            return made
+
+        def together(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+            return (layer(scale, bias, 3)(x, True) * cotangent).sum()
+
+        def one_by_one(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+            return sum((layer(scale, bias, 1)(x[j::3], True) * cotangent[j::3]).sum() for j in range(3))
+
+        grouped, single = layer(scale, bias, 3), [layer(scale, bias, 1) for _ in range(3)]
+        y = grouped(x, True)
+        for j, own in enumerate(single):
+            np.testing.assert_allclose(y[j::3], own(x[j::3], True), rtol=1e-12, atol=1e-13)
+        for name in ("mean", "var"):
+            np.testing.assert_allclose(getattr(grouped, name)[...], np.mean([getattr(own, name)[...] for own in single], 0), rtol=1e-12)
+        gradients = (jax.jit(jax.grad(f, argnums=(0, 1, 2)))(x, scale, bias) for f in (together, one_by_one))
+        for found, expected in zip(*gradients, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+        plain = layer(scale, bias, 1)
+        plain.mean[...], plain.var[...] = grouped.mean[...], grouped.var[...]
+        np.testing.assert_array_equal(grouped(x, False), plain(x, False))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_without_scale_and_bias(train: bool) -> None:
+    x = np.random.default_rng(0).normal(2.0, 3.0, (6, 3)).astype(np.float32)
+    np.testing.assert_array_equal(
+        BatchNorm(3, affine=False, dtype=F32)(jnp.asarray(x), train), BatchNorm(3, dtype=F32)(jnp.asarray(x), train)
+    )
+
+
 def test_batch_norm_in_evaluation_uses_and_keeps_the_running_statistics() -> None:
     layer = batch_norm()
     before = [np.asarray(leaf[...]) for leaf in (layer.mean, layer.var)]
