@@ -33,7 +33,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "jigclu": {"embedding_dim": 16},
     "jigpuz": {"permutations": 20, "tower_dim": 16},
     "pirl": {"embedding_dim": 16, "negatives": 32, "tile_size": 8},
+    "byol": {"hidden_dim": 32, "embedding_dim": 16},
+    "moco": {"queue": 48, "embedding_dim": 16, "bn_groups": 4},
     "simclr": {"hidden_dim": 32, "embedding_dim": 16},
+    "simsiam": {"views": 3, "embedding_dim": 16, "predictor_dim": 8},
 }
 
 
