@@ -190,6 +190,7 @@ def test_a_training_step_is_jitted_in_one_place() -> None:
         "jigclu_jax.evals.logistic",  # the solver of the baselines
         "jigclu_jax.evals.scale",  # the size of a backbone's features
         "jigclu_jax.encoder",  # features for notebooks
+        "jigclu_jax.interop.export_formats",  # what is exported for serving
     }
     text = "\n".join(path.read_text() for path in MODULES)
     assert "pmap" not in text and "nnx.jit" not in text

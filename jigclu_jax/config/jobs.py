@@ -132,6 +132,16 @@ EVALUATE: Fields = {
     },
 }
 
+# A backbone in the formats of other programs.
+EXPORT: Fields = {
+    **WEIGHTS,
+    "model": CHECKPOINT_MODEL,
+    # () is every one that the backbone can have
+    "formats": Field((), item=str, choices=("torchvision", "timm", "detectron2", "authors", "stablehlo"), what="() for all of them"),
+    "side": Field(0, 0, 8192),  # of the images, in pixels; 0: as the run saw them, 224 where that is not known
+    "force_config": RUN["force_config"],
+}
+
 # Images of any source into shards that are quick to read (`data/prepare/shards.py`), or their check.
 PREPARE: Fields = {
     "seed": RUN["seed"],  # draws the subset of data.limit
@@ -177,6 +187,11 @@ def evaluate_config() -> ConfigDict:
     return _config("evaluate")
 
 
+def export_config() -> ConfigDict:
+    """A backbone in the formats of other programs."""
+    return _config("export")
+
+
 def prepare_config() -> ConfigDict:
     """Images of any source into shards that are quick to read, or their check."""
     return _config("prepare")
@@ -217,6 +232,7 @@ _JOBS: Mapping[str, Fields] = {
     "fast_probe": FAST_PROBE,
     "knn": KNN,
     "evaluate": EVALUATE,
+    "export": EXPORT,
     "prepare": PREPARE,
     "ablation": {
         "table": Field("montage"),  # montage | augmentation | grid | overlap | branches | weights | plus | arms

@@ -30,6 +30,7 @@ class Backbone:
       run: config of the run that trained it, empty where it is not known.
       all_params: parameters of the checkpoint, heads included; empty where there is none.
       all_stats: its statistics.
+      classes: of the training images, None where there are none.
       imported: what was mapped and left of a file of weights; empty where it comes from a run.
     """
 
@@ -42,6 +43,7 @@ class Backbone:
     all_params: Tree = dataclasses.field(default_factory=dict)
     all_stats: Tree = dataclasses.field(default_factory=dict)
     imported: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
     @property
     def digest(self) -> str:
@@ -75,7 +77,8 @@ def checkpoint_backbone(config: ConfigDict) -> Backbone:
     all_params, all_stats = weights(tree, meta, config.checkpoint_weights, where)
     model = _agreed(config, found, where)
     origin = f"{config.checkpoint}, step {step}" + (", moving averages" if config.checkpoint_weights == "ema" else "")
-    return Backbone(params, stats, model, origin, step, meta["config"], all_params, all_stats)
+    classes = tuple(meta["classes"]) if meta.get("classes") else None
+    return Backbone(params, stats, model, origin, step, meta["config"], all_params, all_stats, classes=classes)
 
 
 def with_model(config: ConfigDict, backbone: Backbone) -> ConfigDict:

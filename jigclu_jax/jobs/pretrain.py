@@ -14,6 +14,8 @@ from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.features import compile_features, compute_features
+from jigclu_jax.jobs.backbones import Backbone
+from jigclu_jax.jobs.export import export_last
 from jigclu_jax.jobs.reporting import report, save_pictures
 from jigclu_jax.jobs.watching import open_watch
 from jigclu_jax.methods import create_method
@@ -22,7 +24,7 @@ from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.online import with_online_head
 from jigclu_jax.train.run import Training, facts_of, metric_specs, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.state import TrainState
-from jigclu_jax.train.workdir import check_workdir, write_result
+from jigclu_jax.train.workdir import check_workdir, config_as_dict, write_result
 
 _BATCH = 256  # images a batch of the backbone's pass over the whole set
 
@@ -54,6 +56,14 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if distributed.is_main():
         write_result(workdir, training_result(training, workdir, trained))
         report(workdir)
+        export_last(workdir, _trained_backbone(training, workdir, trained.state))
+
+
+def _trained_backbone(training: Training, workdir: epath.PathLike, state: TrainState) -> Backbone:
+    params, stats = jax.device_get((state.params["backbone"], state.stats["backbone"]))
+    config = config_as_dict(training.config)
+    model = {name: config["model"][name] for name in ("arch", "stem", "width")}
+    return Backbone(params, stats, model, f"{workdir}, step {int(state.step)}", run=config, classes=training.facts.classes)
 
 
 def features_of(training: Training) -> Callable[[TrainState], Float32[np.ndarray, "n d"]]:
