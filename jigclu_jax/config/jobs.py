@@ -19,6 +19,7 @@ from jigclu_jax.config.schema import (
     CROP,
     EVALUATION,
     HEADS,
+    INIT,
     INPUT,
     MODEL,
     ONLINE,
@@ -41,6 +42,7 @@ PRETRAIN: Fields = {
     **RUN,
     # > 0, such as 0.999: moving averages of parameters and statistics are kept beside
     "ema_decay": Field(0.0, low=0, below=1),
+    "init": INIT,
     "data": INPUT,
     "augment": AUGMENT,
     "online": ONLINE,

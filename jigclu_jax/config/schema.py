@@ -186,7 +186,15 @@ WEIGHTS: Mapping[str, Field] = {
     "weights_channels": Field("", choices=("", "mean", "repeat")),
 }
 
+# Where the backbone of a pretraining starts: "" is random; the heads are new, and the optimizer begins anew.
+INIT: Fields = {
+    "weights": Field(""),  # a workdir of a training run, or a file as the field `weights` of an evaluation takes it (docs/weights.md)
+    "which": Field("last"),  # of a workdir: last | best | a step's number
+    "prefix": Field(""),  # of a file: under which the backbone lies where it holds several
+    "channels": WEIGHTS["weights_channels"],
+}
+
 __all__ = [
-    *("AUGMENT", "CHECKPOINT_MODEL", "CROP", "EVALUATION", "HEADS", "INPUT", "MODEL", "ONLINE", "OPTIMIZER", "RUN", "SAVING", "SOURCE"),
-    *("VOTE", "WEIGHTS"),
+    *("AUGMENT", "CHECKPOINT_MODEL", "CROP", "EVALUATION", "HEADS", "INIT", "INPUT", "MODEL", "ONLINE", "OPTIMIZER", "RUN", "SAVING"),
+    *("SOURCE", "VOTE", "WEIGHTS"),
 ]

@@ -1,11 +1,13 @@
 """Opens the frozen backbone of an evaluation: from a run's checkpoint, from a file of weights, or random."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.device import distributed
@@ -14,7 +16,8 @@ from jigclu_jax.evals.frozen import digest
 from jigclu_jax.interop.weights import load_weights
 from jigclu_jax.methods import Tree
 from jigclu_jax.models import build_backbone
-from jigclu_jax.train.checkpoint import read_checkpoint, stored_backbone, weights
+from jigclu_jax.train.checkpoint import FOLDER, read_checkpoint, stored_backbone, weights
+from jigclu_jax.train.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +91,51 @@ def with_model(config: ConfigDict, backbone: Backbone) -> ConfigDict:
     return config
 
 
+def starting_backbone(config: ConfigDict) -> Backbone | None:
+    """The backbone of `config.init` of a pretraining, a workdir's or a file's; None where it starts from random weights.
+
+    Raises:
+      UserError: it cannot be read, or is another one than `config.model` describes.
+    """
+    init, where = config.init, f"config.init.weights={config.init.weights}"
+    if not init.weights:
+        return None
+    path = epath.Path(init.weights).expanduser()
+    if path.is_dir() and (path / FOLDER).exists():
+        step, meta, tree = read_checkpoint(path, init.which)
+        params, stats, model = stored_backbone(tree, meta, "params", where)
+        found = Backbone(params, stats, model, f"{path}, step {step}", step)
+    else:
+        params, stats, model, report = load_weights(path, init.prefix, init.channels)
+        found = Backbone(params, stats, model, str(path), imported=report)
+    _agreed(config, found.model, where, "set that field so")
+    if distributed.is_main():
+        print("\n".join(found.imported or (f"the backbone starts from {found.origin}",)), flush=True)
+    return found
+
+
+def with_backbone(state: TrainState, backbone: Backbone) -> TrainState:
+    """The state with these weights in place of the backbone's, wherever it stands: trained, averaged, or in what the method keeps."""
+    trees = [(state.params["backbone"], backbone.params), (state.stats["backbone"], backbone.stats)]
+
+    def put(node: Any) -> Any:
+        if not isinstance(node, Mapping):
+            return node
+        return {name: _like(child, trees) if name == "backbone" else put(child) for name, child in node.items()}
+
+    fields = {name: put(getattr(state, name)) for name in ("params", "stats", "ema", "extra")}
+    return dataclasses.replace(state, **fields)
+
+
+def _like(node: Any, trees: Sequence[tuple[Any, Any]]) -> Any:
+    """The new one of the trees that are built as the node is, in its dtypes and at its places; the node where none is."""
+    for old, new in trees:
+        if jax.tree.map(jnp.shape, old) == jax.tree.map(jnp.shape, node):
+            # half precision or double in a file of weights becomes what is trained
+            return jax.tree.map(lambda leaf, like: jax.device_put(np.asarray(leaf, like.dtype), like.sharding), new, node)
+    return node
+
+
 def random_backbone(model: Mapping[str, Any], seed: int) -> Backbone:
     """A backbone of the same architecture with the random weights of `seed`."""
     backbone = build_backbone(model)
@@ -106,14 +154,15 @@ def origin_fields(config: ConfigDict, backbone: Backbone | None) -> dict[str, An
     }
 
 
-def _agreed(config: ConfigDict, found: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _agreed(
+    config: ConfigDict, found: Mapping[str, Any], where: str, remedy: str = "leave that field out to take its own"
+) -> dict[str, Any]:
     """arch, stem and width as found, dtype and precision as the config says."""
     for name in ("arch", "stem", "width"):
         wanted = config.model[name]
         if wanted and wanted != found[name]:
             raise UserError(
-                f"{where} belongs to another backbone: its model.{name} is {found[name]!r}, config.model.{name} is {wanted!r}; "
-                "leave that field out to take its own"
+                f"{where} belongs to another backbone: its model.{name} is {found[name]!r}, config.model.{name} is {wanted!r}; {remedy}"
             )
     own = {name: config.model[name] for name in ("dtype", "precision")}
     return {name: found[name] for name in ("arch", "stem", "width")} | own

@@ -7,17 +7,16 @@ import dataclasses
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import check_best_metric, check_config
 from jigclu_jax.data.sources.opening import Source, why_unlabelled
-from jigclu_jax.device.mesh import check_batch, replicated
+from jigclu_jax.device.mesh import check_batch
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.jobs.accuracy import accuracy_hook, accuracy_results, open_eval_source
-from jigclu_jax.jobs.backbones import Backbone
+from jigclu_jax.jobs.backbones import Backbone, with_backbone
 from jigclu_jax.methods import Classifier, create_method
 from jigclu_jax.train.freezing import split
 from jigclu_jax.train.loop import EpochHook
@@ -45,11 +44,7 @@ class Classification:
         state = self.training.initial_state()
         if backbone is None:
             return state
-        drawn = (state.params["backbone"], state.stats["backbone"])
-        # half precision or double in a file of weights becomes what is trained
-        weights = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), (backbone.params, backbone.stats), drawn)
-        params, stats = jax.device_put(weights, replicated(self.training.mesh))
-        return dataclasses.replace(state, params=state.params | {"backbone": params}, stats=state.stats | {"backbone": stats})
+        return with_backbone(state, backbone)
 
     def train(self, root: epath.PathLike, start: TrainState) -> dict[str, Any]:
         """Train to the end; returns the fields of result.json that both jobs have.

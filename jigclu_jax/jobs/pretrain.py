@@ -14,7 +14,7 @@ from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.features import compile_features, compute_features
-from jigclu_jax.jobs.backbones import Backbone
+from jigclu_jax.jobs.backbones import Backbone, starting_backbone, with_backbone
 from jigclu_jax.jobs.export import export_last
 from jigclu_jax.jobs.reporting import report, save_pictures
 from jigclu_jax.jobs.watching import open_watch
@@ -45,16 +45,21 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
         method = with_online_head(method, facts, build_backbone(config.model).dim)
     watch = open_watch(config, method, facts, source)
     check_best_metric(config, tuple(spec.name for spec in (*metric_specs(method, ()), *(watch.metrics if watch else ()))))
+    backbone = starting_backbone(config)
     training = prepare_training(config, method, source)
+    start = None if backbone is None else with_backbone(training.initial_state(), backbone)
     trained = run_training(
         training,
         workdir,
+        start=start,
+        identity={} if backbone is None else {"backbone": backbone.digest},
         begin=lambda root: save_pictures(training, root),
         features_of=features_of(training) if method.works_between_epochs else None,
         epoch_hooks=(watch.hook(training),) if watch else (),
     )
     if distributed.is_main():
-        write_result(workdir, training_result(training, workdir, trained))
+        started = {"init": backbone and {"origin": backbone.origin, "report": list(backbone.imported)}}
+        write_result(workdir, training_result(training, workdir, trained) | started)
         report(workdir)
         export_last(workdir, _trained_backbone(training, workdir, trained.state))
 
