@@ -57,7 +57,7 @@ def pictures_of(view: View, crops: UInt8[Array, "n side side 3"]) -> UInt8[Array
 def _coloured(view: View, arrays: Mapping[str, Array]) -> dict[str, Array]:
     image, records = arrays["image"], arrays["augment"]
     crops = split_cells(image, view.montage) if view.montage else image.reshape(-1, *image.shape[2:])
-    planes = augment(to_planes(crops), by_name(records.reshape(-1, records.shape[-1])), view.law)
+    planes = augment(to_planes(crops), by_name(records.reshape(-1, records.shape[-1])), view.colours)
     rest = {name: array for name, array in arrays.items() if name != "augment"}
     return {**rest, "image": pictures_of(view, from_planes(planes))}
 

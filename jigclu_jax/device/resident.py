@@ -17,8 +17,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Int32, UInt8, UInt32
 
+from jigclu_jax.data.augment.boxes import mirrored
 from jigclu_jax.data.augment.crops import resize_by_pillow
-from jigclu_jax.data.augment.parameters import draw
+from jigclu_jax.data.augment.parameters import Parameters, draw
 from jigclu_jax.data.augment.streams import crop_keys
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
@@ -153,15 +154,29 @@ def resident_feed(
             own = batch[view.name]
             example, epoch, position = _crops(view, own, batch["example"], batch["epoch"], mesh)
             width, height = sizes[example].T
-            regions = cell_boxes(width, height, position % (view.grid * view.grid), view.grid, view.overlap)
-            parameters = draw(view.law, crop_keys(seed, epoch, example, number, position, jnp), regions, jnp)
+            parameters = _parameters(view, number, seed, (epoch, example, position), (width, height))
             scale = side / jnp.stack([width, height, width, height], axis=1).astype(jnp.float32)
             squares = unpack(take(rows, example, mesh), side)
-            planes = augment(crop_and_resize(squares, parameters.box * scale, view.side), parameters.by_name(), view.law)
+            planes = augment(crop_and_resize(squares, parameters.box * scale, view.side), parameters.by_name(), view.colours)
             made[view.name] = {**own, "image": pictures_of(view, from_planes(planes))}
         return made
 
     return Feed(prepare, (rows, jax.device_put(facts, replicated(mesh))), dispatch)
+
+
+def _parameters(view: View, number: int, seed: int, crops: tuple[Array, Array, Array], size: tuple[Array, Array]) -> Parameters:
+    """`data/input/cells.py: crop_parameters` of crops (epoch, image, position) of images of a size (width, height), each int32[n]."""
+    epoch, example, position = crops
+    width, height = size
+    key, location = crop_keys(seed, epoch, example, number, position, jnp), position % (view.grid * view.grid)
+    if view.frame is None:
+        return draw(view.law, key, cell_boxes(width, height, location, view.grid, view.overlap), jnp)
+    whole = jnp.stack([jnp.zeros_like(width), jnp.zeros_like(width), width, height], axis=1)
+    frame = draw(view.frame, crop_keys(seed, epoch, example, number, view.crops, jnp), whole, jnp)
+    left, top, right, bottom = frame.box.T
+    location = jnp.where(frame.flip, mirrored(location, view.grid), location)
+    regions = cell_boxes(right - left, bottom - top, location, view.grid, view.overlap) + frame.box[:, jnp.array([0, 1, 0, 1])]
+    return draw(view.law, key, regions, jnp, relative=True).within(frame)
 
 
 def _crops(

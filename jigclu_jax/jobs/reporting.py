@@ -58,7 +58,7 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
 
 def patches_by_place(config: ConfigDict, reader: ImageReader, view: View, found: Stages) -> dict[str, np.ndarray]:
     """The crops uint8[k, p, p, 3] of one image with the same parameters, from host (where there is TensorFlow), device and resident."""
-    parameters, law, image = found.parameters, view.law, found.image
+    parameters, law, image = found.parameters, view.colours, found.image
     places: dict[str, np.ndarray] = {} if found.patches is None else {"host": found.patches}
     named = {name: jnp.asarray(values) for name, values in parameters.by_name().items()}
 

@@ -5,6 +5,7 @@ import pytest
 from data.batches import PAPER
 from named_errors import raises_naming
 
+from jigclu_jax.data.augment.boxes import mirrored
 from jigclu_jax.data.input import montage
 from jigclu_jax.data.view import View
 from jigclu_jax.errors import UserError
@@ -39,7 +40,7 @@ def test_every_patch_is_found_where_the_label_grids_say(grid: int, host: int) ->
 def test_a_mirrored_location_swaps_columns_and_keeps_rows(grid: int) -> None:
     """Against a picture whose cells are numbered as locations are, down the columns."""
     numbered = np.arange(grid * grid, dtype=np.int32).reshape(grid, grid).T
-    assert montage.mirrored(numbered, grid).tolist() == numbered[:, ::-1].tolist()
+    assert mirrored(numbered, grid).tolist() == numbered[:, ::-1].tolist()
 
 
 def test_montage_takes_the_crops_in_row_major_cells() -> None:

@@ -10,6 +10,7 @@ from data.batches import PAPER, crop, flat, montage, sampler
 from data.pictures import natural
 
 from jigclu_jax.config import pipeline_config
+from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.input.cell_stream import CellStream
 from jigclu_jax.data.input.index_stream import IndexStream
 from jigclu_jax.data.input.pipeline import train_batches
@@ -17,7 +18,7 @@ from jigclu_jax.data.input.preview import stages
 from jigclu_jax.data.input.sampler import Sampler
 from jigclu_jax.data.sources.arrays import ArraySource
 from jigclu_jax.data.sources.reader import ImageReader
-from jigclu_jax.data.view import View
+from jigclu_jax.data.view import View, tile_view
 from jigclu_jax.device import resident
 from jigclu_jax.device.feed import HOST_FEED, device_feed, prepared_batch
 from jigclu_jax.device.mesh import create_mesh, to_device
@@ -25,9 +26,15 @@ from jigclu_jax.errors import ImageError, UserError
 
 pytestmark = pytest.mark.usefixtures("needs_tensorflow")  # the host's pictures are made by it
 STEPS, BATCH = 3, 8
-# every sort of view: montages, montages of another grid, two crops of the whole image, all with solarize
+# every sort of view: montages, montages of another grid, two crops of the whole image, all with solarize; tiles of a part of the image
 LAW = dataclasses.replace(PAPER, solarize_probability=0.3)
-VIEWS = (montage(16, LAW), View("small", 8, LAW, 4, 0.3, montage=4), View("pair", 24, LAW, repeats=2))
+FRAME = Law(crop_area=(0.4, 1.0), grayscale_probability=0.5, flip_probability=0.5)
+VIEWS = (
+    montage(16, LAW),
+    View("small", 8, LAW, 4, 0.3, montage=4),
+    View("pair", 24, LAW, repeats=2),
+    tile_view("tiles", 8, Law(flip_probability=0.2), FRAME),
+)
 
 
 def source() -> ArraySource:

@@ -1,5 +1,7 @@
 """Boxes of the m x m regions of an image, and the sizes and overlaps that make sense."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int32
 
@@ -40,6 +42,11 @@ def patch_boxes(width: int, height: int, grid: int, overlap: float) -> Int32[np.
     columns, rows = _spans(width, grid, overlap), _spans(height, grid, overlap)
     boxes = [(left, top, right, bottom) for left, right in columns for top, bottom in rows]
     return np.array(boxes, np.int32)
+
+
+def mirrored(location: Int32[Any, "*c"], grid: int) -> Int32[Any, "*c"]:
+    """The regions that lie where these do in the mirrored image; a location is column * grid + row."""
+    return (grid - 1 - location // grid) * grid + location % grid
 
 
 def _spans(side: int, grid: int, overlap: float) -> list[tuple[int, int]]:

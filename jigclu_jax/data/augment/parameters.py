@@ -65,8 +65,12 @@ class Parameters:
             records[name] = values
         return records.view(np.uint8).reshape(len(records), RECORD.itemsize)
 
+    def within(self, frame: "Parameters") -> "Parameters":
+        """The crops, mirrored or gray also where their frames are, which have a row for each crop."""
+        return dataclasses.replace(self, flip=self.flip ^ frame.flip, grayscale=self.grayscale | frame.grayscale)
 
-def draw(law: Law, key: Key, regions: Int32[Any, "n 4"], xp: Any = np) -> Parameters:
+
+def draw(law: Law, key: Key, regions: Int32[Any, "n 4"], xp: Any = np, *, relative: bool = False) -> Parameters:
     """The parameters of n crops from their keys (`streams.crop_keys`).
 
     Args:
@@ -74,6 +78,7 @@ def draw(law: Law, key: Key, regions: Int32[Any, "n 4"], xp: Any = np) -> Parame
       key: of each crop.
       regions: (left, top, right, bottom) that each crop is taken from, in the image.
       xp: numpy or jax.numpy.
+      relative: the law's aspect is relative to the region's.
     """
     u = uniforms(key, COUNTS, xp)
     column = {name: values[:, 0] for name, values in u.items()}
@@ -86,7 +91,7 @@ def draw(law: Law, key: Key, regions: Int32[Any, "n 4"], xp: Any = np) -> Parame
 
     sigma = law.blur_sigma[0] + (law.blur_sigma[1] - law.blur_sigma[0]) * column["sigma"]
     return Parameters(
-        box=resized_crop_boxes(law, u["crop"].reshape(-1, TRIES, 4), regions, xp),
+        box=resized_crop_boxes(law, u["crop"].reshape(-1, TRIES, 4), regions, xp, relative=relative),
         flip=column["flip"] < law.flip_probability,
         jitter=column["jitter"] < law.jitter_probability,
         order=xp.argsort(u["order"], axis=1).astype(xp.int32),
@@ -105,19 +110,22 @@ def flips(law: Law, key: Key) -> Bool[np.ndarray, " n"]:
     return uniforms(key, {"flip": COUNTS["flip"]})["flip"][:, 0] < law.flip_probability
 
 
-def resized_crop_boxes(law: Law, u: Float[Any, "n t 4"], regions: Int32[Any, "n 4"], xp: Any = np) -> Int32[Any, "n 4"]:
+def resized_crop_boxes(
+    law: Law, u: Float[Any, "n t 4"], regions: Int32[Any, "n 4"], xp: Any = np, *, relative: bool = False
+) -> Int32[Any, "n 4"]:
     """RandomResizedCrop's box inside each region, in image coordinates (torchvision: the first of t tries that fits, else a central crop).
 
-    `u` holds for each try the uniforms of area, aspect (log-uniform), left and top.
+    `u` holds for each try the uniforms of area, aspect (log-uniform), left and top. With `relative`, an aspect of 1 is the region's own:
+    the box is that of a region which was stretched to a square.
     """
     width = (regions[:, 2] - regions[:, 0]).astype(u.dtype)[:, None]
     height = (regions[:, 3] - regions[:, 1]).astype(u.dtype)[:, None]
     (least, most), aspect = law.crop_area, law.crop_aspect
-    target = width * height * (least + (most - least) * u[:, :, 0])
+    share = least + (most - least) * u[:, :, 0]
     log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
     root = xp.exp(0.5 * (log_low + (log_high - log_low) * u[:, :, 1]))
-    side = xp.sqrt(target)
-    w, h = xp.rint(side * root), xp.rint(side / root)
+    sides = (width * xp.sqrt(share), height * xp.sqrt(share)) if relative else [xp.sqrt(width * height * share)] * 2
+    w, h = xp.rint(sides[0] * root), xp.rint(sides[1] / root)
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.argmax(axis=1)[:, None]
 
@@ -130,9 +138,10 @@ def resized_crop_boxes(law: Law, u: Float[Any, "n t 4"], regions: Int32[Any, "n 
     left = xp.minimum(xp.floor(at_first(u[:, :, 2]) * (width - w + 1)), width - w)
     top = xp.minimum(xp.floor(at_first(u[:, :, 3]) * (height - h + 1)), height - h)
     failed = ~at_first(fits)
-    ratio = width / height
-    w_central = xp.where(ratio > aspect[1], xp.maximum(xp.rint(height * aspect[1]), 1), width)
-    h_central = xp.where(ratio < aspect[0], xp.maximum(xp.rint(width / aspect[0]), 1), height)
+    natural = width / height if relative else 1.0
+    ratio = width / height / natural
+    w_central = xp.where(ratio > aspect[1], xp.maximum(xp.rint(height * natural * aspect[1]), 1), width)
+    h_central = xp.where(ratio < aspect[0], xp.maximum(xp.rint(width / natural / aspect[0]), 1), height)
     w, h = xp.where(failed, w_central, w), xp.where(failed, h_central, h)
     left = xp.where(failed, (width - w) // 2, left) + regions[:, 0]
     top = xp.where(failed, (height - h) // 2, top) + regions[:, 1]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int32, UInt8
 
-from jigclu_jax.data.augment.boxes import patch_boxes
+from jigclu_jax.data.augment.boxes import mirrored, patch_boxes
 from jigclu_jax.data.augment.crops import cut, resizer
 from jigclu_jax.data.augment.parameters import RECORD, Parameters, draw
 from jigclu_jax.data.augment.streams import crop_keys
@@ -30,10 +30,39 @@ def crop_parameters(
       examples: what random numbers are keyed by.
       sizes: (width, height) of each image in pixels.
     """
-    boxes = [np.tile(patch_boxes(width, height, view.grid, view.overlap), (view.repeats, 1)) for width, height in sizes]
     position = np.tile(np.arange(view.crops), len(examples))
     key = crop_keys(seed, epoch, np.repeat(np.asarray(examples), view.crops), number, position)
-    return draw(view.law, key, np.concatenate(boxes))
+    frames = draw_frames(view, number, seed, epoch, examples, sizes)
+    regions = crop_regions(view, sizes, frames)
+    if frames is None:
+        return draw(view.law, key, regions)
+    every = Parameters(**{name: np.repeat(values, view.crops, axis=0) for name, values in vars(frames).items()})
+    return draw(view.law, key, regions, relative=True).within(every)
+
+
+def draw_frames(
+    view: View, number: int, seed: int, epoch: int, examples: Sequence[int], sizes: Sequence[tuple[int, int]]
+) -> Parameters | None:
+    """The parameters of the images' frames, one row an image, None where the view has none; their position is the one behind all crops'."""
+    if view.frame is None:
+        return None
+    whole = np.array([(0, 0, width, height) for width, height in sizes], np.int32)
+    return draw(view.frame, crop_keys(seed, epoch, np.asarray(examples), number, view.crops), whole)
+
+
+def crop_regions(view: View, sizes: Sequence[tuple[int, int]], frames: Parameters | None) -> Int32[np.ndarray, "n 4"]:
+    """(left, top, right, bottom) in the image of the region that each crop is taken from, k rows an image.
+
+    Of a frame that is to be mirrored, the first column of regions is the last one.
+    """
+    boxes = []
+    for number, (width, height) in enumerate(sizes):
+        left, top, right, bottom = (0, 0, width, height) if frames is None else frames.box[number].tolist()
+        own = patch_boxes(right - left, bottom - top, view.grid, view.overlap) + np.array([left, top, left, top], np.int32)
+        if frames is not None and frames.flip[number]:
+            own = own[mirrored(np.arange(len(own), dtype=np.int32), view.grid)]
+        boxes += [own] * view.repeats
+    return np.concatenate(boxes)
 
 
 @dataclass(frozen=True)
@@ -85,4 +114,4 @@ def empty_pictures(view: View, images: int) -> Pictures:
     return np.zeros(shape_of(view, images), np.uint8), np.zeros((images * view.crops, RECORD.itemsize), np.uint8)
 
 
-__all__ = ["CellMaker", "Pictures", "cell_of", "crop_parameters", "empty_pictures"]
+__all__ = ["CellMaker", "Pictures", "cell_of", "crop_parameters", "crop_regions", "draw_frames", "empty_pictures"]

@@ -84,11 +84,6 @@ def layout(view: View, seed: int, step: int, *, group: int, local: int, host: in
     return Layout(order, host * local + cells // crops, position, position % (view.grid * view.grid))
 
 
-def mirrored(location: Int32[np.ndarray, "*c"], grid: int) -> Int32[np.ndarray, "*c"]:
-    """The regions that lie where these do in the mirrored image; a location is column * grid + row."""
-    return (grid - 1 - location // grid) * grid + location % grid
-
-
 _SHUFFLE = 2  # of the streams of `generator`: the first view's
 
 

@@ -63,7 +63,7 @@ def train_batches(
         for view, patches, records in zip(views, arrays[::2], arrays[1::2], strict=True):
             count = chunk * view.crops
             patches = tf.ensure_shape(patches, [count, view.side, view.side, 3])
-            pictures.append(host_pictures.augment(patches, tf.ensure_shape(records, [count, RECORD.itemsize]), view.law))
+            pictures.append(host_pictures.augment(patches, tf.ensure_shape(records, [count, RECORD.itemsize]), view.colours))
         return (tf.ensure_shape(used, [chunk]), *pictures)
 
     def facts(step: SupportsInt, used: Int64[np.ndarray, " b"]) -> list[np.ndarray]:

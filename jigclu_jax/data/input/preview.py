@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jigclu_jax.data.augment import host_pictures
-from jigclu_jax.data.augment.boxes import patch_boxes
 from jigclu_jax.data.augment.crops import crop_patches
 from jigclu_jax.data.augment.parameters import Parameters
-from jigclu_jax.data.input.cells import crop_parameters
+from jigclu_jax.data.input.cells import crop_parameters, crop_regions, draw_frames
 from jigclu_jax.data.lazy_tf import has_tensorflow
 from jigclu_jax.data.view import View
 
@@ -31,13 +30,14 @@ class Stages:
 def stages(view: View, number: int, seed: int, epoch: int, example: int, image: UInt8[np.ndarray, "h w 3"]) -> Stages:
     """The stages of image `example` of the data set in view `number` of a method."""
     height, width = image.shape[:2]
-    regions = np.tile(patch_boxes(width, height, view.grid, view.overlap), (view.repeats, 1))
-    parameters = crop_parameters(view, number, seed, epoch, [example], [(width, height)])
+    image_and_size = [example], [(width, height)]
+    regions = crop_regions(view, image_and_size[1], draw_frames(view, number, seed, epoch, *image_and_size))
+    parameters = crop_parameters(view, number, seed, epoch, *image_and_size)
     crops = crop_patches(image, parameters, view.side, flip=False)
     patches = None
     if has_tensorflow():
         mirrored = crop_patches(image, parameters, view.side)
-        patches = np.asarray(host_pictures.augment(mirrored, parameters.records(), view.law))
+        patches = np.asarray(host_pictures.augment(mirrored, parameters.records(), view.colours))
     return Stages(image, regions, parameters, crops, patches)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Int, Int64
 
+from jigclu_jax.data.augment.boxes import mirrored
 from jigclu_jax.data.augment.parameters import flips
 from jigclu_jax.data.augment.streams import crop_keys
-from jigclu_jax.data.input.montage import Layout, layout, mirrored, shuffle_group
+from jigclu_jax.data.input.montage import Layout, layout, shuffle_group
 from jigclu_jax.data.input.order import EpochOrders, host_positions
 from jigclu_jax.data.view import View
 from jigclu_jax.errors import UserError
