@@ -40,6 +40,12 @@ def batch(epoch: int = 0) -> dict[str, Any]:
     return jax.tree.map(jnp.asarray, given)
 
 
+def order_of(found: PIRL, given: dict[str, Any]) -> np.ndarray:
+    """Numbers of each image's tiles in the order that its towers get."""
+    numbered = np.broadcast_to(np.arange(9, dtype=np.uint8).reshape(1, 9, 1, 1, 1), (BATCH, 9, 1, 1, 3))
+    return np.asarray(found.shuffled(jnp.asarray(numbered), given))[:, :, 0, 0, 0]
+
+
 def test_the_views_are_an_image_and_tiles_with_gaps_of_a_part_of_it() -> None:
     config = pretrain_config("pirl")
     image, tiles = create(config, FACTS).views
@@ -55,9 +61,7 @@ def test_both_projections_are_those_of_their_own_heads() -> None:
     params, stats, extra = found.init(jax.random.key(0), FACTS)
     given = batch()
     outputs, _, _ = found.forward(params, stats, extra, given, train=False)
-    order = np.stack(
-        [np.asarray(found.shuffled(np.arange(9, dtype=np.uint8).reshape(1, 9, 1, 1, 1).repeat(BATCH, 0), given))[:, :, 0, 0, 0]]
-    )[0]
+    order = order_of(found, given)
     assert (np.sort(order, axis=1) == np.arange(9)).all()
 
     def vectors(pictures: np.ndarray) -> jax.Array:
@@ -92,7 +96,6 @@ def test_the_loss_weighs_tiles_and_image_and_the_bank_follows_the_image() -> Non
 
 def test_the_order_of_tiles_follows_from_epoch_and_image() -> None:
     found = method()
-    numbered = jnp.asarray(np.arange(9, dtype=np.uint8).reshape(1, 9, 1, 1, 1).repeat(BATCH, 0))
-    first, again, later = (np.asarray(found.shuffled(numbered, batch(epoch)))[:, :, 0, 0, 0] for epoch in (0, 0, 1))
+    first, again, later = (order_of(found, batch(epoch)) for epoch in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != later).any(axis=1).all() and len(np.unique(first, axis=0)) == BATCH
