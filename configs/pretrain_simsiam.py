@@ -5,10 +5,10 @@
     python -m jigclu_jax --config=configs/pretrain_simsiam.py:preset=cifar10,views=4 --workdir=runs/fastsiam_cifar10
     python -m jigclu_jax --config=configs/pretrain_simsiam.py:preset=folder,views=4 --workdir=runs/mine --config.data.path=/path/to/images
 
-`imagenet` is the authors' recipe: ResNet-50 at 224 pixels, batch 512, 100 epochs, SGD with rate 0.05 * batch / 256, decay 1e-4. `folder` is
-the same with batch 256, 200 epochs. `cifar10` is the paper's appendix D: ResNet-18 with the small stem, batch 512, 800 epochs, rate 0.03 *
-batch / 256, decay 5e-4, projection of two layers, no blur; with more than two views lightly's FastSiam benchmark: batch 128, 200 epochs,
-rate 0.06.
+`imagenet` is the authors' recipe: ResNet-50 at 224 pixels, batch 512, 100 epochs, SGD with rate 0.05 * batch / 256, decay 1e-4; the
+predictor's rate does not follow the schedule where there are two views. `folder` is the same with batch 256, 200 epochs. `cifar10` is the
+paper's appendix D: ResNet-18 with the small stem, batch 512, 800 epochs, rate 0.03 * batch / 256, decay 5e-4, projection of two layers, no
+blur; with more than two views lightly's FastSiam benchmark: batch 128, 200 epochs, rate 0.06.
 Not the authors': their residual blocks start as identities (the last BatchNorm's scale at 0).
 
 Hardware: imagenet 8 GPUs; cifar10 one GPU. An epoch costs as many training passes an image as there are views; JigClu has one.
@@ -30,6 +30,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     preset = set_pretraining(config, args, {"imagenet": (512, 100, 224), "cifar10": small, "folder": (256, 200, 224)})
     config.method.views = args["views"]
     config.optimizer.learning_rate = 0.05 * config.batch_size / 256
+    if args["views"] == 2:
+        config.optimizer.constant_rate = ("predictor/*",)
     if preset == "cifar10":
         config.method.layers = 2
         config.augment.blur_probability = 0.0

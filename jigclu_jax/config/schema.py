@@ -116,6 +116,8 @@ OPTIMIZER: Fields = {
     "multipliers": Field(
         (), rule=_multipliers, what="hold pairs of a pattern of paths and a factor from 0 to 1e6, as in (('backbone/*', 0.1),)"
     ),
+    # parameters whose rate is always `learning_rate`, without warm-up and schedule
+    "constant_rate": Field((), item=str, what="patterns of paths, as in ('predictor/*',)"),
     "schedule": Field("cosine", choices=("cosine", "step", "constant")),
     "per_epoch": Field(True),  # the rate changes once an epoch, as in the authors' code; False: every step
     "warmup_epochs": Field(0.0, 0, _DAYS),  # linear from 0

@@ -47,22 +47,24 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
 
     Parameters with one axis (biases, BatchNorm) have no decay and no trust ratio where `exclude_1d` says so; those that match
     `no_decay` have none either. `multipliers` are pairs (pattern, factor) for the learning rate, of several that match the last
-    counts; a factor of 0 freezes, BatchNorm's statistics on that path as well. UserError for an unknown name; `init` raises it for a
-    pattern that matches nothing.
+    counts; a factor of 0 freezes, BatchNorm's statistics on that path as well. What matches `constant_rate` has `learning_rate` throughout
+    (times its factor), whatever the schedule says. UserError for an unknown name; `init` raises it for a pattern that matches nothing.
     """
     _check_choice("name", config.name, OPTIMIZERS)
     _check_choice("exclude_1d", config.exclude_1d, EXCLUDE_1D)
     spared = config.exclude_1d == "always" or (config.exclude_1d == "auto" and config.name != "sgd")
     no_decay, multipliers = tuple(config.no_decay), tuple(config.multipliers)
+    full_rate, constant_rate = config.learning_rate, tuple(config.constant_rate)
 
     def adapted(params: Any) -> Any:
         """Where decay and trust ratio act."""
-        return _by_path(
-            lambda path, leaf: not (spared and leaf.ndim <= 1) and not any(fnmatch.fnmatchcase(path, p) for p in no_decay), params
-        )
+        return _by_path(lambda path, leaf: not (spared and leaf.ndim <= 1) and not _matches(path, no_decay), params)
 
     def factors(params: Any) -> Any:
         return _by_path(lambda path, _: _factor(path, multipliers), params)
+
+    def at_rate(change: Any, rate: Any) -> Any:
+        return _by_path(lambda path, leaf: (full_rate if _matches(path, constant_rate) else rate) * leaf, change)
 
     def frozen(path: str) -> bool:
         return _factor(path, multipliers) == 0
@@ -71,7 +73,7 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
     decay = [optax.add_decayed_weights(config.weight_decay, mask)] if config.weight_decay else []
     rate_first = config.name == "lars" and bool(config.momentum)
     trace = optax.trace(config.momentum)
-    momentum = [_after_rate(trace) if rate_first else trace] if config.momentum else []
+    momentum = [_after_rate(trace, at_rate) if rate_first else trace] if config.momentum else []
     if config.name == "sgd":
         parts = decay + momentum
     elif config.name == "lars":
@@ -87,23 +89,24 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
         paths = jax.tree.leaves(_by_path(lambda path, _: path, params))
         _check_patterns("multipliers", [pattern for pattern, _ in multipliers], paths)
         _check_patterns("no_decay", no_decay, paths)
+        _check_patterns("constant_rate", constant_rate, paths)
         return chain.init(split(params, frozen)[0])
 
     def update(gradient: Any, state: Any, params: Any, *, rate: Any) -> tuple[Any, Any]:
         if rate_first:
             return chain.update(gradient, state, params, rate=rate)
         change, state = chain.update(gradient, state, params)
-        return jax.tree.map(lambda leaf: rate * leaf, change), state
+        return at_rate(change, rate), state
 
     return Optimizer(init, update, frozen)
 
 
-def _after_rate(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+def _after_rate(inner: optax.GradientTransformation, at_rate: Callable[[Any, Any], Any]) -> optax.GradientTransformationExtraArgs:
     """`inner` of the updates times the rate."""
 
     def update(updates: Any, state: Any, params: Any = None, *, rate: Any, **others: Any) -> tuple[Any, Any]:
         del others
-        return inner.update(jax.tree.map(lambda leaf: rate * leaf, updates), state, params)
+        return inner.update(at_rate(updates, rate), state, params)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
@@ -115,6 +118,10 @@ def _by_path(what: Callable[[str, Any], Any], params: Any) -> Any:
 
 def _factor(path: str, multipliers: Sequence[tuple[str, float]]) -> float:
     return next((factor for pattern, factor in reversed(multipliers) if fnmatch.fnmatchcase(path, pattern)), 1.0)
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _check_choice(field: str, value: str, choices: Sequence[str]) -> None:

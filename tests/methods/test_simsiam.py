@@ -90,6 +90,7 @@ def test_the_recipes_are_the_authors() -> None:
     found = load_config(tiny.CONFIGS / "pretrain_simsiam.py")
     assert (found.batch_size, found.epochs, found.optimizer.learning_rate, found.optimizer.weight_decay) == (512, 100, 0.1, 1e-4)
     assert (found.method.views, found.method.layers, found.method.embedding_dim, found.method.predictor_dim) == (2, 3, 2048, 512)
+    assert found.optimizer.constant_rate == ("predictor/*",)
     small = load_config(tiny.CONFIGS / "pretrain_simsiam.py", "preset=cifar10")
     assert (small.batch_size, small.epochs, small.optimizer.learning_rate, small.method.layers) == (512, 800, 0.06, 2)
     fast = load_config(tiny.CONFIGS / "pretrain_simsiam.py", "preset=cifar10,views=4")

@@ -147,6 +147,19 @@ def test_of_several_multipliers_that_match_the_last_counts() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
+def test_a_constant_rate_does_not_follow_the_schedule(name: str) -> None:
+    params = nested({path: np.full(shape, 0.5) for path, shape in SHAPES.items()})
+
+    def change(rate: float, *constant: str) -> Any:
+        optimizer = create_optimizer(settings(name=name, learning_rate=0.4, weight_decay=0.1, constant_rate=constant))
+        return optimizer.update(jax.tree.map(lambda p: 3 * p, params), optimizer.init(params), params, rate=jnp.float32(rate))[0]
+
+    found, scheduled, full = change(0.1, "head/*"), change(0.1), change(0.4)
+    jax.tree.map(np.testing.assert_array_equal, found, {"backbone": scheduled["backbone"], "head": full["head"]})
+    assert float(full["head"]["bias"][0]) == pytest.approx(4 * float(scheduled["head"]["bias"][0]))
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
 def test_a_frozen_parameter_has_no_change_and_no_state(name: str) -> None:
     config = settings(name=name, weight_decay=0.1, multipliers=(("backbone/*", 0), ("head/kernel", 2.0)))
     optimizer, params = create_optimizer(config), nested({path: np.ones(shape) for path, shape in SHAPES.items()})
@@ -168,6 +181,7 @@ def test_a_frozen_parameter_has_no_change_and_no_state(name: str) -> None:
             r"optimizer\.multipliers: 'bakbone/\*' matches no parameter's path: did you mean 'backbone/\*'",
         ),
         ({"no_decay": ("head/kernal",)}, r"no_decay: 'head/kernal' matches no parameter's path: did you mean 'head/kernel'"),
+        ({"constant_rate": ("predictor/*",)}, r"constant_rate: 'predictor/\*' matches no parameter's path"),
         ({"no_decay": ("qqq",)}, r"'qqq' matches no parameter's path: there are backbone, head$"),
     ],
 )
