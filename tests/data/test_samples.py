@@ -111,7 +111,7 @@ def test_sixteen_bits_that_were_scaled_as_png_demands_stay_dark() -> None:
     near(gray(png(scaled(65535, np.uint16), significant=12)))
 
 
-@pytest.mark.parametrize("white", [255, 1023, 4095, 4096, 8000])
+@pytest.mark.parametrize("white", [255, 1023, 4095, 4096, 16383, 20000])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", ["png", "tiff"])
 def test_few_bits_in_a_file_of_sixteen_are_asked_about(white: int, channels: int, kind: str) -> None:
@@ -208,3 +208,35 @@ def test_a_set_that_may_have_twelve_bits_is_asked_about_and_never_skipped(tmp_pa
     with pytest.raises(UnknownWhite, match=r"up to 4000 in 3 images: .*data\.white=4095 or data\.white=65535"):
         ImageReader(FolderSource(tmp_path), 1, "skip", "data")(0)
     near(FolderSource(tmp_path, white=4095).read(1)[:, :, 0], RAMP * 4000 / 4095 * 255)
+
+
+def floats(root: pathlib.Path, *whites: float) -> pathlib.Path:
+    for number, white in enumerate(whites):
+        (root / f"{number}.tif").write_bytes(tiff(scaled(white, np.float32)))
+    return root
+
+
+@pytest.mark.parametrize(("whites", "white"), [((0.5, 1.0, 0.0), 1), ((1.005, 0.2), 1), ((250, 5, 17), 255), ((0.0, 0.0), 1)])
+def test_a_set_of_floats_has_one_white(tmp_path: pathlib.Path, whites: tuple[float, ...], white: float) -> None:
+    """An image that alone would be refused, or scaled otherwise than its neighbours."""
+    source = FolderSource(floats(tmp_path, *whites))
+    for number, own in enumerate(whites):
+        near(source.read(number)[:, :, 0], np.minimum(RAMP * own / white, 1) * 255)
+
+
+@pytest.mark.parametrize("whites", [(1.0, 200.0), (4.0,), (4000.0, 20.0)])
+def test_a_set_of_floats_without_one_white_is_asked_about(tmp_path: pathlib.Path, whites: tuple[float, ...]) -> None:
+    floats(tmp_path, *whites)
+    with pytest.raises(UnknownWhite, match=r"data\.white"):
+        ImageReader(FolderSource(tmp_path), 1, "skip", "data")(0)
+    near(FolderSource(tmp_path, white=max(whites)).read(int(np.argmax(whites)))[:, :, 0])
+
+
+def test_a_float_above_the_white_of_its_set_is_named(tmp_path: pathlib.Path) -> None:
+    floats(tmp_path, *[1.0] * 130)
+    source = FolderSource(tmp_path)
+    path = pathlib.Path(source.describe(1))  # which is not among those that are looked at
+    path.write_bytes(tiff(scaled(200, np.float32)))
+    with pytest.raises(ImageError, match=path.name) as caught:
+        source.read(1)
+    assert not isinstance(caught.value, UnknownWhite)

@@ -29,7 +29,7 @@ from PIL import (
 )
 
 from jigclu_jax.data.sources.file_kinds import kind_of
-from jigclu_jax.data.sources.samples import LOW, Scale, scale_of, to_bytes
+from jigclu_jax.data.sources.samples import Brightest, Scale, Usual, brightest, scale_of, to_bytes
 from jigclu_jax.errors import ImageError, one_line
 
 # Only these are tried: other plugins of Pillow start programs (EPS) or read what is no photograph. Naming them by their
@@ -55,11 +55,11 @@ _QUIET_LOCK = threading.Lock()
 _QUIET_MODULE = r"PIL\."
 
 
-def decode_rgb(data: bytes, where: str, white: float = 0.0, full_range: bool = False) -> UInt8[np.ndarray, "h w 3"]:
+def decode_rgb(data: bytes, where: str, white: float = 0.0, of_set: Usual | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes one encoded image (`data`) into RGB, uint8[h, w, 3], contiguous.
 
     `where` names the image in errors; `white` is the sample that is white in files of more than 8 bits a sample, 0: as the file
-    says (`samples.py`); `full_range`: 16-bit files that do not say use their 16 bits. Raises ImageError (one line) for bytes that are
+    says (`samples.py`); `of_set`: what its set says, None for an image alone. Raises ImageError (one line) for bytes that are
     no image or damaged, for images over `MAX_PIXELS`, and for samples of an unknown range, UnknownWhite for those that may be dark or
     of fewer bits. As torchvision's `convert("RGB")` does, alpha is dropped, not blended; the first frame of an animation is taken; EXIF
     orientation is not applied. 16-bit gray is scaled by 1/257 and rounded (Pillow alone would clip). May be called from several threads
@@ -79,7 +79,7 @@ def decode_rgb(data: bytes, where: str, white: float = 0.0, full_range: bool = F
             values = _wide_samples(image, data, scale, every=white > 0)
             if values is None:
                 return _convert(image)
-            pixels = to_bytes(values, scale, where, white, full_range)
+            pixels = to_bytes(values, scale, where, white, of_set)
             return gray_to_rgb(pixels) if pixels.ndim == 2 else pixels
     except ImageError:
         raise
@@ -126,8 +126,8 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-def largest_sample(data: bytes) -> int:
-    """The largest sample of a 16-bit gray or colour file that does not say which one is white, 0 for any other file.
+def brightest_sample(data: bytes) -> Brightest | None:
+    """The largest sample of a file of 16 bits or floats that does not say which one is white, None for any other file.
 
     Raises ImageError, without a name, for what cannot be decoded.
     """
@@ -135,11 +135,11 @@ def largest_sample(data: bytes) -> int:
     try:
         with _open(data) as image:
             scale = scale_of(image, data)
-            if scale.bits != 16 or scale.white or scale.significant or image.width * image.height > MAX_PIXELS:
-                return 0
+            if (scale.bits != 16 and scale.form != "float") or image.width * image.height > MAX_PIXELS:
+                return None
             image.load()
             values = _wide_samples(image, data, scale, every=True)
-            return 0 if values is None else int(values.max())
+            return None if values is None else brightest(values, scale)
     except Exception as error:  # as above
         raise ImageError(one_line(error)) from error
 
@@ -167,7 +167,7 @@ def _wide_samples(image: Image.Image, data: bytes, scale: Scale, every: bool) ->
         return None
     high = np.asarray(image)[:, :, :3]
     told = 0 < scale.white < 65535 or 0 < scale.significant < 16
-    return _wide_colour(high, data) if every or told or high.max() <= LOW >> 8 else None
+    return _wide_colour(high, data) if every or told or high.max() < 128 else None
 
 
 def _wide_colour(high: UInt8[np.ndarray, "h w 3"], data: bytes) -> UInt16[np.ndarray, "h w 3"]:

@@ -7,6 +7,7 @@ classes gets the same numbers as the training split:
 2. otherwise the union, sorted, over the folders beside the opened split that share a class with it, or with one that does.
 """
 
+import contextlib
 import difflib
 import os
 
@@ -15,12 +16,12 @@ from etils import epath
 from jaxtyping import Int32, UInt8
 
 from jigclu_jax.data.sources.containers import what_is_inside, what_is_there
-from jigclu_jax.data.sources.decode import EXTENSIONS, decode_rgb, largest_sample
+from jigclu_jax.data.sources.decode import EXTENSIONS, brightest_sample, decode_rgb
 from jigclu_jax.data.sources.listing import Listing, class_name, folders_in, is_remote, list_images, printable
-from jigclu_jax.data.sources.samples import LOW, unknown_white
+from jigclu_jax.data.sources.samples import Usual, usual
 from jigclu_jax.errors import ImageError, UnknownWhite, UserError, first_few, one_line
 
-_SAMPLE = 64  # images that say whether a set uses its 16 bits
+_SAMPLE = 64  # images that say together which sample is white
 _TRAINING_SPLITS = ("train", "training")
 _NO_LABELS = "set split to '' to take every image below it without labels"
 
@@ -46,7 +47,7 @@ class FolderSource:
         self.name = printable(str(top))
         self._top, self._split = os.fspath(top), split
         self._remote = is_remote(top)
-        self._white, self._full_range = white, False
+        self._white, self._usual = white, Usual()
         listing = list_images(top)
         self._files = sorted(listing.files)
         self.passed_over, self.files_seen = listing.summary(), len(self._files) + listing.passed.total()
@@ -69,10 +70,11 @@ class FolderSource:
         """Image `index` as RGB, uint8[h, w, 3]; raises ImageError naming the file, UnknownWhite where the set leaves open what is white."""
         data, where = self.encoded(index), self.describe(index)
         try:
-            return decode_rgb(data, where, self._white, self._full_range)
+            return decode_rgb(data, where, self._white, self._usual)
         except UnknownWhite:
-            self._check_full_range()
-        return decode_rgb(data, where, self._white, self._full_range)
+            if self._usual == Usual():
+                self._usual = self._look()
+        return decode_rgb(data, where, self._white, self._usual)
 
     def encoded(self, index: int) -> bytes:
         """The file of image `index`; raises ImageError."""
@@ -96,17 +98,14 @@ class FolderSource:
             return "set split to a folder below path whose folders are the classes"
         return "its images lie in the folder itself, without class folders: sort them into one folder a class"
 
-    def _check_full_range(self) -> None:
-        """Notes that the set's 16-bit files use their 16 bits; UnknownWhite where none of a sample does."""
-        brightest = 0
-        for index in np.unique(np.linspace(0, len(self) - 1, _SAMPLE, dtype=np.int64)):
-            try:
-                brightest = max(brightest, largest_sample(self.encoded(int(index))))
-            except ImageError:
-                continue  # told when it is read
-        if 0 < brightest <= LOW:
-            raise unknown_white(f"{self.name}: 16-bit values up to {brightest} in {min(_SAMPLE, len(self))} images", brightest)
-        self._full_range = brightest > LOW
+    def _look(self) -> Usual:
+        """What a sample of the files says together of its white; UnknownWhite where it says nothing."""
+        found = {}
+        for index in map(int, np.unique(np.linspace(0, len(self) - 1, _SAMPLE, dtype=np.int64))):
+            with contextlib.suppress(ImageError):  # told when it is read
+                if (one := brightest_sample(self.encoded(index))) is not None:
+                    found[self.describe(index)] = one
+        return usual(found, self.name)
 
     def _find_labels(self, top: epath.Path) -> None:
         loose = [file for file in self._files if "/" not in file]
