@@ -1,5 +1,10 @@
 """Jigsaw Clustering (CVPR 2021) for JAX: self-supervised pretraining of ResNets, one forward pass an image."""
 
+from jigclu_jax import first_signals
+
+if first_signals.is_command():
+    first_signals.answer()
+
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "load_encoder"]

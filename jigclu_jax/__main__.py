@@ -3,31 +3,18 @@
 import os
 import signal
 import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
+from jigclu_jax import first_signals
+from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError, one_line
+from jigclu_jax.first_signals import INTERRUPTED
+from jigclu_jax.run_scope import close_outputs, fill_descriptors, run_scope, set_environment, set_signal
+from jigclu_jax.train.stop import STOP, Stopped
 
-def _interrupted_early(number: int, frame: object) -> None:
-    """Ctrl-C while modules are imported, which answer a KeyboardInterrupt in ways of their own."""
-    del number, frame
-    os.write(2, b"interrupted: nothing was begun\n")
-    os._exit(INTERRUPTED)
-
-
-INTERRUPTED = 130
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _interrupted_early)
-
-# what is imported here is light, the rest comes within `main`
-import traceback  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
-from typing import Any, NoReturn  # noqa: E402
-
-from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError, one_line  # noqa: E402
-from jigclu_jax.run_scope import close_outputs, run_scope, set_environment, set_signal  # noqa: E402
-from jigclu_jax.train.stop import STOP, Stopped  # noqa: E402
-
+# what is imported above is light, the rest comes within `main`
 DONE, FAILED, USER_ERROR, STOPPED = 0, 1, 2, 75
-# what a launcher of several processes sets: they stop together
-_GROUP = ("JAX_COORDINATOR_ADDRESS", "JIGCLU_DISTRIBUTED", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS", "TPU_WORKER_HOSTNAMES")
 # jobs that have nothing to keep before their first step: SIGTERM then ends them at once
 _TRAINING = ("pretrain", "probe", "finetune")
 
@@ -105,18 +92,19 @@ def _peers() -> Any:
 
 def _imported() -> None:
     STOP.starting = False
-    if signal.getsignal(signal.SIGINT) is _interrupted_early:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    first_signals.leave_off()
 
 
 def _command() -> NoReturn:
     """`main` as a process of its own."""
-    STOP.starting = not any(name in os.environ for name in _GROUP)
+    fill_descriptors()
+    STOP.starting = not first_signals.in_group()
     run_scope().__enter__()  # and never left: what orbax drops when the interpreter ends is filtered still
     try:
         code = main()
     except KeyboardInterrupt:  # once more, while the first one was being answered
         code = INTERRUPTED
+    signal.signal(signal.SIGINT, lambda *_: os._exit(code))  # whoever does not want to wait for the end of the interpreter
     close_outputs()
     if code == INTERRUPTED:
         os._exit(code)  # not waiting for what threads have begun: whoever asks twice is in a hurry

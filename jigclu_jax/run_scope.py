@@ -106,6 +106,18 @@ def _put_back(number: int, handler: Any) -> None:
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+def fill_descriptors() -> None:
+    """Put nothing where the process was started without standard input, output or errors, at its very beginning.
+
+    Else the first file that is opened takes that number, and libraries in C write their messages into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+
+
 def close_outputs() -> None:
     """At the very end of the process: what cannot be written by now never will, and must not change the exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -116,4 +128,4 @@ def close_outputs() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-__all__ = ["Lasting", "at_end_of_run", "close_outputs", "run_scope", "set_environment", "set_signal"]
+__all__ = ["Lasting", "at_end_of_run", "close_outputs", "fill_descriptors", "run_scope", "set_environment", "set_signal"]

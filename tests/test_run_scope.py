@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -118,3 +119,21 @@ def test_nobody_reads_the_log(error: Exception, monkeypatch: pytest.MonkeyPatch)
             assert isinstance(sys.stderr, Lasting) and not sys.stderr.isatty()
         assert sys.stderr is stream
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("closed", [(2,), (1, 2), (0, 1, 2)])
+def test_no_file_takes_the_number_of_an_output_that_is_closed(closed: tuple[int, ...], tmp_path: Any) -> None:
+    """What a library in C says goes nowhere, not into the run's first file."""
+    code = f"""
+from jigclu_jax.run_scope import fill_descriptors
+fill_descriptors()
+import os
+file = open({str(tmp_path / "file")!r}, "w")
+assert file.fileno() > 2
+for number in {closed}[-1:]:
+    os.write(number, b"from C")
+file.write("mine")
+"""
+    closing = " ".join(f"{number}{'<' if number == 0 else '>'}&-" for number in closed)
+    done = subprocess.run(["bash", "-c", f'exec "$0" -c "$1" {closing}', sys.executable, code], check=False)
+    assert done.returncode == 0 and (tmp_path / "file").read_text() == "mine"

@@ -40,7 +40,9 @@ def evaluate(
     """Accuracies over all batches: {"top1", "top5"} as fractions of the examples seen, and how many those were."""
     counts: Counts = {name: jnp.zeros((), jnp.int32) for name in ("examples", "top1", "top5")}
     for batch in device_batches(batches, mesh):
-        counts = counts_fn(counts, params, stats, extra, batch)
+        before = counts
+        counts = counts_fn(before, params, stats, extra, batch)
+        jax.block_until_ready(before)  # else the host would read on, far ahead of a slow device
     numbers = {name: int(value) for name, value in jax.device_get(counts).items()}
     examples = max(numbers["examples"], 1)
     return {"top1": numbers["top1"] / examples, "top5": numbers["top5"] / examples, "examples": numbers["examples"]}

@@ -16,6 +16,7 @@ from jigclu_jax.metrics import MetricSpec, accuracy_spec
 from jigclu_jax.train.loop import EpochHook
 from jigclu_jax.train.run import Training, open_images
 from jigclu_jax.train.state import TrainState
+from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.writers import read_metrics
 
 IMAGES = "eval_images"
@@ -46,7 +47,7 @@ def accuracy_hook(training: Training, eval_source: Source) -> EpochHook:
             eval_source, config.eval_data, batch_size=config.eval_batch_size, host=jax.process_index(), hosts=jax.process_count()
         )
         try:
-            found = evaluate(counts_fn, state.params, state.stats, state.extra, batches, mesh)
+            found = evaluate(counts_fn, state.params, state.stats, state.extra, STOP.watched(batches), mesh)
         finally:
             batches.close()
         return {f"{job}_top1": found["top1"], f"{job}_top5": found["top5"], IMAGES: found["examples"]}

@@ -23,6 +23,7 @@ from jigclu_jax.metrics import MetricSpec, accuracy_spec
 from jigclu_jax.train.loop import EpochHook
 from jigclu_jax.train.run import Training
 from jigclu_jax.train.state import TrainState
+from jigclu_jax.train.stop import STOP
 
 _BATCH = 256  # images a batch of the backbone's pass
 _VECTORS = 2048  # embeddings that are looked at, at least
@@ -82,7 +83,7 @@ class Watch:
         host, hosts = jax.process_index(), jax.process_count()
         batches = EvalStream(source, self.config.online.eval_data, batch_size=size, host=host, hosts=hosts)
         try:
-            return compute_features(forward, state.params["backbone"], state.stats["backbone"], batches, mesh)
+            return compute_features(forward, state.params["backbone"], state.stats["backbone"], STOP.watched(batches), mesh)
         finally:
             batches.close()
 
@@ -94,7 +95,7 @@ class Watch:
 
         def found(state: TrainState) -> dict[str, float]:
             with training.supply.prepared(count) as batches:
-                rows = collect(outputs_of, state.params, state.stats, state.extra, batches)
+                rows = collect(outputs_of, state.params, state.stats, state.extra, STOP.watched(batches))
             return embedding_spread(rows.embeddings, rows.image)
 
         return found

@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -17,17 +17,17 @@ from jigclu_jax.errors import NonFiniteError, Preempted, one_line
 from jigclu_jax.metrics import MetricSpec
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.idle import IdleMeter
+from jigclu_jax.train.pace import Pace
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.step import Metrics, Step
-from jigclu_jax.train.stop import StopRequest
+from jigclu_jax.train.stop import Interrupted, StopRequest
 from jigclu_jax.train.trace import Trace
 from jigclu_jax.train.writers import MetricWriter
 
 # What the loop adds to every row.
 ROW_METRICS = (MetricSpec("images_per_second", "images per second"), MetricSpec("input_wait", "time spent waiting for images", "%"))
-# Calls of the step that are under way at most: one that the device works on and one that waits for it. A stop waits for no more.
-_CALLS = 2
+UNMEASURED = "unmeasured"  # in a checkpoint's meta: the evaluations of its epoch were interrupted
 _RECENT = 1000  # calls of the step whose metrics are kept for a report, at most
 
 # (first step, step after the last, state) -> host batches (nested dicts of numpy arrays).
@@ -87,10 +87,10 @@ class Plan:
             yield step, end
             step = end
 
-    def steps_from(self, step: int) -> int:
-        """How many steps one call makes after `step` updates."""
-        ends = range(step + 1, step + self.dispatch)
-        return next((end - step for end in ends if self.logs(end) or self.saves(end)), self.dispatch)
+    def steps_from(self, step: int, most: int) -> int:
+        """How many steps one call makes after `step` updates, at most `most`."""
+        ends = range(step + 1, step + most)
+        return next((end - step for end in ends if self.logs(end) or self.saves(end)), most)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +118,12 @@ def fit(
     trace: Trace | None = None,
     before_epoch: BeforeEpoch | None = None,
     epoch_hooks: tuple[EpochHook, ...] = (),
+    unmeasured: bool = False,
 ) -> Trained:
     """Train from `state.step` to `plan.total_steps`.
 
-    The host never waits for the step it has just started: a row's metrics are fetched once the next step is under way. Nor does it
-    run ahead of the device by more than two calls, so that a stop comes after the steps under way.
+    The host does not wait for a quick step that it has just started: a row's metrics are fetched once the next step is under way. Nor
+    does it run ahead of the device by more than half a second (`train/pace.py`), so that a stop comes after the step under way.
 
     Args:
       state: where to start; donated.
@@ -137,7 +138,8 @@ def fit(
       stop: looked at after every step.
       trace: profiles some of the steps.
       before_epoch: changes the state before an epoch's first step.
-      epoch_hooks: evaluations after each epoch.
+      epoch_hooks: evaluations after each epoch. A stop interrupts them; they are made up for when the run goes on.
+      unmeasured: the run was stopped during those of `state`.
 
     Raises:
       NonFiniteError: a loss or gradient was not finite; what was saved before stays.
@@ -146,14 +148,30 @@ def fit(
     begun, before, first = time.monotonic(), float(meta.get("seconds", 0.0)), int(state.step)
     meter = IdleMeter()
     recorder = _Recorder(plan, writer, progress, meter)
+    alone = jax.process_count() == 1
+    pace = Pace(plan.dispatch, alone, jax.block_until_ready)
     sums: dict[str, float] = {}
     saved = first
 
     def save(step: int) -> None:
         writer.flush()  # a row must be on disk before the checkpoint that makes it count
         seconds = before + time.monotonic() - begun
-        more = {"seconds": seconds, "timed": list(progress.timed), "epoch_metrics": sums}
-        checkpoints.save(step, state, {**meta, **more}, sums if plan.ends_epoch(step) else None)
+        more = {"seconds": seconds, "timed": list(progress.timed), "epoch_metrics": sums, UNMEASURED: unmeasured}
+        checkpoints.save(step, state, {**meta, **more}, sums if plan.ends_epoch(step) and not unmeasured else None)
+
+    def measured(step: int) -> dict[str, float]:
+        nonlocal unmeasured
+        found: dict[str, float] = {}
+        stop.interrupts, unmeasured = alone, True
+        try:
+            for hook in epoch_hooks:
+                found |= hook.measure(step, state)
+            unmeasured = False
+        except Interrupted:
+            return {}
+        finally:
+            stop.interrupts = False
+        return found
 
     def calls() -> Iterator[tuple[int, tuple[Any, ...]]]:
         nonlocal state
@@ -162,16 +180,34 @@ def fit(
                 with progress.paused():
                     state = before_epoch(begin // plan.steps_per_epoch, state)
                 meter.pause()
-            yield from _dispatches(batches_between(begin, end, state), plan, begin, end, mesh)
+            yield from _dispatches(batches_between(begin, end, state), plan, pace, (begin, end), mesh)
 
-    if stop.requested and jax.process_count() == 1 and first < plan.total_steps:
+    def leave() -> NoReturn:
+        nonlocal sums
+        recorder.flush()
+        if saved != step:
+            sums = recorder.means(step, state)
+            save(step)
+        checkpoints.wait()
+        progress.say(f"stopped on request after step {step}: saved, start the same command again to go on")
+        raise Preempted(f"stopped after step {step}")
+
+    if unmeasured:
+        with progress.paused():
+            found = measured(first)
+            if not unmeasured:
+                writer.write(first, found)
+                sums = recorder.means(first, state) | found
+                checkpoints.replace(first)
+                save(first)
+    if stop.requested and alone and (first < plan.total_steps or unmeasured):
         raise Preempted(f"before step {first + 1}: nothing was to be saved")
     step = first
-    under_way: collections.deque[Metrics] = collections.deque()
     try:
         for count, batch in calls():
-            if len(under_way) == _CALLS:
-                jax.block_until_ready(under_way.popleft())
+            pace.make_room()
+            if stop.requested and alone and step > first:
+                leave()
             if trace:
                 trace.before(step, count)
             called = meter.now()
@@ -180,12 +216,12 @@ def fit(
             except FloatingPointError as error:  # raised where config.debug.nans is on
                 raise NonFiniteError(f"step {step + count}: {one_line(error)}", step=step + count) from error
             meter.started(metrics, called)
-            under_way.append(metrics)
+            pace.started(count, called, metrics)
             step += count
             recorder.started(step, metrics)
             recorder.flush()  # the row before, now that the next step is under way
             if step == first + count:
-                jax.block_until_ready(metrics)  # compilation is in no rate
+                pace.first()  # compilation is in no rate
                 recorder.first(step, metrics)
                 stop.defer()
             if trace:
@@ -195,8 +231,7 @@ def fit(
             if plan.ends_epoch(step) or plan.saves(step):
                 sums = recorder.means(step, state)  # waits for the steps under way: their time is no pause
                 with progress.paused():
-                    for hook in epoch_hooks if plan.ends_epoch(step) else ():
-                        sums |= hook.measure(step, state)
+                    sums |= measured(step) if plan.ends_epoch(step) else {}
                     recorder.join(sums if plan.ends_epoch(step) else {})
                 meter.pause()
             if plan.saves(step):
@@ -204,14 +239,8 @@ def fit(
                 with progress.paused():
                     save(step)
                     saved = step
-            if (stop.requested and jax.process_count() == 1) or checkpoints.reached_preemption(step):
-                recorder.flush()
-                if saved != step:
-                    sums = recorder.means(step, state)
-                    save(step)
-                checkpoints.wait()
-                progress.say(f"stopped on request after step {step}: saved, start the same command again to go on")
-                raise Preempted(f"stopped after step {step}")
+            if (stop.requested and alone) or checkpoints.reached_preemption(step):
+                leave()
     finally:
         meter.close()
         if trace:
@@ -222,14 +251,16 @@ def fit(
     return Trained(state, step - first, before + time.monotonic() - begun, rate if math.isfinite(rate) else None)
 
 
-def _dispatches(batches: Iterator[dict[str, Any]], plan: Plan, first: int, end: int, mesh: Mesh) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """(number of steps, what the step function takes beside the state), from step `first` to step `end`."""
+def _dispatches(
+    batches: Iterator[dict[str, Any]], plan: Plan, pace: Pace, span: tuple[int, int], mesh: Mesh
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """(number of steps, what the step function takes beside the state), from the first step of the span to its end."""
     if plan.dispatch == 1:
         yield from ((1, (batch,)) for batch in device_batches(batches, mesh))
         return
-    step = first
+    step, end = span
     while step < end:
-        count = plan.steps_from(step)
+        count = plan.steps_from(step, pace.steps)
         taken = list(itertools.islice(batches, count))
         yield count, (stacked_to_device(taken, plan.dispatch, mesh), np.int32(count))
         step += count

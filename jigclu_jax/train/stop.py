@@ -6,16 +6,23 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
+from typing import TypeVar
 
 from jigclu_jax.run_scope import at_end_of_run, set_signal
 
+T = TypeVar("T")
 STOPPED = 75
 _PATIENCE = 2.0  # seconds that a compilation, which cannot be interrupted, may take to end by itself
 
 
 class Stopped(BaseException):
     """SIGTERM has come before there was anything to save. Exit code 75. No Exception: nobody shall take it for a damaged file, say."""
+
+
+class Interrupted(Exception):
+    """A stop was requested in the middle of an evaluation, which can be done again."""
 
 
 class StopRequest:
@@ -28,6 +35,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._at_once = self._raised = False
+        self.interrupts = False  # whether an evaluation may be left half-way: in a loop that makes up for it
         self.starting = False  # whether modules are being imported, and the process is one alone: nothing is begun
 
     def install(self) -> None:
@@ -86,6 +94,13 @@ class StopRequest:
 
         threading.Thread(target=watch, name="stop", daemon=True).start()
 
+    def watched(self, items: Iterator[T]) -> Iterator[T]:
+        """The items, for an evaluation; raises `Interrupted` in place of the next one once a stop is requested, where that is welcome."""
+        for item in items:
+            if self.interrupts and self.requested:
+                raise Interrupted
+            yield item
+
     def request(self) -> None:
         """Ask for the stop from within the process."""
         self._event.set()
@@ -98,7 +113,7 @@ class StopRequest:
     def clear(self) -> None:
         """Forget the request: for a process that starts another run."""
         self._event.clear()
-        self._at_once = self._raised = False
+        self._at_once = self._raised = self.interrupts = False
 
     @property
     def requested(self) -> bool:

@@ -134,3 +134,57 @@ def test_a_stop_before_the_first_step_starts_and_saves_nothing() -> None:
             stop=stop,
         )
     assert not step_fn.called and not checkpoints.save.called
+
+
+def test_a_stop_interrupts_an_evaluation_which_is_made_up_for() -> None:
+    """Of epoch 1 of 2: saved without a score at once, measured, written and saved again before the next step."""
+    looked = 0
+
+    def evaluate(_: int, __: Any) -> dict[str, float]:
+        nonlocal looked
+        for number in stop.watched(iter(range(3))):
+            looked += 1
+            if number == 0 and interrupting:
+                stop.request()
+        return {"top1": 0.5}
+
+    def run(step: int, unmeasured: bool) -> tuple[Mock, Mock]:
+        checkpoints, writer = Mock(spec=Checkpoints), Mock(spec=MetricWriter)
+        checkpoints.reached_preemption.return_value = False
+        sums = {"count": 2.0, "loss": 2.0, "nonfinite_step": jnp.int32(-1)}
+        arguments = {
+            "state": Mock(spec=TrainState, step=step, sums=sums),
+            "step_fn": lambda state, _: (state, {"loss": jnp.float32(1)}),
+            "batches_between": lambda begin, end, _: iter([{"image": np.zeros((BATCH, 2), np.uint8)}] * (end - begin)),
+            "mesh": create_mesh(jax.devices()[:1]),
+            "plan": Plan(total_steps=4, steps_per_epoch=2, log_every=2, save_every=2),
+            "checkpoints": checkpoints,
+            "meta": {},
+            "writer": writer,
+            "progress": Progress(4, 2, BATCH, None),
+            "stop": stop,
+            "epoch_hooks": (EpochHook((), evaluate),),
+            "unmeasured": unmeasured,
+        }
+        if interrupting:
+            with pytest.raises(Preempted):
+                fit(**arguments)
+        else:
+            fit(**arguments)
+        return checkpoints, writer
+
+    stop, interrupting = StopRequest(), True
+    checkpoints, writer = run(0, False)
+    [saved] = checkpoints.save.call_args_list
+    assert looked == 1 and saved.args[0] == 2 and saved.args[2]["unmeasured"] is True and saved.args[3] is None
+    assert all("top1" not in call.args[1] for call in writer.write.call_args_list)
+    assert not stop.interrupts
+
+    stop, interrupting, looked = StopRequest(), False, 0
+    checkpoints, writer = run(2, True)
+    assert looked == 6
+    checkpoints.replace.assert_called_once_with(2)
+    first, last = checkpoints.save.call_args_list
+    assert [call.args[0] for call in (first, last)] == [2, 4] and all(call.args[2]["unmeasured"] is False for call in (first, last))
+    assert first.args[3] == last.args[3] == {"loss": 1.0, "top1": 0.5}
+    assert writer.write.call_args_list[0].args == (2, {"top1": 0.5})
