@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # The way of an image through the program; each imports what stands before it.
 FOLDERS = ("data", "ops", "device", "models", "losses", "methods", "train", "evals", "interop", "report", "jobs", "studies")
 # What every folder may use, and the last folder of FOLDERS that the other modules at the root may.
-COMMON = ("errors", "metrics", "config", "atomic_file", "json_file", "run_scope")
+COMMON = ("errors", "metrics", "config", "atomic_file", "json_file", "run_scope", "first_signals")
 ABOVE = {"encoder": "interop", "__main__": "jobs", "__init__": "train"}
 MOST_LINES = {"jigclu_jax": 350, "configs": 150, "tests": 400, "benchmarks": 350, "notebooks": 350, "launch": 350}
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "clu", "grain", "array_record"}

@@ -6,6 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from jigclu_jax.errors import UserError
+
 MOST_SEED = 2**63 - 1
 _ITEMS = {int: "whole numbers", float: "numbers", str: "texts"}
 
@@ -126,6 +130,13 @@ def flat(fields: Fields, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def check_values(values: Mapping[str, Any] | ConfigDict, fields: Mapping[str, Field], prefix: str = "") -> None:
+    """UserError, naming the field, where one of these values is not as its field says: for what is built without a whole config."""
+    for name, field in fields.items():
+        if problem := field.problem(values[name]):
+            raise UserError(f"{prefix}{name}={values[name]!r} {problem}")
+
+
 def _is(value: Any, kind: type) -> bool:
     accepted = (int, float) if kind is float else kind
     return isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
@@ -135,4 +146,4 @@ def _shown(bound: float | None) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
-__all__ = ["MOST_SEED", "Field", "Fields", "changed", "flat"]
+__all__ = ["MOST_SEED", "Field", "Fields", "changed", "check_values", "flat"]

@@ -54,6 +54,16 @@ class Backbone:
         return digest({"params": self.params, "stats": self.stats})
 
 
+def check_origin(config: ConfigDict) -> None:
+    """UserError unless one of `config.checkpoint` and `config.weights` is given."""
+    if bool(config.checkpoint) == bool(config.weights):
+        which = "both are set" if config.checkpoint else "both are empty"
+        raise UserError(
+            f"config.checkpoint and config.weights: {which}; give one of them, a pretraining run's workdir "
+            "(--config.checkpoint=DIR) or a file of weights (--config.weights=FILE)"
+        )
+
+
 def open_backbone(config: ConfigDict) -> Backbone:
     """The backbone of `config.checkpoint` or `config.weights`.
 

@@ -18,6 +18,7 @@ from jigclu_jax.jobs.accuracy import IMAGES, open_eval_source
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.json_file import NUMBER, read_json
 from jigclu_jax.run_scope import run_scope
+from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.workdir import open_workdir, read_result, write_result
 
 CHANCE = "chance"
@@ -27,6 +28,11 @@ CHANCE = "chance"
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Run the steps that are not done yet, each in a folder of its own, then write report.html and result.json on top."""
     distributed.start()
+    with held_workdir(workdir, config):
+        _demo(config, workdir)
+
+
+def _demo(config: ConfigDict, workdir: epath.PathLike) -> None:
     root = open_workdir(workdir, config, write=distributed.is_main())
     _say(root, "pretrain", "jigsaw clustering, no labels")
     pretrain.run(config.pretrain, root / "pretrain")

@@ -12,12 +12,10 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import crop_augment_config
 from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.input.views import two_views
-from jigclu_jax.data.sources.presets import folder_in_place_of_preset
 from jigclu_jax.data.view import View
 from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
-from jigclu_jax.evals.check import check_knn, check_probe, check_reading
 from jigclu_jax.evals.confusion import class_accuracies, confusion_matrix
 from jigclu_jax.evals.fast_probe import Probed
 from jigclu_jax.evals.knn import nearest
@@ -41,8 +39,20 @@ _RANK_ROWS = 8192  # features whose singular values are computed
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Evaluate the backbone of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
     begun = time.monotonic()
-    config = folder_in_place_of_preset(config)
-    backbone, sets = open_evaluation(config, workdir, check_probe, check_knn, check_reading)
+    with open_evaluation(config, workdir) as (config, backbone, sets, claim):
+        fields, pictures = _evaluated(config, workdir, backbone, sets)
+        claim.check()
+        if distributed.is_main():
+            root = open_workdir(workdir, config)
+            write_result(root, fields | {"seconds": time.monotonic() - begun})
+            for name, picture in pictures.items():
+                save_picture(root, name, picture)
+            report(root)
+        say_result(fields)
+
+
+def _evaluated(config: ConfigDict, workdir: epath.PathLike, backbone: Backbone, sets: Sets) -> tuple[dict[str, Any], dict[str, str]]:
+    """The fields of the result, and the pictures of the page by name."""
     if len(sets.test) < 2:
         raise UserError("config.eval_data holds one image: how features are spread needs two or more")
     features = Features(config, workdir)
@@ -60,16 +70,9 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     confusion, classes = _classes(config, probed, banks, sets)
     fields |= {"confusion": confusion.tolist(), "class_top1": {name: fraction for name, _, fraction, _, _ in classes}}
     fields |= {"class_top1_interval": {name: [low, high] for name, _, _, low, high in classes}}
-    if distributed.is_main():
-        root = open_workdir(workdir, config)
-        write_result(root, fields | {"seconds": time.monotonic() - begun})
-        save_picture(root, "confusion", svg(draw_confusion(confusion, sets.classes)))
-        save_picture(root, "neighbours", _neighbours(config, banks, sets))
-        save_picture(root, "map", _map(config, banks, sets))
-        if drawing:
-            save_picture(root, "pretext", drawing)
-        report(root)
-    say_result(fields)
+    pictures = {"confusion": svg(draw_confusion(confusion, sets.classes))}
+    pictures |= {"neighbours": _neighbours(config, banks, sets), "map": _map(config, banks, sets)}
+    return fields, pictures | ({"pretext": drawing} if drawing else {})
 
 
 def _spread_fields(config: ConfigDict, features: Features, backbone: Backbone, sets: Sets, banks: Banks) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Evaluations on features, from two banks to fields of result.json, which the jobs `fast_probe`, `knn` and `evaluate` share."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,58 +12,58 @@ from etils import epath
 from jaxtyping import Bool, Int
 from ml_collections import ConfigDict
 
+from jigclu_jax.config import check_config
 from jigclu_jax.data.sources.presets import folder_in_place_of_preset
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.evals.bootstrap import accuracy_interval
-from jigclu_jax.evals.check import check_features
 from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
 from jigclu_jax.evals.heads import Recipe
 from jigclu_jax.evals.knn import knn_predictions, nearest
-from jigclu_jax.jobs.backbones import Backbone, open_backbone, origin_fields, random_backbone
+from jigclu_jax.jobs.backbones import Backbone, check_origin, open_backbone, origin_fields, random_backbone
 from jigclu_jax.jobs.banks import FEATURES_STAY, Banks, Features, Sets, open_sets
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.losses.cross_entropy import hits
+from jigclu_jax.train.claim import Claim
 from jigclu_jax.train.counting import counter, stopping
-from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
+from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.workdir import open_workdir, write_result
 
 
-def open_evaluation(config: ConfigDict, workdir: epath.PathLike, *checks: Callable[[ConfigDict], None]) -> tuple[Backbone, Sets]:
-    """Start the runtime, and open the backbone and the images once config and workdir are in order; `checks` are the job's own.
+@contextlib.contextmanager
+def open_evaluation(config: ConfigDict, workdir: epath.PathLike) -> Iterator[tuple[ConfigDict, Backbone, Sets, Claim]]:
+    """Start the runtime, hold the workdir, and open backbone and images; the config is the resolved one.
 
     Raises:
       UserError: whatever can be told before features are computed.
     """
+    config = folder_in_place_of_preset(config)
     distributed.start()
     start_cache()
-    for check in (check_features, *checks):
-        check(config)
-    check_workdir(workdir, config)
-    backbone, sets = open_backbone(config), open_sets(config)
-    return backbone, sets
+    check_config(config)
+    check_origin(config)
+    with held_workdir(workdir, config) as claim:
+        yield config, open_backbone(config), open_sets(config), claim
 
 
 def run_evaluation(
-    config: ConfigDict,
-    workdir: epath.PathLike,
-    check: Callable[[ConfigDict], None],
-    fields_of: Callable[[ConfigDict, Banks, Sets], tuple[dict[str, Any], Any]],
+    config: ConfigDict, workdir: epath.PathLike, fields_of: Callable[[ConfigDict, Banks, Sets], tuple[dict[str, Any], Any]]
 ) -> None:
     """A job of one evaluation, `fields_of`; leaves config.json, result.json and report.html."""
     begun = time.monotonic()
-    config = folder_in_place_of_preset(config)
-    backbone, sets = open_evaluation(config, workdir, check)
-    features = Features(config, workdir)
-    banks = features.of_sets(backbone, sets)
-    fields = common_fields(config, backbone, banks, sets) | fields_of(config, banks, sets)[0]
-    if config.random_init:
-        control = features.of_sets(random_backbone(backbone.model, config.seed), sets)
-        fields |= of_random_backbone(fields_of(config, control, sets)[0])
-    if distributed.is_main():
-        root = open_workdir(workdir, config)
-        write_result(root, fields | {"seconds": time.monotonic() - begun})
-        report(root)
-    say_result(fields)
+    with open_evaluation(config, workdir) as (config, backbone, sets, claim):
+        features = Features(config, workdir)
+        banks = features.of_sets(backbone, sets)
+        fields = common_fields(config, backbone, banks, sets) | fields_of(config, banks, sets)[0]
+        if config.random_init:
+            control = features.of_sets(random_backbone(backbone.model, config.seed), sets)
+            fields |= of_random_backbone(fields_of(config, control, sets)[0])
+        claim.check()
+        if distributed.is_main():
+            root = open_workdir(workdir, config)
+            write_result(root, fields | {"seconds": time.monotonic() - begun})
+            report(root)
+        say_result(fields)
 
 
 def neighbours_of(config: ConfigDict, images: int) -> tuple[int, ...]:

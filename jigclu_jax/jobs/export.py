@@ -12,13 +12,13 @@ from jigclu_jax.atomic_file import write_bytes, write_text
 from jigclu_jax.config import check_config
 from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
-from jigclu_jax.evals.check import check_origin
 from jigclu_jax.interop.export_formats import QUICK, Exported, Files, files_of, loading
-from jigclu_jax.jobs.backbones import Backbone, open_backbone, origin_fields
+from jigclu_jax.jobs.backbones import Backbone, check_origin, open_backbone, origin_fields
 from jigclu_jax.json_file import DamagedFile
 from jigclu_jax.ops.normalize import IMAGENET_MEAN, IMAGENET_STD
 from jigclu_jax.run_scope import run_scope
-from jigclu_jax.train.workdir import check_workdir, open_workdir, read_result, write_result
+from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.workdir import open_workdir, read_result, write_result
 
 LAST = "exported_last"  # folder in the workdir of a pretraining
 _SIDE = 224  # pixels of images where the run does not say
@@ -34,7 +34,11 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     distributed.start()
     check_config(config)
     check_origin(config)
-    check_workdir(workdir, config)
+    with held_workdir(workdir, config):
+        _export(config, workdir)
+
+
+def _export(config: ConfigDict, workdir: epath.PathLike) -> None:
     backbone = open_backbone(config)
     result = _result_of(config.checkpoint) if config.checkpoint else {}
     what = Exported(backbone.params, backbone.stats, backbone.model, config.side or _side(backbone.run), backbone.all_params)

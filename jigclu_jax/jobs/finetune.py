@@ -24,7 +24,8 @@ from jigclu_jax.jobs.classifier import open_labelled, prepare_classification
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.checkpoint import FOLDER
-from jigclu_jax.train.workdir import check_workdir, discard_run, has_run, open_workdir, read_result, write_result
+from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.workdir import check_workdir, open_workdir, read_result, write_result
 
 TRIALS, FINAL, CONTROLS = "trials", "final", "controls"
 HEAD = "classifier/*"
@@ -46,10 +47,12 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     backbones = {config.init: _backbone(config, config.init)}
     config = _with_model(with_head_rate(config), backbones[config.init])
     backbones |= {start: _backbone(config, start) for start in _control_names(config)}  # which must be of the same architecture
-    check_workdir(workdir, config)
+    with held_workdir(workdir, config):
+        _finetune(config, epath.Path(workdir), backbones)
+
+
+def _finetune(config: ConfigDict, root: epath.Path, backbones: dict[str, Backbone | None]) -> None:
     source, eval_source = _images(config)
-    root = epath.Path(workdir)
-    begun = has_run(root)
     try:
         result = _searched(config, root, backbones[config.init], source, eval_source)
         others = {}
@@ -57,8 +60,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
             control = _changed(config, {"init": start, "controls": ""})
             others[start] = _searched(control, root / CONTROLS / start, backbones[start], source, eval_source)
     except UserError:
-        if not begun and distributed.is_main():
-            _discard(root)
+        if distributed.is_main():
+            _remove_empty(root)
         raise
     if distributed.is_main():
         if others:
@@ -243,15 +246,11 @@ def _changed(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
     return changed
 
 
-def _discard(root: epath.Path) -> None:
-    """Remove what a refused first call has left, where it is nothing but its config."""
+def _remove_empty(root: epath.Path) -> None:
+    """Remove the folders of runs that a refused call has not begun."""
     for folder in (root / TRIALS, root / CONTROLS):
-        if folder.exists():
-            if any(folder.iterdir()):
-                return
+        if folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
-    if not (root / FINAL).exists():
-        discard_run(root)
 
 
 def _say(text: str) -> None:

@@ -3,7 +3,6 @@
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.evals.check import check_knn
 from jigclu_jax.jobs.evaluations import knn_fields, run_evaluation
 from jigclu_jax.run_scope import run_scope
 
@@ -11,4 +10,4 @@ from jigclu_jax.run_scope import run_scope
 @run_scope()
 def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Classify by neighbours of `config.checkpoint` or `config.weights`; leaves config.json, result.json and report.html."""
-    run_evaluation(config, workdir, check_knn, knn_fields)
+    run_evaluation(config, workdir, knn_fields)

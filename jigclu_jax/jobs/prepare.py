@@ -6,16 +6,19 @@ import time
 from etils import epath
 from ml_collections import ConfigDict
 
+from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.config import check_config
 from jigclu_jax.data.prepare.shards import Settings, write_shards
 from jigclu_jax.data.prepare.verify import verify_shards
 from jigclu_jax.errors import UserError
 from jigclu_jax.run_scope import run_scope
+from jigclu_jax.train.claim import claimed_folder
 from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.disk import disk_error
+from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.run import open_images
 from jigclu_jax.train.skipped import note_skipped
-from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
+from jigclu_jax.train.workdir import open_workdir, write_result
 
 
 @run_scope()
@@ -29,42 +32,53 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_config(config)
     if not config.output:
         raise UserError("config.output is empty: give the folder for the shards, --config.output=DIR")
-    check_workdir(workdir, config)
-    begun = time.monotonic()
     split = config.output_split or config.data.split or "all"
     if "/" in split or split.startswith("."):
         raise UserError(f"split {split!r} cannot be the beginning of file names: set config.output_split")
     if epath.Path(workdir).resolve() == epath.Path(config.output).expanduser().resolve():
         raise UserError(f"config.output={config.output} is the workdir as well: give the shards a folder of their own")
-    if config.mode == "verify":
-        images, damaged = verify_shards(config.output, split, stopping(counter(f"verifying {config.output}"), "nothing was changed"))
-        for line in damaged:
-            print(line, file=sys.stderr)
-        if damaged:
-            what = f"{len(damaged)} records or shards are damaged (named above; {images} records in all)"
-            raise UserError(f"{config.output}: {what}: delete the shards named and start the prepare job again")
-        found = {"images": images, "damaged": 0}
-    else:
-        source = open_images(config, "data")
-        least = max(config.data.min_side, 1)
-        settings = Settings(split, config.format, config.short_side, config.quality, config.shard_images, least)
-        say = stopping(counter(f"preparing {source.name}"), "complete shards stay")
-        try:
-            written = write_shards(source, config.output, settings, on_error=config.data.on_error, threads=config.threads, say=say)
-        except Exception as error:
-            told = disk_error(error, config.output, "complete shards stay")
-            if told is None:
-                raise
-            raise told from error
-        found = {
-            "images": written.images,
-            "images_skipped": len(written.skipped),
-            "bytes": written.bytes,
-            "shards_kept": written.shards_kept,
-        }
-    seconds = time.monotonic() - begun
-    root = open_workdir(workdir, config)
-    if config.mode == "write":
-        note_skipped(root, written.skipped.values())
-    rate = found["images"] / max(seconds, 1e-9)
-    write_result(root, {"job": config.job, "seed": config.seed, "seconds": seconds, "images_per_second": rate, **found})
+    if is_remote(config.output):
+        raise UserError(f"config.output={config.output}: shards are written to a local folder: choose one, and copy it afterwards")
+    output = epath.Path(config.output).expanduser()
+    with held_workdir(workdir, config):
+        begun = time.monotonic()
+        if config.mode == "verify":
+            found = _verified(config, split)
+        else:
+            with claimed_folder(output, f".{split}.claim", "--config.output"):  # other splits may be written beside it
+                found = _written(config, epath.Path(workdir), split)
+        seconds = time.monotonic() - begun
+        rate = found["images"] / max(seconds, 1e-9)
+        root = open_workdir(workdir, config)
+        write_result(root, {"job": config.job, "seed": config.seed, "seconds": seconds, "images_per_second": rate, **found})
+
+
+def _verified(config: ConfigDict, split: str) -> dict[str, int]:
+    images, damaged = verify_shards(config.output, split, stopping(counter(f"verifying {config.output}"), "nothing was changed"))
+    for line in damaged:
+        print(line, file=sys.stderr)
+    if damaged:
+        what = f"{len(damaged)} records or shards are damaged (named above; {images} records in all)"
+        raise UserError(f"{config.output}: {what}: delete the shards named and start the prepare job again")
+    return {"images": images, "damaged": 0}
+
+
+def _written(config: ConfigDict, root: epath.Path, split: str) -> dict[str, int]:
+    source = open_images(config, "data")
+    least = max(config.data.min_side, 1)
+    settings = Settings(split, config.format, config.short_side, config.quality, config.shard_images, least)
+    say = stopping(counter(f"preparing {source.name}"), "complete shards stay")
+    try:
+        written = write_shards(source, config.output, settings, on_error=config.data.on_error, threads=config.threads, say=say)
+    except Exception as error:
+        told = disk_error(error, config.output, "complete shards stay")
+        if told is None:
+            raise
+        raise told from error
+    note_skipped(open_workdir(root, config), written.skipped.values())
+    return {
+        "images": written.images,
+        "images_skipped": len(written.skipped),
+        "bytes": written.bytes,
+        "shards_kept": written.shards_kept,
+    }

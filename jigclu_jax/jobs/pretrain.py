@@ -21,10 +21,11 @@ from jigclu_jax.jobs.watching import open_watch
 from jigclu_jax.methods import create_method
 from jigclu_jax.models import build_backbone
 from jigclu_jax.run_scope import run_scope
+from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.online import with_online_head
 from jigclu_jax.train.run import Training, facts_of, metric_specs, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.state import TrainState
-from jigclu_jax.train.workdir import check_workdir, config_as_dict, write_result
+from jigclu_jax.train.workdir import config_as_dict, write_result
 
 _BATCH = 256  # images a batch of the backbone's pass over the whole set
 
@@ -35,7 +36,11 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     distributed.start()
     start_cache()
     check_config(config)
-    check_workdir(workdir, config)
+    with held_workdir(workdir, config):
+        _pretrain(config, workdir)
+
+
+def _pretrain(config: ConfigDict, workdir: epath.PathLike) -> None:
     source = open_images(config, "data")
     facts = facts_of(config, source)
     method = create_method(config, facts)

@@ -10,15 +10,15 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import check_config
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
-from jigclu_jax.evals.check import check_origin
 from jigclu_jax.evals.scale import feature_size
-from jigclu_jax.jobs.backbones import open_backbone, origin_fields, with_model
+from jigclu_jax.jobs.backbones import Backbone, check_origin, open_backbone, origin_fields, with_model
 from jigclu_jax.jobs.classifier import Classification, open_labelled, prepare_classification
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.methods import Classifier
 from jigclu_jax.run_scope import run_scope
+from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.state import TrainState
-from jigclu_jax.train.workdir import check_workdir, write_result
+from jigclu_jax.train.workdir import write_result
 
 
 @run_scope()
@@ -34,7 +34,11 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     backbone = open_backbone(config)
     config = with_model(config, backbone)
     check_config(config)
-    check_workdir(workdir, config)
+    with held_workdir(workdir, config):
+        _probe(config, workdir, backbone)
+
+
+def _probe(config: ConfigDict, workdir: epath.PathLike, backbone: Backbone) -> None:
     probe = prepare_classification(config, workdir, *open_labelled(config))
     probed = probe.start(backbone)
     # the same rate for both: a random backbone's features are of another size, and a rate that suits one would hold the other back

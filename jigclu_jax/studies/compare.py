@@ -10,7 +10,8 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.studies.compare_page import compare_page
 from jigclu_jax.studies.compared_runs import compared, read_runs
-from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
+from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.workdir import open_workdir, write_result
 
 
 @run_scope()
@@ -23,7 +24,11 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     distributed.start()
     if not distributed.is_main():
         return
-    check_workdir(workdir, config)
+    with held_workdir(workdir, config):
+        _compare(config, workdir)
+
+
+def _compare(config: ConfigDict, workdir: epath.PathLike) -> None:
     names = expand(config.runs)
     if not names:
         raise UserError(

@@ -97,6 +97,10 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(sealed(meta, tree, ranked)))
         self._manager.save(step, args=items, metrics=ranked, force=True)
 
+    def replace(self, step: int) -> None:
+        """The next `save` of that step writes it anew."""
+        self._damaged.add(step)
+
     def steps(self) -> list[int]:
         """Steps of the checkpoints that were completed, the oldest first."""
         return complete_steps(self.folder)
@@ -116,13 +120,7 @@ class Checkpoints:
         reason = ""
         for step in reversed(self.steps()):
             try:
-                meta = read_meta(self.folder / str(step))
-                check_format(meta, f"checkpoint {step} in {self.folder}")
-                check(meta)
-                there, wanted = self._stored_shapes(step, meta), _as_dict(target)
-                first = any(FIRST_NAME in name.split("/") for name in there)
-                wanted = renamed(wanted, NAME, FIRST_NAME) if first else wanted
-                self._check_shapes(step, there, _shapes(wanted))
+                meta, wanted, first = _examined(self.folder, step, target, check)
                 restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))["state"]
                 restored = renamed(restored, FIRST_NAME, NAME) if first else restored
                 check_state(restored, meta, self.folder / str(step))
@@ -137,22 +135,6 @@ class Checkpoints:
         if self.steps():
             raise UserError(f"none of the checkpoints {self.steps()} in {self.folder} can be read ({reason}): use another workdir")
         return None
-
-    def _stored_shapes(self, step: int, meta: Mapping[str, Any]) -> Shapes:
-        there = stored_shapes(meta)
-        if there is not None:
-            return there
-        with ocp.PyTreeCheckpointer() as reader:
-            return _shapes(reader.metadata(self.folder / str(step) / "state").item_metadata.tree)
-
-    def _check_shapes(self, step: int, there: Shapes, here: Shapes) -> None:
-        for name in sorted(there.keys() | here.keys()):
-            if there.get(name) != here.get(name):
-                found, wanted = (f"of shape {tree[name]}" if name in tree else "missing" for tree in (there, here))
-                raise UserError(
-                    f"checkpoint {step} in {self.folder} is of another model: {name} is {found} there and {wanted} in this run: "
-                    "use another workdir, or the config that it was begun with"
-                )
 
     @property
     def folder(self) -> epath.Path:
@@ -171,6 +153,48 @@ class Checkpoints:
         """Wait, and release the writer's threads."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def check_newest(workdir: epath.PathLike, target: TrainState, check: Callable[[Mapping[str, Any]], None]) -> None:
+    """What `Checkpoints.restore_newest` refuses by the meta, told before anything is written; reads no arrays."""
+    folder = _folder(workdir)
+    for step in reversed(complete_steps(folder)):
+        try:
+            _examined(folder, step, target, check)
+            return
+        except UserError:
+            raise
+        except Exception:  # whatever a damaged file makes a reader raise: the one before it counts, and is told of later
+            continue
+
+
+def _examined(
+    folder: epath.Path, step: int, target: TrainState, check: Callable[[Mapping[str, Any]], None]
+) -> tuple[dict[str, Any], Tree, bool]:
+    """Meta of a checkpoint, the tree to restore, and whether version 0.1.0 wrote it; raises as `restore_newest`, or as a reader does."""
+    meta = read_meta(folder / str(step))
+    check_format(meta, f"checkpoint {step} in {folder}")
+    check(meta)
+    there, wanted = _stored_shapes(folder / str(step), meta), _as_dict(target)
+    first = any(FIRST_NAME in name.split("/") for name in there)
+    wanted = renamed(wanted, NAME, FIRST_NAME) if first else wanted
+    here = _shapes(wanted)
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            found, needed = (f"of shape {tree[name]}" if name in tree else "missing" for tree in (there, here))
+            raise UserError(
+                f"checkpoint {step} in {folder} is of another model: {name} is {found} there and {needed} in this run: "
+                "use another workdir, or the config that it was begun with"
+            )
+    return meta, wanted, first
+
+
+def _stored_shapes(checkpoint: epath.Path, meta: Mapping[str, Any]) -> Shapes:
+    there = stored_shapes(meta)
+    if there is not None:
+        return there
+    with ocp.PyTreeCheckpointer() as reader:
+        return _shapes(reader.metadata(checkpoint / "state").item_metadata.tree)
 
 
 def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, dict[str, Any], Tree]:

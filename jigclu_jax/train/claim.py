@@ -8,6 +8,7 @@ it writes its next checkpoint.
 """
 
 import contextlib
+import contextvars
 import datetime
 import errno
 import fcntl
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 
@@ -28,6 +29,8 @@ from jigclu_jax.json_file import parse_json
 FILE = "claim"
 BEAT_SECONDS, LEASE_SECONDS = 15.0, 60.0
 _LONG_AGO = 600.0  # a lease as old as this needs no watching: no two clocks differ by so much
+# Claims that this thread holds, by the names of their files.
+_HELD: contextvars.ContextVar[Mapping[str, "Claim"]] = contextvars.ContextVar("held", default={})  # noqa: B039 (never changed)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -51,48 +54,105 @@ class Claim:
 def claimed(path: epath.PathLike) -> Iterator[Claim]:
     """Holds the claim `path` (made where it is not there) for the block; gives a false one where another process holds it.
 
-    The file keeps the name of the last holder, for a person.
+    The file has the name of its holder, for a person, and goes with the claim.
     """
     if is_remote(path):
         with _leased(path) as claim:
             yield claim
         return
     epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(os.fspath(path), os.O_RDWR | os.O_CREAT, 0o644)
+    locks = True
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield Claim(os.read(handle, 200).decode(errors="replace").strip() or "another process")
-            return
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            with _leased(path) as claim:
-                yield claim
-            return
+        handle, holder = _locked(path)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        locks = False
+    if not locks:
+        with _leased(path) as claim:
+            yield claim
+        return
+    if holder:
+        yield Claim(holder)
+        return
+    try:
         os.ftruncate(handle, 0)
         os.write(handle, f"{_this_process()}\n".encode())
         yield Claim()
     finally:
+        with contextlib.suppress(OSError):
+            if _is_file(handle, path):
+                epath.Path(path).unlink()
         os.close(handle)  # which releases the lock
 
 
 @contextlib.contextmanager
-def claimed_workdir(workdir: epath.PathLike) -> Iterator[Claim]:
-    """Holds the workdir for the block.
+def claimed_folder(folder: epath.PathLike, name: str = FILE, option: str = "--workdir") -> Iterator[Claim]:
+    """Holds a folder (made where it is not there) for the block, or a part of it by the name of its claim.
+
+    Whoever holds it already, in this thread, holds it again. A folder made for the claim alone goes with it.
 
     Raises:
-      UserError: another process has it; names it, its host, and since when.
+      UserError: another process has it; names the option, the process, its host, and since when.
     """
+    path = epath.Path(folder) / name
+    key = os.fspath(path if is_remote(path) else path.resolve())
+    held = _HELD.get()
+    if key in held:
+        yield held[key]
+        return
+    made = [] if is_remote(path) else [parent for parent in path.parents if not parent.exists()]
     with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, made)  # once the claim is gone
         try:
-            claim = stack.enter_context(claimed(epath.Path(workdir) / FILE))
+            claim = stack.enter_context(claimed(path))
         except OSError as error:
-            raise UserError(f"--workdir={workdir} cannot be written: {error.strerror or error}") from None
+            raise UserError(f"{option}={folder} cannot be written: {error.strerror or error}") from None
         if not claim:
-            raise UserError(f"--workdir={workdir} is being worked on by {claim.holder}: wait for it, stop it, or use another workdir")
+            raise UserError(f"{option}={folder} is being worked on by {claim.holder}: wait for it, stop it, or use another folder")
+        stack.callback(_HELD.reset, _HELD.set({**held, key: claim}))
         yield claim
+
+
+def _locked(path: epath.PathLike) -> tuple[int, str]:
+    """The file, open and locked, and ""; or -1 and the name of who holds it. OSError where it cannot be opened or locked."""
+    while True:
+        handle = os.open(os.fspath(path), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file(handle, path):
+                return handle, ""
+        except BlockingIOError:
+            holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+            os.close(handle)
+            return -1, holder
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # its holder has ended, and the file with it, before the lock came
+
+
+def _is_file(handle: int, path: epath.PathLike) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        named = os.open(os.fspath(path), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return _inode(handle) == _inode(named)
+    finally:
+        os.close(named)
+
+
+def _inode(handle: int) -> tuple[int, int]:
+    found = os.fstat(handle)
+    return found.st_dev, found.st_ino
+
+
+def _remove_empty(folders: Sequence[epath.Path]) -> None:
+    with contextlib.suppress(OSError):  # where something is in one
+        for folder in folders:
+            os.rmdir(folder)
 
 
 def _this_process() -> str:
@@ -179,4 +239,4 @@ class _Lease:
         write_text(self._path, f'{{"holder": "{self._holder}", "token": "{self._token}", "beat": {time.time()}}}\n')
 
 
-__all__ = ["FILE", "Claim", "claimed", "claimed_workdir"]
+__all__ = ["FILE", "Claim", "claimed", "claimed_folder"]

@@ -1,6 +1,5 @@
 """Runs a training job around the loop: workdir, state or checkpoint, step, writers."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -28,11 +27,12 @@ from jigclu_jax.errors import NonFiniteError, UserError
 from jigclu_jax.json_file import DamagedFile
 from jigclu_jax.methods import DataFacts, FeaturesOf, Method
 from jigclu_jax.metrics import SPECS_FILE, MetricSpec
-from jigclu_jax.train.checkpoint import Checkpoints
-from jigclu_jax.train.claim import Claim, claimed_workdir
+from jigclu_jax.train.checkpoint import Checkpoints, check_newest
+from jigclu_jax.train.claim import Claim
 from jigclu_jax.train.disk import disk_error
+from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.introduction import about_to_compile, introduce
-from jigclu_jax.train.loop import ROW_METRICS, EpochHook, Plan, Trained, fit
+from jigclu_jax.train.loop import ROW_METRICS, UNMEASURED, EpochHook, Plan, Trained, fit
 from jigclu_jax.train.memory import check_size
 from jigclu_jax.train.nonfinite import with_examples
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
@@ -44,7 +44,7 @@ from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.supply import Batches, Supply, open_supply
 from jigclu_jax.train.trace import Trace, profile_window
-from jigclu_jax.train.workdir import check_shared, check_workdir, config_as_dict, discard_run, flatten, has_run, open_workdir, read_result
+from jigclu_jax.train.workdir import check_shared, config_as_dict, flatten, open_workdir, read_result
 from jigclu_jax.train.writers import create_writer
 
 
@@ -221,18 +221,14 @@ def run_training(
         A workdir that this call began, and that holds no checkpoint yet, is emptied again.
       NonFiniteError, Preempted: see `train/loop.py`.
     """
-    check_workdir(workdir, training.config)
     peers.agree({"--workdir": os.fspath(workdir)})  # nothing is written before every process has found everything in order
-    with claimed_workdir(workdir) if distributed.is_main() else contextlib.nullcontext(Claim()) as claim:
-        begun, training.claim = has_run(workdir), claim
+    with held_workdir(workdir, training.config) as training.claim:
         try:
             return _run(training, workdir, start, identity or {}, begin, features_of, epoch_hooks)
         except Exception as error:
             mistake = error if isinstance(error, UserError) else disk_error(error, workdir)
             if mistake is None:
                 raise
-            if not begun and distributed.is_main():
-                discard_run(workdir)
             raise mistake from error.__cause__
 
 
@@ -247,6 +243,14 @@ def _run(
 ) -> Trained:
     config, plan = training.config, training.plan
     main = distributed.is_main()
+    source = training.source
+    classes = list(source.classes) if source.classes else None
+    meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **identity}
+
+    def check_identity(old: Mapping[str, Any]) -> None:
+        _check_identity(old, meta, epath.Path(workdir), tuple(identity))
+
+    check_newest(workdir, training.target, check_identity)  # a refusal must leave the workdir with the config of its checkpoints
     root = open_workdir(workdir, config, write=main)
     specs = metric_specs(training.method, epoch_hooks)
     if main:
@@ -258,11 +262,9 @@ def _run(
     saving = config.saving
     checkpoints = Checkpoints(root, best_metric=saving.best_metric, best_mode=saving.best_mode, before_save=training.claim.check)
     peers.agree({f"list of checkpoints in {root}": checkpoints.steps()})
-    source = training.source
-    classes = list(source.classes) if source.classes else None
-    meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **identity}
     earlier: tuple[int, float] = (0, 0.0)
-    restored = checkpoints.restore_newest(training.target, lambda old: _check_identity(old, meta, root, tuple(identity)))
+    old: Mapping[str, Any] = {}
+    restored = checkpoints.restore_newest(training.target, check_identity)
     if restored:
         state, old = restored
         meta["seconds"] = old["seconds"]
@@ -315,6 +317,7 @@ def _run(
                 trace=Trace(root, profile_window(config.profile, first)) if main else None,
                 before_epoch=before_epoch if training.method.works_between_epochs else None,
                 epoch_hooks=epoch_hooks,
+                unmeasured=bool(old.get(UNMEASURED)),
             )
     except NonFiniteError as error:
         raise with_examples(error, config, source, plan.steps_per_epoch, root if main else None) from error.__cause__

@@ -4,7 +4,7 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jigclu_jax.config.stored import check_folder, read_config
 from jigclu_jax.data.sources.fingerprint import same_path
 from jigclu_jax.errors import UserError, first_few
 from jigclu_jax.json_file import NOTHING, read_json
+from jigclu_jax.train.claim import FILE as CLAIM
 
 # Fields that change what a person sees or how fast it comes, not what is computed.
 _HARMLESS = (
@@ -43,7 +44,7 @@ _POSITION = ("batch_size",)
 _LEFT_BEHIND = 3600.0  # seconds after which nobody is writing a file any more
 # What a run writes up to its first checkpoint.
 _RUN_FILES = (
-    *("claim", "config.json", "metrics.jsonl", "metric_specs.json", "nonfinite.json"),
+    *("config.json", "metrics.jsonl", "metric_specs.json", "nonfinite.json", "images_skipped.txt"),
     *("checkpoints", "tensorboard", "pictures", "profile"),
 )
 _RESULT_FIELDS = (
@@ -171,14 +172,26 @@ def has_run(workdir: epath.PathLike) -> bool:
     return (epath.Path(workdir) / "config.json").exists()
 
 
-def discard_run(workdir: epath.PathLike) -> None:
-    """Remove what a run has left that ended before its first checkpoint, and the folder where nothing else is in it."""
+def only_begun(workdir: epath.PathLike, before: Collection[str]) -> bool:
+    """Whether a workdir holds, beside the names that were there `before`, nothing but what a run writes up to its first checkpoint."""
+    root = epath.Path(workdir)
+    names = {path.name for path in root.iterdir()} if root.exists() else set()
+    return not {name for name in names.difference(before, _RUN_FILES, (CLAIM,)) if not name.endswith(".partial")}
+
+
+def discard_run(workdir: epath.PathLike, keep: Collection[str] = ()) -> None:
+    """Remove what a run has left that ended before its first checkpoint, and the folder where nothing else is in it.
+
+    `keep` are names of what was in the workdir before the run.
+    """
     root = epath.Path(workdir)
     checkpoints = root / "checkpoints"
     if checkpoints.exists() and any(folder.name.isdigit() for folder in checkpoints.iterdir()):
         return
     for name in _RUN_FILES:
         path = root / name
+        if name in keep:
+            continue
         if path.is_dir():
             path.rmtree()
         else:

@@ -15,7 +15,17 @@ from jigclu_jax.data.sources.opening import open_source
 
 @pytest.mark.parametrize(
     "junk",
-    ["@eaDir", "__MACOSX", ".ipynb_checkpoints", ".thumbnails", "$RECYCLE.BIN", "lost+found", "System Volume Information", "#recycle"],
+    [
+        "@eaDir",
+        "@__thumb",
+        "__MACOSX",
+        ".ipynb_checkpoints",
+        ".thumbnails",
+        "$RECYCLE.BIN",
+        "lost+found",
+        "System Volume Information",
+        "#recycle",
+    ],
 )
 def test_what_systems_leave_is_neither_class_nor_image(tmp_path: pathlib.Path, junk: str) -> None:
     tree(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", f"train/{junk}/1.jpg", f"train/cat/{junk}/1.jpg/SMALL.jpg", f"val/{junk}/x/1.jpg")

@@ -47,9 +47,8 @@ def test_batch_that_cannot_be_filled_is_refused_with_the_size_that_works() -> No
     with raises_naming("batch_size=256", "100"):
         steps_per_epoch(100, 256)
     assert steps_per_epoch(100, 256, drop_last=False) == 1
-    for n, batch in ((0, 1), (10, 0)):
-        with pytest.raises(UserError):
-            steps_per_epoch(n, batch)
+    with pytest.raises(UserError):
+        steps_per_epoch(0, 1)
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])

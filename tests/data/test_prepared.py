@@ -233,7 +233,7 @@ def test_a_shard_that_is_not_whole_is_written_anew(folder: Path, tmp_path: Path,
         "index gone": index.unlink,
         "index cut": lambda: index.write_bytes(index.read_bytes()[:-40]),
     }[damage]()
-    with pytest.raises(UserError, match="start the prepare job again"):
+    with raises_naming("train-00001"):
         PreparedSource(str(tmp_path / "out"))
     assert verify_shards(tmp_path / "out", "train")[1]
     assert write_shards(source, tmp_path / "out", settings()).shards_kept == 2

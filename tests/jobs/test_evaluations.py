@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from jobs import tiny
+from named_errors import raises_naming
 from PIL import Image
 from tiny_checkpoint import make_workdir
 
@@ -197,25 +198,25 @@ def test_labels_with_gaps_and_a_class_that_training_lacks(pretrained: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("job", "changes", "line"),
+    ("job", "changes", "named"),
     [
-        ("fast_probe", {"checkpoint": ""}, r"^config\.checkpoint and config\.weights: both are empty; give one of them"),
-        ("fast_probe", {"weights": "w.npz"}, r"^config\.checkpoint and config\.weights: both are set"),
-        ("fast_probe", {"probe.learning_rates": ()}, r"^config\.probe\.learning_rates=\(\) must be one number or more"),
-        ("fast_probe", {"probe.weight_decays": (-0.1,)}, r"^config\.probe\.weight_decays=.* each 0 or more"),
-        ("fast_probe", {"probe.held_out": 1.0}, r"^config\.probe\.held_out=1\.0 must be between 0 and 1"),
-        ("fast_probe", {"probe.checks": ("svm",)}, r"^config\.probe\.checks: 'svm' is unknown: use 'ridge' and 'lbfgs'"),
-        ("fast_probe", {"probe.epochs": 0}, r"^config\.probe\.epochs=0 must be at least 1"),
-        ("fast_probe", {"model.arch": "resnet34"}, r"belongs to another backbone: its model\.arch is 'resnet10'"),
-        ("knn", {"knn.neighbours": (0,)}, r"^config\.knn\.neighbours=\(0,\) must be one whole number or more, each at least 1"),
-        ("knn", {"knn.temperature": 0.0}, r"^config\.knn\.temperature=0\.0 must be greater than 0"),
-        ("knn", {"eval_data.split": "nowhere"}, r"^config\.eval_data: "),
-        ("evaluate", {"eval_data.limit": 1}, r"^config\.eval_data holds one image: how features are spread needs two or more"),
-        ("evaluate", {"reading.queries": 0}, r"^config\.reading\.queries=0 must be at least 1"),
-        ("evaluate", {"eval_batch_size": 0}, r"^config\.eval_batch_size=0 must be at least 1"),
+        ("fast_probe", {"checkpoint": ""}, ("config.checkpoint", "config.weights")),
+        ("fast_probe", {"weights": "w.npz"}, ("config.checkpoint", "config.weights")),
+        ("fast_probe", {"probe.learning_rates": ()}, ("config.probe.learning_rates=()",)),
+        ("fast_probe", {"probe.weight_decays": (-0.1,)}, ("config.probe.weight_decays=(-0.1,)", "0")),
+        ("fast_probe", {"probe.held_out": 1.0}, ("config.probe.held_out=1.0",)),
+        ("fast_probe", {"probe.checks": ("svm",)}, ("config.probe.checks=('svm',)", "'ridge'", "'lbfgs'")),
+        ("fast_probe", {"probe.epochs": 0}, ("config.probe.epochs=0", "1")),
+        ("fast_probe", {"model.arch": "resnet34"}, ("model.arch", "'resnet10'", "'resnet34'")),
+        ("knn", {"knn.neighbours": (0,)}, ("config.knn.neighbours=(0,)", "1")),
+        ("knn", {"knn.temperature": 0.0}, ("config.knn.temperature=0.0",)),
+        ("knn", {"eval_data.split": "nowhere"}, ("config.eval_data", "'nowhere'")),
+        ("evaluate", {"eval_data.limit": 1}, ("config.eval_data",)),
+        ("evaluate", {"reading.queries": 0}, ("config.reading.queries=0", "1")),
+        ("evaluate", {"eval_batch_size": 0}, ("config.eval_batch_size=0", "1")),
     ],
 )
-def test_fields_that_cannot_work(pretrained: Path, tmp_path: Path, job: str, changes: dict[str, Any], line: str) -> None:
+def test_fields_that_cannot_work(pretrained: Path, tmp_path: Path, job: str, changes: dict[str, Any], named: tuple[str, ...]) -> None:
     settings = config(job, pretrained)
     for name, value in changes.items():
         *groups, leaf = name.split(".")
@@ -223,9 +224,9 @@ def test_fields_that_cannot_work(pretrained: Path, tmp_path: Path, job: str, cha
         for group in groups:
             node = node[group]
         node[leaf] = value
-    with pytest.raises(UserError, match=line) as raised:
+    with raises_naming(*named):
         {"fast_probe": fast_probe, "knn": knn, "evaluate": evaluate}[job].run(settings, tmp_path / "out")
-    assert "\n" not in str(raised.value) and not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_evaluation_that_is_asked_to_stop_leaves_its_features_and_goes_on(

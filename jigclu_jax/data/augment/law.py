@@ -1,11 +1,12 @@
 """The law of an augmentation: which operations a crop goes through, how likely each is and how strong."""
 
 import dataclasses
-import math
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.fields import check_values
+from jigclu_jax.config.schema import AUGMENT
 from jigclu_jax.errors import UserError
 
 
@@ -72,21 +73,8 @@ class Law:
         return self.jitters or self.grayscale_probability > 0 or self.largest_sigma > 0 or self.solarize_probability > 0
 
     def _check(self) -> None:
-        for name in ("jitter", "grayscale", "blur", "solarize", "flip"):
-            probability = getattr(self, f"{name}_probability")
-            if not 0 <= probability <= 1:
-                raise UserError(f"augment.{name}_probability={probability:g} is not a probability: set it between 0 and 1")
-        for name in ("brightness", "contrast", "saturation"):
-            strength = getattr(self, name)
-            if not 0 <= strength < math.inf:
-                raise UserError(f"augment.{name}={strength:g}: set it to 0 or more")
-        if not 0 <= self.hue <= 0.5:
-            raise UserError(f"augment.hue={self.hue:g} is outside of [0, 0.5] (0.5 is half a turn of the colour circle)")
-        if not 0 <= self.solarize_threshold <= 256:
-            raise UserError(f"augment.solarize_threshold={self.solarize_threshold} is outside of [0, 256]")
-        for name, least, most in (("crop_area", 0.0, 1.0), ("crop_aspect", 0.0, math.inf), ("blur_sigma", -math.inf, math.inf)):
-            values = getattr(self, name)
-            if len(values) != 2 or not least < values[0] <= values[1] <= most or not math.isfinite(values[1]):
-                raise UserError(f"augment.{name}={values} is not a range (low, high)" + (" within (0, 1]" if most == 1 else ""))
-        if self.blur_sigma[0] < 0:
-            raise UserError(f"augment.blur_sigma={self.blur_sigma} is negative: it is a standard deviation in pixels")
+        check_values(vars(self), {field.name: AUGMENT[field.name] for field in dataclasses.fields(self)}, "augment.")
+        for name in ("crop_area", "crop_aspect", "blur_sigma"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise UserError(f"augment.{name}={low, high} is not a range (low, high)")

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.fields import check_values
+from jigclu_jax.config.schema import EVALUATION
 from jigclu_jax.data.augment.crops import resize_and_centre_crop
 from jigclu_jax.data.input.sampler import check_hosts
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.sources.reader import ImageReader
-from jigclu_jax.errors import UserError
 
 _AHEAD = 2  # batches being read beside the one being used
 
@@ -32,9 +33,7 @@ class EvalStream(Iterator[dict[str, np.ndarray]]):
         self, source: Source, eval_config: ConfigDict, *, batch_size: int, host: int = 0, hosts: int = 1, group: str = "eval_data"
     ) -> None:
         check_hosts(batch_size, host, hosts)
-        for name in ("resize", "crop"):
-            if eval_config[name] < 1:
-                raise UserError(f"eval_data.{name}={eval_config[name]} is not a size in pixels: set it to 1 or more")
+        check_values(eval_config, {name: EVALUATION[name] for name in ("resize", "crop", "on_error")}, "eval_data.")
         self._source, self._resize, self._crop = source, eval_config.resize, eval_config.crop
         self._reader = ImageReader(source, max(eval_config.min_side, 1), eval_config.on_error, group)
         self._labels = source.labels

@@ -22,8 +22,6 @@ def shuffle_group(view: View, batch_size: int, hosts: int) -> int:
       UserError: a group would not lie whole on one host, or does not fill whole montages.
     """
     local = batch_size // hosts
-    if view.group < 0:
-        raise UserError(f"shuffle_group={view.group} is negative: set it to 0 (whole batch up to 256) or to a number of images")
 
     def whole(images: int) -> bool:
         return images * view.crops % (view.montage * view.montage) == 0

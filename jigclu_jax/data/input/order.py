@@ -36,8 +36,6 @@ def steps_per_epoch(n: int, batch_size: int, drop_last: bool = True) -> int:
     """Number of batches in an epoch of n examples; UserError where not even one batch can be filled."""
     if n < 1:
         raise UserError("the data set has no examples")
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} is not a batch: set it to 1 or more")
     if drop_last and batch_size > n:
         raise UserError(f"batch_size={batch_size} is larger than the data set of {n} images: set batch_size to at most {n}")
     return n // batch_size if drop_last else -(-n // batch_size)

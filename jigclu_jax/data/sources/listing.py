@@ -13,7 +13,8 @@ from jigclu_jax.errors import UserError, one_line
 
 # What systems and programs put beside images; names that begin with a dot are passed over as well.
 _SYSTEM = re.compile(
-    r"@eadir|@recycle|@recently-snapshot|@sharesnap|@tmp|#recycle|#snapshot|__macosx|__pycache__|\$recycle\.bin|recycler|lost\+found"
+    r"@eadir|@recycle|@recently-snapshot|@sharesnap|@tmp|@__\w+|#recycle|#snapshot|__macosx|__pycache__|\$recycle\.bin|recycler|lost\+found"
+    r"|_vti_\w+|network trash folder|temporary items"
     r"|system volume information|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|icon\r"
 )
 # Extensions of pictures that are not read.

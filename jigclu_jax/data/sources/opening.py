@@ -1,6 +1,5 @@
 """The interface of all image sources, and the function that opens them."""
 
-import difflib
 import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -9,10 +8,11 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.fields import check_values
+from jigclu_jax.config.schema import SOURCE
 from jigclu_jax.data.sources.subsets import balanced_indices, listed_indices, subset_indices
 from jigclu_jax.errors import UserError, first_few
 
-SOURCES = ("folder", "tfds", "arrays", "prepared", "embedded")
 _WHERE = ("source", "path", "name", "data_dir", "white")  # fields that say where images lie, and how their files are read
 
 
@@ -73,18 +73,13 @@ def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | N
     the training; labels are numbered by it. A subset keeps the whole class list. Raises UserError (one line) for everything
     that is wrong with the source, also for classes that are not in `classes`.
     """
+    check_values(config, SOURCE)
     source = _open(config)
     if config.list:
         names = source.ids if isinstance(source, NamesImages) else None
         source = Subset(source, listed_indices(config.list, names, source.name, config.split))
     if classes is not None:
         source = with_classes(source, classes)
-    if config.limit < 0:
-        raise UserError(f"limit={config.limit}: it must be 0 (all images) or a number of images")
-    if not 0 <= config.fraction <= 1:
-        raise UserError(f"fraction={config.fraction:g}: it must be 0 (all images) or a fraction of them up to 1")
-    if config.subset_seed < -1:
-        raise UserError(f"subset_seed={config.subset_seed}: it must be -1 (the run's seed) or a seed of 0 or more")
     if config.fraction and config.limit:
         raise UserError(f"fraction={config.fraction:g} and limit={config.limit} exclude each other: set one of them to 0")
     if config.fraction:
@@ -221,11 +216,7 @@ def _open(config: ConfigDict) -> Source:
         from jigclu_jax.data.sources.tfds import open_tfds
 
         return open_tfds(config.name, config.split, config.data_dir, config.white)
-    if config.source == "embedded":
-        return _open_embedded(config.split)
-    near = difflib.get_close_matches(str(config.source), SOURCES, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"source={config.source!r}: no such source: {hint}there are {', '.join(SOURCES)}")
+    return _open_embedded(config.split)
 
 
 def _open_embedded(split: str) -> Source:
@@ -237,7 +228,6 @@ def _open_embedded(split: str) -> Source:
 
 
 __all__ = [
-    "SOURCES",
     "NamesImages",
     "Relabelled",
     "Source",

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import UInt8
 
+from jigclu_jax.config.fields import check_values
+from jigclu_jax.config.schema import SOURCE
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.errors import ImageError, UnknownWhite, UserError
 
@@ -11,8 +13,7 @@ class ImageReader:
     """Reads images of a source; one that cannot be used stops the run or, with on_error "skip", gives way to the next usable one."""
 
     def __init__(self, source: Source, min_side: int, on_error: str, section: str) -> None:
-        if on_error not in ("stop", "skip"):
-            raise UserError(f"{section}.on_error={on_error} is unknown: set it to stop or skip")
+        check_values({"on_error": on_error}, {"on_error": SOURCE["on_error"]}, f"{section}.")
         self._section = section
         self.source, self.min_side, self._skip = source, min_side, on_error == "skip"
         self.skipped: dict[int, str] = {}
