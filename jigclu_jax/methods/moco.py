@@ -104,7 +104,7 @@ class MoCo(Method):
         queries, keys, queue, pointer = outputs["embeddings"][:, 0], outputs["keys"], extra["queue"], extra["pointer"]
         loss, found = info_nce(queries, keys, queue, self.temperature)
         metrics = {"loss": loss, "accuracy_contrastive": found, "embedding_std": embedding_std(queries)}
-        written = jax.lax.dynamic_update_slice(queue, jax.lax.stop_gradient(keys), (pointer, 0))
+        written = jax.lax.dynamic_update_slice(queue, jax.lax.stop_gradient(keys), (pointer, jnp.zeros_like(pointer)))
         extra = {**extra, "queue": written, "pointer": (pointer + len(keys)) % len(queue)}
         return loss, (extra, jax.tree.map(jax.lax.stop_gradient, metrics))
 
