@@ -1,5 +1,7 @@
 """Jigsaw Clustering (CVPR 2021) for JAX: self-supervised pretraining of ResNets, one forward pass an image."""
 
+import importlib
+
 from jigclu_jax import first_signals
 
 if first_signals.is_command():
@@ -7,13 +9,17 @@ if first_signals.is_command():
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_encoder"]
+# name -> the module that it is in: PEP 562, `import jigclu_jax` stays quick, JAX comes with the first call
+_HOMES = {
+    "load_encoder": "jigclu_jax.encoder",
+    "near_duplicates": "jigclu_jax.evals.neighbours",
+    "neighbours": "jigclu_jax.evals.neighbours",
+}
+
+__all__ = ["__version__", "load_encoder", "near_duplicates", "neighbours"]
 
 
 def __getattr__(name: str) -> object:
-    # PEP 562: `import jigclu_jax` stays quick, JAX is imported with the first encoder
-    if name == "load_encoder":
-        from jigclu_jax.encoder import load_encoder
-
-        return load_encoder
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,9 @@ from jigclu_jax.config.schema import (
     AUGMENT,
     CHECKPOINT_MODEL,
     CROP,
+    EMBED,
     EVALUATION,
+    EXPORT,
     HEADS,
     INIT,
     INPUT,
@@ -134,16 +136,6 @@ EVALUATE: Fields = {
     },
 }
 
-# A backbone in the formats of other programs.
-EXPORT: Fields = {
-    **WEIGHTS,
-    "model": CHECKPOINT_MODEL,
-    # () is every one that the backbone can have
-    "formats": Field((), item=str, choices=("torchvision", "timm", "detectron2", "authors", "stablehlo"), what="() for all of them"),
-    "side": Field(0, 0, 8192),  # of the images, in pixels; 0: as the run saw them, 224 where that is not known
-    "force_config": RUN["force_config"],
-}
-
 # Images of any source into shards that are quick to read (`data/prepare/shards.py`), or their check.
 PREPARE: Fields = {
     "seed": RUN["seed"],  # draws the subset of data.limit
@@ -194,6 +186,11 @@ def export_config() -> ConfigDict:
     return _config("export")
 
 
+def embed_config() -> ConfigDict:
+    """Features of every image of a source, with its name."""
+    return _config("embed")
+
+
 def prepare_config() -> ConfigDict:
     """Images of any source into shards that are quick to read, or their check."""
     return _config("prepare")
@@ -234,6 +231,7 @@ _JOBS: Mapping[str, Fields] = {
     "fast_probe": FAST_PROBE,
     "knn": KNN,
     "evaluate": EVALUATE,
+    "embed": EMBED,
     "export": EXPORT,
     "prepare": PREPARE,
     "ablation": {

@@ -196,7 +196,31 @@ INIT: Fields = {
     "channels": WEIGHTS["weights_channels"],
 }
 
+# A backbone in the formats of other programs.
+EXPORT: Fields = {
+    **WEIGHTS,
+    "model": CHECKPOINT_MODEL,
+    # () is every one that the backbone can have
+    "formats": Field((), item=str, choices=("torchvision", "timm", "detectron2", "authors", "stablehlo"), what="() for all of them"),
+    "side": Field(0, 0, 8192),  # of the images, in pixels; 0: as the run saw them, 224 where that is not known
+    "force_config": RUN["force_config"],
+}
+
+# Features of every image of a source, with its name.
+EMBED: Fields = {
+    "seed": RUN["seed"],
+    **WEIGHTS,
+    "model": CHECKPOINT_MODEL,
+    "data": changed(SOURCE, {"split": "", "min_side": 1}),
+    "resize": EVALUATION["resize"],
+    "crop": EVALUATION["crop"],
+    "eval_batch_size": Field(256, 1, 2**20),
+    "format": Field("npz", choices=("npz", "parquet", "csv")),
+    "part_images": Field(8192, 1, 2**24),  # in memory at once, and what a stopped job computes again at most
+    "force_config": RUN["force_config"],
+}
+
 __all__ = [
-    *("AUGMENT", "CHECKPOINT_MODEL", "CROP", "EVALUATION", "HEADS", "INIT", "INPUT", "MODEL", "ONLINE", "OPTIMIZER", "RUN", "SAVING"),
-    *("SOURCE", "VOTE", "WEIGHTS"),
+    *("AUGMENT", "CHECKPOINT_MODEL", "CROP", "EMBED", "EVALUATION", "EXPORT", "HEADS", "INIT", "INPUT", "MODEL", "ONLINE", "OPTIMIZER"),
+    *("RUN", "SAVING", "SOURCE", "VOTE", "WEIGHTS"),
 ]

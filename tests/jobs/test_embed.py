@@ -1,0 +1,121 @@
+"""Features of a folder: those of the encoder on each file, by name, in every format, and after a stop."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from etils import epath
+from named_errors import raises_naming
+from PIL import Image
+from tiny_checkpoint import make_workdir
+
+from jigclu_jax import load_encoder
+from jigclu_jax.config import load_config
+from jigclu_jax.errors import Preempted
+from jigclu_jax.evals.embedding_file import Embeddings, read_embeddings, write_embeddings
+from jigclu_jax.evals.neighbours import near_duplicates, neighbours
+from jigclu_jax.jobs import embed
+from jigclu_jax.train import counting
+from jigclu_jax.train.workdir import read_result
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embed.py"
+COUNT = 11
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint and a folder of 32 x 32 pictures, the last one equal to the first, one of them damaged."""
+    root = tmp_path_factory.mktemp("embed")
+    make_workdir(root / "run")
+    pixels = np.random.default_rng(0).integers(0, 255, (COUNT, 32, 32, 3), np.uint8)
+    pixels[-1] = pixels[0]
+    for index, image in enumerate(pixels):
+        folder = root / "photos" / f"class{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"ü{index}.png")
+    (root / "photos" / "class0" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return root
+
+
+def embedded(place: Path, workdir: Path, kind: str = "npz", **changes: Any) -> Path:
+    config = load_config(CONFIG, f"resize=32,crop=32,format={kind}")
+    config.checkpoint, config.data.path, config.data.on_error = str(place / "run"), str(place / "photos"), "skip"
+    config.update({"eval_batch_size": 4, "part_images": 5, **changes})
+    embed.run(config, workdir)
+    return workdir / f"features.{kind}"
+
+
+@pytest.fixture(scope="module")
+def file(place: Path) -> Path:
+    return embedded(place, place / "npz")
+
+
+def test_features_are_the_encoders_on_each_file(place: Path, file: Path) -> None:
+    encoder, found = load_encoder(place / "run"), read_embeddings(file)
+    assert len(found.names) == COUNT and found.features.dtype == np.float32
+    for name, features in zip(found.names, found.features, strict=True):
+        with Image.open(place / "photos" / name) as image:
+            np.testing.assert_allclose(features, encoder(np.asarray(image)[None])[0], rtol=1e-4, atol=1e-5)
+    result = read_result(file.parent)
+    assert result is not None and (result["images"], result["images_skipped"], result["dim"]) == (COUNT, 1, encoder.dim)
+    assert not (file.parent / "parts").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_every_format_holds_the_same(place: Path, file: Path, tmp_path: Path, kind: str) -> None:
+    other, found = read_embeddings(embedded(place, tmp_path / kind, kind)), read_embeddings(file)
+    assert other.names == found.names
+    np.testing.assert_array_equal(other.features, found.features)
+    np.testing.assert_array_equal(other.labels, found.labels)
+
+
+def test_a_stopped_job_goes_on(place: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    compute = embed.compute_features
+
+    def counted(*arguments: Any) -> Any:
+        bank = compute(*arguments)
+        computed.append(1)
+        monkeypatch.setattr(counting, "STOP", SimpleNamespace(requested=len(computed) == 1))
+        return bank
+
+    monkeypatch.setattr(embed, "compute_features", counted)
+    with pytest.raises(Preempted):
+        embedded(place, tmp_path / "run")
+    assert not (tmp_path / "run" / "features.npz").exists()
+    monkeypatch.setattr(counting, "STOP", SimpleNamespace(requested=False))
+    again = read_embeddings(embedded(place, tmp_path / "run"))
+    np.testing.assert_array_equal(again.features, read_embeddings(file).features)
+    assert len(computed) == 3  # parts of 5, 5 and 2 images, each once
+
+
+def test_neighbours_and_duplicates(file: Path) -> None:
+    found = read_embeddings(file)
+    unit = found.features / np.linalg.norm(found.features, axis=1, keepdims=True)
+    first, last = (next(name for name in found.names if name.endswith(f"ü{index}.png")) for index in (0, COUNT - 1))
+    nearest = neighbours(file, first, 3)
+    assert nearest[0].name == last and nearest[0].similarity == pytest.approx(1, abs=1e-5) and len(nearest) == 3
+    cosines = np.sort(unit @ unit[found.names.index(first)])[::-1]
+    np.testing.assert_allclose([one.similarity for one in nearest], cosines[1:4], atol=1e-5)
+    assert neighbours(file, found.features[0], 1)[0].similarity == pytest.approx(1, abs=1e-5)
+    with raises_naming("'nobody.png'"):
+        neighbours(file, "nobody.png")
+    with raises_naming(str(file), "(3,)"):
+        neighbours(file, np.zeros(3))
+
+
+def test_near_duplicates_are_each_told_once(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((9, 16)).astype(np.float32)
+    rows[8], rows[5] = 3 * rows[0], rows[2] + 0.05 * rows[3]
+    names = [f"image {row}" for row in range(9)]
+    path = epath.Path(tmp_path / "features.npz")
+    write_embeddings(
+        path, [Embeddings(names[:4], rows[:4], np.zeros(4, np.int32)), Embeddings(names[4:], rows[4:], np.zeros(5, np.int32))], 9, 16
+    )
+    np.testing.assert_array_equal(read_embeddings(path).features, rows)
+    assert [(pair.first, pair.second) for pair in near_duplicates(path, 0.98)] == [("image 0", "image 8"), ("image 2", "image 5")]
+    assert len(near_duplicates(path, -1.0)) == 9 * 8 // 2
+    with raises_naming("threshold=2"):
+        near_duplicates(path, 2.0)
