@@ -84,7 +84,7 @@ def main() -> None:
             images = jax.ShapeDtypeStruct((count, words_of(arguments.side)), jnp.uint32, sharding=split)
             about = jax.ShapeDtypeStruct((count, 3), jnp.int32, sharding=whole)
             numbers = {name: montages[view][name] for name in ("cluster", "position")}
-            return jax.jit(resident).lower(images, about, {**montages, view: numbers})
+            return jax.jit(resident).lower(images, about, {**montages, "draw": montages["epoch"], view: numbers})
         state = abstract_state(method, facts, optimizer, mesh)
         step: Any = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 10, 1), 10), mesh, target=state)
         return step.lower(state, montages)

@@ -15,7 +15,21 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jigclu_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # The way of an image through the program; each imports what stands before it.
-FOLDERS = ("data", "ops", "device", "models", "losses", "methods", "train", "evals", "interop", "report", "jobs", "studies")
+FOLDERS = (
+    "data",
+    "ops",
+    "device",
+    "models",
+    "losses",
+    "pseudo_labels",
+    "methods",
+    "train",
+    "evals",
+    "interop",
+    "report",
+    "jobs",
+    "studies",
+)
 # What every folder may use, and the last folder of FOLDERS that the other modules at the root may.
 COMMON = ("errors", "metrics", "config", "atomic_file", "json_file", "run_scope", "first_signals")
 ABOVE = {"encoder": "interop", "__main__": "jobs", "__init__": "train"}
@@ -191,6 +205,9 @@ def test_a_training_step_is_jitted_in_one_place() -> None:
         "jigclu_jax.evals.scale",  # the size of a backbone's features
         "jigclu_jax.encoder",  # features for notebooks
         "jigclu_jax.interop.export_formats",  # what is exported for serving
+        "jigclu_jax.pseudo_labels.kmeans",  # labels of a whole set, between epochs; the same for the next two
+        "jigclu_jax.pseudo_labels.sinkhorn",
+        "jigclu_jax.pseudo_labels.whitening",
     }
     text = "\n".join(path.read_text() for path in MODULES)
     assert "pmap" not in text and "nnx.jit" not in text

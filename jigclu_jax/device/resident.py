@@ -150,9 +150,10 @@ def resident_feed(
         sizes = facts[:, :2]
         # random numbers are keyed by the image that was asked for, methods are told the one that was read
         made = {**batch, "example": facts[batch["example"], 2]}
+        drawn_by = made.pop("draw")
         for number, view in enumerate(views):
             own = batch[view.name]
-            example, epoch, position = _crops(view, own, batch["example"], batch["epoch"], mesh)
+            example, epoch, position = _crops(view, own, batch["example"], drawn_by, mesh)
             width, height = sizes[example].T
             parameters = _parameters(view, number, seed, (epoch, example, position), (width, height))
             scale = side / jnp.stack([width, height, width, height], axis=1).astype(jnp.float32)

@@ -117,13 +117,13 @@ class Method(abc.ABC):
         del params, stats
         return extra
 
-    def before_epoch(self, epoch: int, features_of: FeaturesOf, extra: Tree) -> Tree:
+    def before_epoch(self, epoch: int, features_of: FeaturesOf, params: Tree, extra: Tree) -> Tree:
         """The extra state (arrays of the same shapes and dtypes) with which an epoch begins: clusterings. Runs on the host, outside of jit.
 
         Every process calls it with the same arguments and must return the same. A run that goes on in mid-epoch does not call it: what it
-        made is in the checkpoint.
+        made is in the checkpoint. The parameters are there to be read: heads that score the features, say.
         """
-        del epoch, features_of
+        del epoch, features_of, params
         return extra
 
     def epoch_order(self, epoch: int, extra: Tree) -> Int32[np.ndarray, " n"] | None:

@@ -73,9 +73,9 @@ class OnlineHead(Method):
         """The method's."""
         return self.method.after_update(params, stats, extra)
 
-    def before_epoch(self, epoch: int, features_of: FeaturesOf, extra: Tree) -> Tree:
+    def before_epoch(self, epoch: int, features_of: FeaturesOf, params: Tree, extra: Tree) -> Tree:
         """The method's."""
-        return self.method.before_epoch(epoch, features_of, extra)
+        return self.method.before_epoch(epoch, features_of, params, extra)
 
     def epoch_order(self, epoch: int, extra: Tree) -> Int32[np.ndarray, " n"] | None:
         """The method's."""

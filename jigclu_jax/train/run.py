@@ -95,7 +95,7 @@ class Training:
 
     def before_epoch(self, epoch: int, state: TrainState, features_of: FeaturesOf) -> TrainState:
         """The state with what the method makes before an epoch."""
-        extra = self.method.before_epoch(epoch, features_of, state.extra)
+        extra = self.method.before_epoch(epoch, features_of, state.params, state.extra)
         shapes, wanted = (jax.tree.map(lambda leaf: (leaf.shape, jnp.dtype(leaf.dtype)), tree) for tree in (extra, self.target.extra))
         if shapes != wanted:
             raise TypeError(f"before_epoch has returned extra state of other shapes: {shapes}, not {wanted}")

@@ -221,3 +221,32 @@ def test_device_batches_leave_out_what_is_damaged_and_know_its_label() -> None:
     with pytest.raises(ImageError, match=r"damaged.*data\.on_error=skip"):
         list(stopping)
     assert next(stopping, None) is None, "a stream that broke has ended"
+
+
+@pytest.mark.parametrize("place", ["host", "device", "resident"])
+def test_an_image_that_an_epoch_repeats_is_not_shown_with_the_same_crops(place: str) -> None:
+    images, mesh, view = source(), create_mesh(jax.devices()[:1]), crop(24)
+    again = np.array([3, 5, 3, 3, 1, 5, *range(len(images) - 6)])
+    which, reader = of((view,)).in_order(lambda _: again), ImageReader(images, 1, "stop", "data")
+    feed, batches = HOST_FEED, train_batches(reader, pipeline_config(), which, stop_step=1)
+    if place == "device":
+        feed, batches = device_feed((view,)), CellStream(reader, which, threads=1, stop_step=1)
+    elif place == "resident":
+        feed = resident.resident_feed(*resident.load(images, 24, reader, mesh), (view,), side=24, seed=3, mesh=mesh, dispatch=1)
+        batches = IndexStream(which, None, 0, 1)
+    found = prepared(feed, next(iter(batches)))
+    example, picture = found["example"], found["crop/image"].astype(int)
+    np.testing.assert_array_equal(example, again[:BATCH])
+    assert (found["epoch"] == 0).all() and "draw" not in found
+    for image in np.unique(example):
+        own = picture[example == image]
+        assert all(np.abs(own[first] - own[second]).max() > 5 for first in range(len(own)) for second in range(first))
+
+
+def test_the_first_appearance_of_an_image_is_drawn_as_ever() -> None:
+    again = np.array([3, 5, 3, 3, 1, 5, *range(len(source()) - 6)])
+    which = of((crop(24),))
+    np.testing.assert_array_equal(which.draws(STEPS), np.ones(BATCH))
+    draws = which.in_order(lambda _: again).draws(STEPS)
+    assert draws[0] == draws[1] == draws[4] == 1 and len({1, draws[2], draws[3]}) == 3 and draws[5] == draws[2]
+    assert draws.max() < 2**31

@@ -14,6 +14,7 @@ from jigclu_jax.config import pretrain_config
 from jigclu_jax.config.jobs import method_names
 from jigclu_jax.device.mesh import create_mesh, replicated, to_device
 from jigclu_jax.errors import Preempted
+from jigclu_jax.evals import features
 from jigclu_jax.jobs import pretrain
 from jigclu_jax.methods import DataFacts, batch_shapes, create_method
 from jigclu_jax.train.checkpoint import read_checkpoint
@@ -35,6 +36,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "pirl": {"embedding_dim": 16, "negatives": 32, "tile_size": 8},
     "byol": {"hidden_dim": 32, "embedding_dim": 16},
     "moco": {"queue": 48, "embedding_dim": 16, "bn_groups": 4},
+    "deepcluster": {"clusters": 8, "pca_dim": 4},
+    "sela": {"clusters": 8, "heads": 3},
     "simclr": {"hidden_dim": 32, "embedding_dim": 16},
     "simsiam": {"views": 3, "embedding_dim": 16, "predictor_dim": 8},
 }
@@ -45,6 +48,8 @@ def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     module = importlib.import_module(f"jigclu_jax.methods.{request.param}")
     monkeypatch.setattr(module, "build_backbone", lambda model: tiny_backbone(model.dtype, blocks=1))
     monkeypatch.setattr(pretrain, "export_last", lambda *what: None)  # three blocks are no ResNet of any format
+    for place in (module, features):  # `before_epoch` may ask for features
+        monkeypatch.setattr(place, "build_backbone", lambda model: tiny_backbone(model["dtype"], blocks=1))
     found = pretrain_config(request.param)
     found.update({"epochs": 2, "batch_size": BATCH, "log_every_steps": 1})
     found.method.update(SMALL.get(request.param, {}))

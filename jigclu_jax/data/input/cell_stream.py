@@ -87,6 +87,7 @@ class CellStream(Iterator[dict[str, Any]]):
     def _begin(self) -> tuple[dict[str, Any], list[Task]]:
         sampler = self._sampler
         epoch, examples = sampler.examples(self._step)
+        draws = sampler.draws(self._step)
         batch: dict[str, Any] = about_images(epoch, examples, self._labels)
         cells: list[np.ndarray] = []  # of each view: row i holds the cells of image i, in the order of positions
         for number, view in enumerate(sampler.views):
@@ -111,7 +112,7 @@ class CellStream(Iterator[dict[str, Any]]):
             make = functools.partial(self._maker, pictures)
         self._begun += 1
         parts = [images[start : start + _TASK] for start in range(0, len(images), _TASK)]
-        tasks = [self._pool.submit(make, epoch, examples[part].tolist(), [own[part] for own in cells]) for part in parts]
+        tasks = [self._pool.submit(make, draws[part], examples[part].tolist(), [own[part] for own in cells]) for part in parts]
         return batch, list(zip(parts, tasks, strict=True))
 
     @property

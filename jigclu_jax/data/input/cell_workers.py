@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import IO, Any, cast
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Int64
 
 from jigclu_jax.data.augment.parameters import RECORD
 from jigclu_jax.data.input.cells import CellMaker, Pictures
@@ -61,7 +61,9 @@ class CellWorkers:
         """Pictures and records of each view in a slot of the shared memory."""
         return _arrays(self._memory, self._views, self._images, number)
 
-    def make(self, slot: int, epoch: int, examples: Sequence[int], cells: Sequence[Int[np.ndarray, "c _"]]) -> list[int]:
+    def make(
+        self, slot: int, draws: Int64[np.ndarray, " c"], examples: Sequence[int], cells: Sequence[Int[np.ndarray, "c _"]]
+    ) -> list[int]:
         """`CellMaker.__call__` into a slot, by whichever process is idle; may be called from as many threads as there are processes.
 
         Raises what the maker raises, and UserError where the process was lost.
@@ -69,7 +71,7 @@ class CellWorkers:
         worker = self._idle.get()
         process, socket = worker
         try:
-            socket.send((slot, epoch, examples, cells))
+            socket.send((slot, draws, examples, cells))
             result, skipped = socket.recv()
         except (EOFError, OSError) as error:
             raise _lost(process) from error
@@ -104,10 +106,10 @@ def serve(socket: int, memory: int) -> None:
                 return
             told: set[int] = set()
             while True:
-                slot, epoch, examples, cells = connection.recv()
+                slot, draws, examples, cells = connection.recv()
                 result: Any
                 try:
-                    result = maker(batches[slot], epoch, examples, cells)
+                    result = maker(batches[slot], draws, examples, cells)
                 except UserError as error:
                     result = error
                 except Exception:  # a fault of the program's: its traceback would be lost on the way

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int, Int32, Int64, UInt8
 
 from jigclu_jax.data.augment.boxes import mirrored, patch_boxes
 from jigclu_jax.data.augment.crops import cut, resizer
@@ -18,7 +18,7 @@ Pictures = tuple[UInt8[np.ndarray, "..."], UInt8[np.ndarray, "_ bytes"]]
 
 
 def crop_parameters(
-    view: View, number: int, seed: int, epoch: int, examples: Sequence[int], sizes: Sequence[tuple[int, int]]
+    view: View, number: int, seed: int, epoch: int | Int64[np.ndarray, " c"], examples: Sequence[int], sizes: Sequence[tuple[int, int]]
 ) -> Parameters:
     """The parameters of all crops of some images, k rows an image in the order of their positions.
 
@@ -26,13 +26,14 @@ def crop_parameters(
       view: which crops.
       number: of the view in its method.
       seed: of the run.
-      epoch: the images' own.
+      epoch: the images' own, one or of each (`Sampler.draws`).
       examples: what random numbers are keyed by.
       sizes: (width, height) of each image in pixels.
     """
     position = np.tile(np.arange(view.crops), len(examples))
-    key = crop_keys(seed, epoch, np.repeat(np.asarray(examples), view.crops), number, position)
-    frames = draw_frames(view, number, seed, epoch, examples, sizes)
+    epochs = np.broadcast_to(epoch, len(examples))
+    key = crop_keys(seed, np.repeat(epochs, view.crops), np.repeat(np.asarray(examples), view.crops), number, position)
+    frames = draw_frames(view, number, seed, epochs, examples, sizes)
     regions = crop_regions(view, sizes, frames)
     if frames is None:
         return draw(view.law, key, regions)
@@ -41,7 +42,7 @@ def crop_parameters(
 
 
 def draw_frames(
-    view: View, number: int, seed: int, epoch: int, examples: Sequence[int], sizes: Sequence[tuple[int, int]]
+    view: View, number: int, seed: int, epoch: int | Int[np.ndarray, " c"], examples: Sequence[int], sizes: Sequence[tuple[int, int]]
 ) -> Parameters | None:
     """The parameters of the images' frames, one row an image, None where the view has none; their position is the one behind all crops'."""
     if view.frame is None:
@@ -80,7 +81,7 @@ class CellMaker:
     seed: int
 
     def __call__(
-        self, pictures: Sequence[Pictures], epoch: int, examples: Sequence[int], cells: Sequence[Int[np.ndarray, "c _"]]
+        self, pictures: Sequence[Pictures], draws: Int64[np.ndarray, " c"], examples: Sequence[int], cells: Sequence[Int[np.ndarray, "c _"]]
     ) -> list[int]:
         """Write the crops of c images into the cells (numbered through the view's pictures) and their records beside them.
 
@@ -91,7 +92,7 @@ class CellMaker:
         sizes = [(image.shape[1], image.shape[0]) for image, _ in read]
         for number, (view, (target, records), places) in enumerate(zip(self.views, pictures, cells, strict=True)):
             # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
-            parameters = crop_parameters(view, number, self.seed, epoch, examples, sizes)
+            parameters = crop_parameters(view, number, self.seed, draws, examples, sizes)
             records[places.reshape(-1)] = parameters.records()
             boxes = parameters.box.reshape(len(examples), -1, 4).tolist()
             for (image, _), own, numbers in zip(read, boxes, places.tolist(), strict=True):

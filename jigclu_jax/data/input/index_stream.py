@@ -12,9 +12,10 @@ from jigclu_jax.data.input.sampler import Sampler
 class IndexStream(Iterator[dict[str, Any]]):
     """Iterator over the batches without pictures of steps start_step..stop_step of this host, a few kilobytes a step.
 
-    Yields example, epoch int32[b] (the image's index in the data set) and mask bool[b] (False: padding of an epoch's last batch); with
-    `labels` also label int32[b] (-1: none); and for each view of montages, under its name, cluster, position and location int32[g, m, m]:
-    the place in the global batch of a cell's image, which of its crops the cell holds, and which region of the image that shows.
+    Yields example, epoch int32[b] (the image's index in the data set), draw int32[b] (what its crops are drawn by, see `Sampler.draws`)
+    and mask bool[b] (False: padding of an epoch's last batch); with `labels` also label int32[b] (-1: none); and for each view of
+    montages, under its name, cluster, position and location int32[g, m, m]: the place in the global batch of a cell's image, which of
+    its crops the cell holds, and which region of the image that shows.
     """
 
     def __init__(self, sampler: Sampler, labels: Int32[np.ndarray, " n"] | None, start_step: int = 0, stop_step: int | None = None) -> None:
@@ -27,7 +28,7 @@ class IndexStream(Iterator[dict[str, Any]]):
             raise StopIteration
         sampler = self._sampler
         epoch, examples = sampler.examples(self._step)
-        batch = about_images(epoch, examples, self._labels)
+        batch = about_images(epoch, examples, self._labels) | {"draw": sampler.draws(self._step).astype(np.int32)}
         for number, view in enumerate(sampler.views):
             batch[view.name] = sampler.layout(number, self._step).grids() if view.montage else {}
         self._step += 1

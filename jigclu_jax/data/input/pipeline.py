@@ -50,15 +50,14 @@ def train_batches(
     source_labels = reader.source.labels if labelled else None
 
     def indices(step: SupportsInt) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
-        epoch, examples = sampler.examples(int(step))
-        return np.full_like(examples, epoch), examples
+        return sampler.draws(int(step)), sampler.examples(int(step))[1]
 
     def elements(step: Tensor) -> Any:
         pair = tf.numpy_function(errors.guard(indices), [step], [tf.int64, tf.int64], stateful=False)
         return tf.data.Dataset.from_tensor_slices(tuple(tf.reshape(x, [local // chunk, chunk]) for x in pair))
 
-    def load(epoch: Tensor, examples: Tensor) -> tuple[Tensor, ...]:
-        used, *arrays = tf.numpy_function(errors.guard(cut), [epoch, examples], [tf.int64, *[tf.uint8] * (2 * len(views))], stateful=False)
+    def load(draws: Tensor, examples: Tensor) -> tuple[Tensor, ...]:
+        used, *arrays = tf.numpy_function(errors.guard(cut), [draws, examples], [tf.int64, *[tf.uint8] * (2 * len(views))], stateful=False)
         pictures = []
         for view, patches, records in zip(views, arrays[::2], arrays[1::2], strict=True):
             count = chunk * view.crops
@@ -123,13 +122,13 @@ def _until_closed(dataset: Any, errors: ErrorBox) -> Any:
 
 
 def _cutter(reader: ImageReader, sampler: Sampler) -> Callable[[Int64[np.ndarray, " c"], Int64[np.ndarray, " c"]], list[np.ndarray]]:
-    """The Python call of a few images of one epoch: read, draw, cut, flip.
+    """The Python call of a few images, with what they are drawn by: read, draw, cut, flip.
 
     It gives the indices of the images that were read, int64[c], then for each view crops uint8[c * k, side, side, 3] and their
     records; zeros for padding (example -1).
     """
 
-    def cut(epoch: Int64[np.ndarray, " c"], examples: Int64[np.ndarray, " c"]) -> list[np.ndarray]:
+    def cut(draws: Int64[np.ndarray, " c"], examples: Int64[np.ndarray, " c"]) -> list[np.ndarray]:
         used = np.full(len(examples), -1, np.int64)
         known = np.flatnonzero(examples >= 0)
         read = [reader(int(examples[place])) for place in known]
@@ -142,7 +141,7 @@ def _cutter(reader: ImageReader, sampler: Sampler) -> Callable[[Int64[np.ndarray
             records = np.zeros((len(examples), view.crops, RECORD.itemsize), np.uint8)
             if len(known):
                 # keyed by the example that stood here, so that a replacement is not the copy of its own appearance in the epoch
-                parameters = crop_parameters(view, number, sampler.seed, int(epoch[0]), examples[known].tolist(), sizes)
+                parameters = crop_parameters(view, number, sampler.seed, draws[known], examples[known].tolist(), sizes)
                 records[known] = parameters.records().reshape(-1, view.crops, RECORD.itemsize)
                 box, flip = (values.reshape(len(known), view.crops, -1).tolist() for values in (parameters.box, parameters.flip))
                 for place, (image, _), boxes, flips in zip(known.tolist(), read, box, flip, strict=True):

@@ -1,6 +1,7 @@
 """Chooses the images of every batch and the layout of their crops: functions of the step, with no state to save."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ from jigclu_jax.errors import UserError
 
 # An epoch -> the images in the order in which they are seen; as many as the data set has.
 EpochOrder = Callable[[int], Int[np.ndarray, " n"]]
+
+# An image that an epoch shows again is drawn as if in a later epoch than any: `config.epochs` is at most 10 ** 6. The word stays an int32.
+_REPETITION, _MOST_REPETITIONS = 2**20, 2**11
 
 
 class Sampler:
@@ -46,12 +50,14 @@ class Sampler:
         self.host, self.hosts, self.local = host, hosts, batch_size // hosts
         self.groups = tuple(shuffle_group(view, batch_size, hosts) if view.montage else 0 for view in views)
         self._order: EpochOrder = EpochOrders(seed, images)
+        self._repetitions: EpochOrder | None = None  # none in a permutation
 
     def in_order(self, order: EpochOrder) -> "Sampler":
         """The same sampler with epochs in another order than a random one."""
         other = object.__new__(Sampler)
         other.__dict__.update(self.__dict__)
         other._order = order
+        other._repetitions = functools.lru_cache(2)(lambda epoch: repetitions(order(epoch)))
         return other
 
     def examples(self, step: int) -> tuple[int, Int64[np.ndarray, " b"]]:
@@ -60,6 +66,16 @@ class Sampler:
         order = self._order(epoch).astype(np.int64, copy=False)
         return epoch, np.where(positions < len(order), order[np.minimum(positions, len(order) - 1)], -1)
 
+    def draws(self, step: int) -> Int64[np.ndarray, " b"]:
+        """The word by which, beside the image's index, the random numbers of its crops are drawn: the epoch, and another one each time that
+        the epoch's order repeats an image, which is then not shown with the same crops again.
+        """
+        epoch, positions = host_positions(step, self.steps_per_epoch, self.batch_size, self.host, self.hosts)
+        if self._repetitions is None:
+            return np.full(len(positions), epoch, np.int64)
+        before = self._repetitions(epoch)
+        return epoch + _REPETITION * (before[np.minimum(positions, len(before) - 1)].astype(np.int64) % _MOST_REPETITIONS)
+
     def layout(self, number: int, step: int) -> Layout:
         """Where the crops of this host's images stand in the montages of view `number`."""
         sizes = {"group": self.groups[number], "local": self.local, "host": self.host}
@@ -67,10 +83,19 @@ class Sampler:
         found = layout(view, self.seed, step, stream=number, **sizes)
         if not view.mirrored:
             return found
-        epoch, examples = self.examples(step)
-        crops = examples[found.cluster.reshape(-1) - self.host * self.local], number, found.position.reshape(-1)
-        flip = flips(view.law, crop_keys(self.seed, epoch, *crops)).reshape(found.position.shape)
+        image = found.cluster.reshape(-1) - self.host * self.local
+        crops = self.draws(step)[image], self.examples(step)[1][image], number, found.position.reshape(-1)
+        flip = flips(view.law, crop_keys(self.seed, *crops)).reshape(found.position.shape)
         return dataclasses.replace(found, location=np.where(flip, mirrored(found.location, view.grid), found.location))
+
+
+def repetitions(order: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Of each place of a list: how often its number stands before it."""
+    places = np.argsort(order, kind="stable")
+    _, starts, counts = np.unique(order[places], return_index=True, return_counts=True)
+    found = np.empty(len(order), np.int64)
+    found[places] = np.arange(len(order)) - np.repeat(starts, counts)
+    return found
 
 
 def check_hosts(batch_size: int, host: int, hosts: int) -> None:

@@ -86,10 +86,9 @@ class Ledger(Method):
         m = self.momentum
         return {**extra, "teacher": jax.tree.map(lambda t, p: m * t + (1 - m) * p, extra["teacher"], params["backbone"])}
 
-    def before_epoch(self, epoch: int, features_of: FeaturesOf, extra: Tree) -> Tree:
-        """Clusters by the largest of the first features; and how often this was done."""
-        features = features_of()
-        clusters = np.argmax(features[:, : self.head.dim], axis=1).astype(np.int32)
+    def before_epoch(self, epoch: int, features_of: FeaturesOf, params: Tree, extra: Tree) -> Tree:
+        """Clusters by the head's largest score; and how often this was done."""
+        clusters = np.argmax(features_of() @ np.asarray(params["head"]["kernel"]), axis=1).astype(np.int32)
         return {**extra, "clusters": clusters, "epochs": np.asarray(extra["epochs"]) + np.int32(1)}
 
     def epoch_order(self, epoch: int, extra: Tree) -> np.ndarray:
