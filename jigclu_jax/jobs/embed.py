@@ -20,10 +20,9 @@ from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, create_mesh, replicated
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bank_file import bank_key, read_bank, write_bank
-from jigclu_jax.evals.check import check_origin
 from jigclu_jax.evals.embedding_file import Embeddings, write_embeddings
 from jigclu_jax.evals.features import FeatureBank, compile_features, compute_features
-from jigclu_jax.jobs.backbones import Backbone, open_backbone, origin_fields
+from jigclu_jax.jobs.backbones import Backbone, check_origin, open_backbone, origin_fields
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.run import open_images
