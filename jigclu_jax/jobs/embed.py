@@ -24,9 +24,11 @@ from jigclu_jax.evals.embedding_file import Embeddings, write_embeddings
 from jigclu_jax.evals.features import FeatureBank, compile_features, compute_features
 from jigclu_jax.jobs.backbones import Backbone, check_origin, open_backbone, origin_fields
 from jigclu_jax.run_scope import run_scope
+from jigclu_jax.train.claim import Claim
 from jigclu_jax.train.counting import counter, stopping
+from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.run import open_images
-from jigclu_jax.train.workdir import check_workdir, open_workdir, write_result
+from jigclu_jax.train.workdir import open_workdir, write_result
 
 PARTS = "parts"  # folder in the workdir, removed at the end
 
@@ -45,7 +47,11 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     start_cache()
     check_config(config)
     check_origin(config)
-    check_workdir(workdir, config)
+    with held_workdir(workdir, config) as claim:
+        _embed(config, workdir, claim)
+
+
+def _embed(config: ConfigDict, workdir: epath.PathLike, claim: Claim) -> None:
     backbone, source = open_backbone(config), open_images(config, "data")
     root = open_workdir(workdir, config, write=distributed.is_main())
     path = root / f"features.{config.format}"
@@ -58,6 +64,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     dim = len(_part(root, keys[0][0]).features[0])
     begins = range(0, len(source), config.part_images)
     parts = (_named(_part(root, key), source, begin) for (key, _), begin in zip(keys, begins, strict=True))
+    claim.check()
     write_embeddings(path, parts, rows, dim)
     (root / PARTS).rmtree()
     about = {"job": "embed", "backbone": backbone.origin, "model": backbone.model, "backbone_digest": backbone.digest, "seed": config.seed}
