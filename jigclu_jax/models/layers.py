@@ -2,15 +2,16 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
 from jigclu_jax.models.functional import Draw, storage_dtype
+from jigclu_jax.models.stem import strided_7x7
 
 BATCH_NORM_MOMENTUM = 0.9  # PyTorch writes 1 - momentum: 0.1
 BATCH_NORM_EPSILON = 1e-5
@@ -39,6 +40,8 @@ class Conv(nnx.Module):
                 # the barrier: XLA's compiler for GPUs (JAX 0.10.2) dies of a failed check where it merges product and selection
                 x = lax.optimization_barrier(x[:, :: self.stride, :: self.stride])
             return jnp.matmul(x, kernel[0, 0])
+        if (self.size, self.stride, self.groups) == (7, 2, 1):
+            return strided_7x7(x, kernel)
         pad = (self.size - 1) // 2
         return lax.conv_general_dilated(
             x,
@@ -57,6 +60,7 @@ class BatchNorm(nnx.Module):
     running variance takes the unbiased n / (n - 1) estimate, the normalisation the biased one. A `frozen` layer runs in eval mode.
     With `batch_groups` = k in training, the rows r with the same r % k are normalised by their own statistics, of which the running
     averages take the mean. Without `affine` there is neither scale nor bias.
+    With `relu`, max(y, 0) of the result: its mask is computed again for the gradient, where an array of it would be written and read.
     """
 
     def __init__(self, channels: int, *, affine: bool = True, dtype: jnp.dtype) -> None:
@@ -69,11 +73,11 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(channels, kept))
         self.var = nnx.BatchStat(jnp.ones(channels, kept))
 
-    def __call__(self, x: Float[Array, "*n c"], train: bool) -> Float[Array, "*n c"]:
+    def __call__(self, x: Float[Array, "*n c"], train: bool, relu: bool = False) -> Float[Array, "*n c"]:
         still = self.mean[...]
         scale, bias = (self.scale[...], self.bias[...]) if self.affine else (jnp.ones_like(still), jnp.zeros_like(still))
         if train and not self.frozen:
-            y, mean, var = _normalise(x, scale, bias, self.batch_groups)
+            y, mean, var = _normalise(x, scale, bias, self.batch_groups, relu)
             if self.batch_groups > 1:
                 mean, var = mean.mean(0), var.mean(0)
             count = math.prod(x.shape[:-1]) // self.batch_groups
@@ -82,6 +86,7 @@ class BatchNorm(nnx.Module):
         else:
             wide = x.astype(storage_dtype(x.dtype))
             y = (wide - self.mean[...]) * (lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON) * scale) + bias
+            y = jax.nn.relu(y) if relu else y
         return y.astype(self.dtype)
 
     @staticmethod
@@ -90,9 +95,9 @@ class BatchNorm(nnx.Module):
         return BATCH_NORM_MOMENTUM * old + (1.0 - BATCH_NORM_MOMENTUM) * new
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _normalise(
-    x: Float[Array, "*n c"], scale: Float[Array, " c"], bias: Float[Array, " c"], groups: int
+    x: Float[Array, "*n c"], scale: Float[Array, " c"], bias: Float[Array, " c"], groups: int, relu: bool
 ) -> tuple[Float[Array, "*n c"], Float[Array, "*g c"], Float[Array, "*g c"]]:
     """x normalised over all axes but the last, its mean and its biased variance; no gradient passes through the latter two.
 
@@ -101,31 +106,67 @@ def _normalise(
     The derivative is written out because JAX's own also sums what is 0 by construction (x - mean) and sums a gradient twice:
     with the batch over many devices, two more vectors to exchange for each layer, one after another.
     """
-    return _normalise_forward(x, scale, bias, groups)[0]
+    return _normalise_forward(x, scale, bias, groups, relu)[0]
 
 
-def _normalise_forward(x: Array, scale: Array, bias: Array, groups: int) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    wide, axes = _in_groups(x.astype(storage_dtype(x.dtype)), groups)
-    mean = wide.mean(axes)
-    centred = wide - _beside(mean, wide)
-    # two passes: E[x^2] - E[x]^2 gives 0 for a channel of mean 100 and variance 1e-4
-    var = jnp.square(centred).mean(axes)
+def _normalise_forward(
+    x: Array, scale: Array, bias: Array, groups: int, relu: bool
+) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    wide = x.astype(storage_dtype(x.dtype))
+    mean, var = _moments(wide, groups)
     inverse = lax.rsqrt(var + BATCH_NORM_EPSILON)
-    y = centred * _beside(inverse * scale, wide) + bias
-    return (y.reshape(x.shape), mean, var), (x, mean, inverse, scale)
+    wide, _ = _in_groups(wide, groups)
+    y = (wide - _beside(mean, wide)) * _beside(inverse * scale, wide) + bias
+    y = (jax.nn.relu(y) if relu else y).reshape(x.shape)
+    return (y, mean, var), (x, mean, inverse, scale, bias)
 
 
-def _normalise_backward(groups: int, kept: tuple[Array, ...], cotangents: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-    x, mean, inverse, scale = kept
+def _moments(wide: Float[Array, "*n c"], groups: int) -> tuple[Float[Array, "*g c"], Float[Array, "*g c"]]:
+    """Mean and biased variance over all axes but the last, and within each group; in one pass over maps.
+
+    E[x^2] - E[x]^2 gives 0 for a channel of mean 100 and variance 1e-4. So each image's sums are taken around one of its own values,
+    which lies within sqrt(h w) deviations of its mean; then few numbers are left, for which two passes cost nothing.
+    """
+    means, within = wide, jnp.zeros((), wide.dtype)
+    if wide.ndim > 2:
+        maps = wide.reshape(len(wide), -1, wide.shape[-1])
+        pivot = maps[:, maps.shape[1] // 2]
+        apart = maps - pivot[:, None]
+        first, second = apart.mean(1), jnp.square(apart).mean(1)
+        means, within = pivot + first, _in_groups(second - jnp.square(first), groups)[0]
+    means, _ = _in_groups(means, groups)
+    mean = means.mean(0)
+    return mean, (within + jnp.square(means - mean)).mean(0)
+
+
+def _normalise_backward(
+    groups: int, relu: bool, kept: tuple[Array, ...], cotangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
+    whole, *small = kept
     along, axes = _in_groups(cotangents[0], groups)
-    unit = (_in_groups(x.astype(storage_dtype(x.dtype)), groups)[0] - _beside(mean, along)) * _beside(inverse, along)
-    for_bias, for_scale = along.sum(axes), (along * unit).sum(axes)
+    x, _ = _in_groups(whole, groups)
+    # behind a barrier all of it is computed again from x: the compiler would rather write masks or a masked gradient, and read them twice
+    small = lax.optimization_barrier(small)
+    passed, unit = _passed(x, along, small, relu)
+    for_bias, for_scale = passed.sum(axes), (passed * unit).sum(axes)
+    small = lax.optimization_barrier(small)
+    passed, unit = _passed(x, along, small, relu)
+    _, inverse, scale, _ = small
     # what the batch's own mean and variance take away is the gradients of bias and scale, averaged
-    count = math.prod(x.shape[:-1]) // groups
-    for_x = (along - (_beside(for_bias, along) + unit * _beside(for_scale, along)) / count) * _beside(inverse * scale, along)
+    count = math.prod(whole.shape[:-1]) // groups
+    for_x = (passed - (_beside(for_bias, x) + unit * _beside(for_scale, x)) / count) * _beside(inverse * scale, x)
     if groups > 1:
         for_bias, for_scale = for_bias.sum(0), for_scale.sum(0)
-    return for_x.reshape(x.shape).astype(x.dtype), for_scale, for_bias
+    return for_x.reshape(whole.shape).astype(whole.dtype), for_scale, for_bias
+
+
+def _passed(x: Array, along: Array, small: Sequence[Array], relu: bool) -> tuple[Array, Array]:
+    """The gradient that passes the ReLU, and x as normalised before scale and bias."""
+    mean, inverse, scale, bias = small
+    centred = x.astype(storage_dtype(x.dtype)) - _beside(mean, x)
+    if relu:
+        along = jnp.where(centred * _beside(inverse * scale, x) + bias > 0, along, 0)
+    return along, centred * _beside(inverse, x)
 
 
 def _in_groups(x: Array, groups: int) -> tuple[Array, tuple[int, ...]]:
@@ -143,12 +184,6 @@ def _beside(statistic: Array, x: Array) -> Array:
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)
-
-
-def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """3x3 maximum with stride 2, padded with -inf by 1 on each side (`nn.MaxPool2d(3, 2, 1)`)."""
-    lowest = np.array(-np.inf, x.dtype)  # a constant of numpy: JAX differentiates the maximum only where it sees that this is -inf
-    return lax.reduce_window(x, lowest, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
 class Linear(nnx.Module):

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from jigclu_jax.errors import UserError
 from jigclu_jax.models.architectures import PRECISIONS, STEMS, Architecture, architecture, check_choice, scaled, stage_channels
 from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional, storage_dtype
-from jigclu_jax.models.layers import BatchNorm, Conv, max_pool
+from jigclu_jax.models.layers import BatchNorm, Conv
+from jigclu_jax.models.stem import max_pool
 
 
 class Stages(NamedTuple):
@@ -59,7 +60,7 @@ class BasicBlock(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         shortcut = self.downsample(x, train) if self.has_downsample else x
-        x = jax.nn.relu(self.bn1(self.conv1(x), train))
+        x = self.bn1(self.conv1(x), train, relu=True)
         x = self.bn2(self.conv2(x), train)
         return jax.nn.relu(x + shortcut)
 
@@ -80,8 +81,8 @@ class Bottleneck(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         shortcut = self.downsample(x, train) if self.has_downsample else x
-        x = jax.nn.relu(self.bn1(self.conv1(x), train))
-        x = jax.nn.relu(self.bn2(self.conv2(x), train))
+        x = self.bn1(self.conv1(x), train, relu=True)
+        x = self.bn2(self.conv2(x), train, relu=True)
         x = self.bn3(self.conv3(x), train)
         return jax.nn.relu(x + shortcut)
 
@@ -130,7 +131,7 @@ class ResNet(nnx.Module):
             channels = stage_channels(arch, stage, width)[1]
 
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Stages:
-        x = jax.nn.relu(self.bn1(self.conv1(x), train))
+        x = self.bn1(self.conv1(x), train, relu=True)
         if self.stem == "imagenet":
             x = max_pool(x)
         maps = []

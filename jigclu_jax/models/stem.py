@@ -43,7 +43,7 @@ def _forward(x: Array, size: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def _first_maximum(x: Float[Array, "b h w c"]) -> tuple[Float[Array, "b h2 w2 c"], UInt8[Array, "b h2 w2 c"]]:
-    """The maxima, and the number of each within its window, row by row; a NaN is larger than any number, as for PyTorch."""
+    """The maxima, and the number of each within its window, row by row; NaN where there is one."""
     b, h, w, c = x.shape
     rows, columns = -(-h // 2), -(-w // 2)
     padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), (1, 2 * rows - h, 0), (1, 2 * columns - w, 0), (0, 0, 0)))
@@ -51,8 +51,7 @@ def _first_maximum(x: Float[Array, "b h w c"]) -> tuple[Float[Array, "b h2 w2 c"
     for number in range(9):
         down, right = divmod(number, 3)
         seen = lax.slice(padded, (0, down, right, 0), (b, down + 2 * rows - 1, right + 2 * columns - 1, c), (1, 2, 2, 1))
-        larger = (seen > best) | jnp.isnan(seen)
-        best, which = jnp.where(larger, seen, best), jnp.where(larger, jnp.uint8(number), which)
+        best, which = jnp.maximum(best, seen), jnp.where(seen > best, jnp.uint8(number), which)
     return best, which
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jigclu_jax.models.functional import Draw
-from jigclu_jax.models.layers import BatchNorm, Conv, Linear, max_pool
+from jigclu_jax.models.layers import BatchNorm, Conv, Linear
 
 F32 = jnp.dtype("float32")
 
@@ -52,24 +52,6 @@ def test_convolution_starts_kaiming_normal_over_the_fan_out(groups: int) -> None
     assert np.abs(kernel).max() > 3.2 * std  # not truncated
 
 
-@pytest.mark.parametrize("side", [(7, 8), (6, 5), (1, 2)])
-def test_max_pool_pads_with_less_than_any_number(side: tuple[int, int]) -> None:
-    x = -1.0 - np.random.default_rng(0).random((2, *side, 3)).astype(np.float32)
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
-    height, width = ((s - 1) // 2 + 1 for s in side)
-    expected = np.stack(
-        [np.stack([padded[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2)) for j in range(width)], 1) for i in range(height)], 1
-    )
-    np.testing.assert_array_equal(max_pool(jnp.asarray(x)), expected)
-    np.testing.assert_array_equal(jax.jit(max_pool)(jnp.asarray(x, "bfloat16")), jnp.asarray(expected, "bfloat16"))
-
-
-def test_max_pool_has_a_gradient_under_jit() -> None:
-    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    grad = jax.jit(jax.grad(lambda x: max_pool(x).sum()))(x)
-    np.testing.assert_array_equal(np.flatnonzero(grad), [5, 7, 13, 15])
-
-
 def batch_norm(channels: int = 3) -> BatchNorm:
     layer = BatchNorm(channels, dtype=F32)
     layer.scale[...] = jnp.linspace(0.5, 2.0, channels)
@@ -91,8 +73,9 @@ def test_batch_norm_in_training() -> None:
     np.testing.assert_allclose(layer.var[...], 0.9 * var + 0.1 * rows.var(0, ddof=1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("mean", [0.0, 100.0])
-def test_the_gradient_of_batch_norm_is_that_of_its_definition(mean: float) -> None:
+def test_the_gradient_of_batch_norm_is_that_of_its_definition(mean: float, relu: bool) -> None:
     """Against JAX's derivative of mean and variance written down, by x, scale and bias, with the running averages in use."""
     with jax.enable_x64():
         rng = np.random.default_rng(0)
@@ -102,11 +85,12 @@ def test_the_gradient_of_batch_norm_is_that_of_its_definition(mean: float) -> No
         def ours(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
             layer = BatchNorm(3, dtype=jnp.dtype("float64"))
             layer.scale[...], layer.bias[...] = scale, bias
-            return (layer(x, True) * cotangent).sum() + layer.mean[...].sum() + layer.var[...].sum()
+            return (layer(x, True, relu) * cotangent).sum() + layer.mean[...].sum() + layer.var[...].sum()
 
         def defined(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
             rows = x.reshape(-1, 3)
-            return ((x - rows.mean(0)) / jnp.sqrt(rows.var(0) + 1e-5) * scale * cotangent + bias * cotangent).sum()
+            y = (x - rows.mean(0)) / jnp.sqrt(rows.var(0) + 1e-5) * scale + bias
+            return ((jax.nn.relu(y) if relu else y) * cotangent).sum()
 
         found, expected = (jax.jit(jax.grad(f, argnums=(0, 1, 2)))(x, scale, bias) for f in (ours, defined))
         for a, b in zip(found, expected, strict=True):
@@ -178,6 +162,24 @@ def test_batch_norm_sees_a_small_variance_beside_a_large_mean(jit: bool) -> None
     np.testing.assert_allclose(np.asarray(y).reshape(-1, 2).std(0) ** 2, expected / (expected + 1e-5), rtol=1e-2)
     computed = (jax.jit(variance) if jit else variance)(jnp.asarray(x))
     np.testing.assert_allclose(computed, expected, rtol=2e-2)
+
+
+def test_batch_norm_sees_small_variances_of_images_whose_means_differ_much() -> None:
+    """Two images of a batch may lie far apart, and a channel may be still in all but one place of each."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(100.0, 1e-2, (16, 8, 8, 3)) + rng.normal(0.0, [0.0, 30.0, 0.0], (16, 1, 1, 3))
+    x[:, 4, 4, 2] = 90.0  # the value that the sums are taken around
+    x = x.astype(np.float32)
+    layer = BatchNorm(3, dtype=F32)
+    layer(jnp.asarray(x), True)
+    rows = x.astype(np.float64).reshape(-1, 3)
+    np.testing.assert_allclose((np.asarray(layer.var[...], np.float64) - 0.9) / 0.1, rows.var(0, ddof=1), rtol=1e-2)
+    np.testing.assert_allclose(layer.mean[...], 0.1 * rows.mean(0), rtol=1e-6)
+
+
+def test_batch_norm_in_evaluation_has_a_relu_too() -> None:
+    layer, x = batch_norm(), jnp.asarray(np.random.default_rng(0).normal(0.0, 1.0, (2, 4, 4, 3)), "float32")
+    np.testing.assert_array_equal(layer(x, False, relu=True), jnp.maximum(layer(x, False), 0.0))
 
 
 def test_batch_norm_of_bfloat16_keeps_float32_statistics() -> None:
