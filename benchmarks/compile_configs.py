@@ -5,9 +5,10 @@
     pip install 'jax-cuda12-plugin[with-cuda]==0.10.2'                        # for a GPU, the version of jax
     python benchmarks/compile_configs.py --target h100 configs/pretrain_cifar10.py configs/pretrain_imagenet.py:bfloat16
 
-Compiled for one device and never run; each in a process of its own, because a compiler may die. One row a config: seconds, and bytes of
-arguments and temporaries. For a GPU nothing is tuned by trying it out, as there is none: a product that the first choice of tiles does not
-fit fails here, where a machine would take the next (XLA_FLAGS=--xla_gpu_enable_triton_gemm=false goes without).
+Compiled for one device and never run; each in a process of its own, because a compiler may die. One row a config: seconds, bytes of
+arguments and temporaries, and for a GPU the megabytes an image that kernels of each sort read and write. For a GPU nothing is tuned by
+trying it out, as there is none: a product that the first choice of tiles does not fit fails here, where a machine would take the next
+(XLA_FLAGS=--xla_gpu_enable_triton_gemm=false goes without).
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from absent import batch_of, devices_of, environment_of
+from hlo import traffic
 from rows import print_row
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +45,9 @@ def compile_one(target: str, name: str) -> None:
     batch = batch_of(method, facts)
     step: Any = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 100, config.epochs), 100), mesh)
     begun = time.perf_counter()
-    memory = step.lower(abstract_state(method, facts, optimizer, mesh), batch).compile().memory_analysis()
+    compiled = step.lower(abstract_state(method, facts, optimizer, mesh), batch).compile()
+    memory = compiled.memory_analysis()
+    moved = traffic(compiled.as_text()) if target == "h100" else {}
     print_row(
         f"compile {name}",
         round(time.perf_counter() - begun, 1),
@@ -54,6 +58,7 @@ def compile_one(target: str, name: str) -> None:
         dtype=config.model.dtype,
         megabytes_of_arguments=round(memory.argument_size_in_bytes / 1e6, 1),
         megabytes_of_temporaries=round(memory.temp_size_in_bytes / 1e6, 1),
+        megabytes_moved_an_image={sort: round(count / config.batch_size / 1e6, 2) for sort, count in sorted(moved.items())},
     )
 
 

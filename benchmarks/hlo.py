@@ -1,4 +1,4 @@
-"""Reading a compiled program (the text of its optimised HLO): which arrays it holds, and what it sends between devices."""
+"""Reading a compiled program (the text of its optimised HLO): which arrays it holds, what it moves, and what it sends between devices."""
 
 import dataclasses
 import math
@@ -87,6 +87,49 @@ def estimated_cycles(text: str) -> int:
     return sum(int(match[1]) * max(times[name], 1) for name, match in found if match)
 
 
+def traffic(text: str) -> dict[str, int]:
+    """Bytes that a GPU's program reads and writes in memory, by sort of kernel: each kernel's operands and results, as their shapes say.
+
+    What lies in a cache is counted all the same, and of an operand that is cut the part that is used. Loops count once.
+    """
+    computations = dict(_computations(text))
+    lines = [match for line in computations[_entry(computations)] if (match := INSTRUCTION.match(line))]
+    sizes = {match[1]: _bytes(match[2]) for match in lines}
+    found: dict[str, int] = {}
+    for match in lines:
+        _, result, kind, rest = match.groups()
+        if kind in ("parameter", "tuple", "get-tuple-element", "bitcast", "constant"):
+            continue
+        called = CALLED.search(rest)
+        inside = "\n".join(computations.get(called[1], [])) if called else ""
+        operands = sum(sizes.get(name, 0) for name in re.findall(r"%([\w.-]+)", rest.partition(")")[0]))
+        if kind == "slice" or re.search(r"ROOT %\S+ = \S+ slice\(", inside):
+            operands = _bytes(result)
+        sort = _sort_of(kind, rest, inside)
+        found[sort] = found.get(sort, 0) + operands + _bytes(result)
+    return found
+
+
+def _sort_of(kind: str, rest: str, inside: str) -> str:
+    if kind == "custom-call":
+        return "convolutions" if '"__cudnn$conv' in rest else "matrix products"
+    if "__triton" in rest or "__cublas" in rest:
+        return "matrix products"
+    if any(f" {name}(" in f" {kind}({inside}" for name in ("select-and-scatter", "reduce-window", "scatter")):
+        return "max-pool by XLA"
+    if f" {kind}(" == " reduce(" or " reduce(" in inside:
+        return "reductions"
+    return "transposes" if kind in ("copy", "transpose") else "elementwise"
+
+
+def _bytes(shapes: str) -> int:
+    return sum(math.prod(_dimensions(numbers)) * BITS[dtype] // 8 for dtype, numbers in SHAPE.findall(shapes) if dtype in BITS)
+
+
+def _entry(computations: dict[str, list[str]]) -> str:
+    return next(name for name in computations if name.startswith("ENTRY "))
+
+
 def _dimensions(numbers: str) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers.split(",") if number)
 
@@ -117,7 +160,7 @@ def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def _times(text: str, computations: dict[str, list[str]]) -> dict[str, int]:
     """How often each computation runs when the program runs once; 0 where a loop has no known length."""
-    entry = next(name for name in computations if name.startswith("ENTRY "))
+    entry = _entry(computations)
     times = dict.fromkeys(computations, 0)
 
     def visit(name: str, count: int) -> None:

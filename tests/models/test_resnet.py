@@ -160,8 +160,8 @@ def test_training_gradient_lowers_for_accelerators(stem: str) -> None:
     gradient = jax.jit(jax.grad(lambda p, s, x: backbone.apply(p, s, x, True)[0].features.sum()))
     exported = jax.export.export(gradient, platforms=["tpu", "cuda"])(params, stats, jax.ShapeDtypeStruct((8, 64, 64, 3), "float32"))
     assert exported.platforms == ("tpu", "cuda")
-    # one for each strided 1x1 convolution, and its derivative: without, the compiler for GPUs dies (models/layers.py)
-    assert exported.mlir_module().count("optimization_barrier") >= 6
+    # one for each strided 1x1 convolution, and its derivative: without, the compiler for GPUs dies; two for each BatchNorm
+    assert exported.mlir_module().count("optimization_barrier") >= 6 + 2 * 53
 
 
 def test_bfloat16_computes_close_to_float32_with_float32_parameters(tiny: Functional, trees: tuple[Any, Any]) -> None:
