@@ -52,6 +52,7 @@ def parts_of(arguments: argparse.Namespace, out: Path) -> list[Part]:
         Part("resident", script("end_to_end", "--places=resident", *resident), 120),
         Part("training", [__file__, "--train", f"--data={arguments.data}", f"--out={out}", *small], 240),
         Part("large step", script("step_rate", "--quick", "--batch=16" if arguments.small else "--batch=1024", *large, *peer), 180),
+        Part("stem", script("step_rate", "--quick", "--space-to-depth", "--batch=8" if arguments.small else "--batch=256", *large), 120),
         Part("device, threads", script("end_to_end", *device), 120),
         Part("device, processes", script("end_to_end", *device, processes), 120),
     ]

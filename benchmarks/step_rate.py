@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--stem", default="imagenet")
     parser.add_argument("--remat", action="store_true")
+    parser.add_argument("--space-to-depth", action="store_true", dest="space_to_depth", help="the stem's 7x7 on squares of 2 x 2 pixels")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--steps", type=int, default=10, help="in a block, which is timed as one")
     parser.add_argument("--blocks", type=int, default=7)
@@ -56,7 +57,7 @@ def main() -> None:
 
 def report(arguments: argparse.Namespace, batch: int) -> None:
     """Rounds of ours and the peer, and their rows."""
-    what = f"{arguments.arch} {arguments.size} px batch {batch}"
+    what = f"{arguments.arch} {arguments.size} px batch {batch}" + (" space-to-depth" if arguments.space_to_depth else "")
     own, peers = [], []
     for _ in range(arguments.rounds):
         own.append(_child([sys.executable, __file__, *sys.argv[1:], f"--batch={batch}", "--ours"]))
@@ -136,7 +137,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     batch, size = int(arguments.batch), arguments.size
     config = pretrain_config()
     config.batch_size, config.data.image_size = batch, size
-    config.model.update({name: getattr(arguments, name) for name in ("arch", "stem", "dtype", "remat")})
+    config.model.update({name: getattr(arguments, name) for name in ("arch", "stem", "dtype", "remat", "space_to_depth")})
     mesh = create_mesh(jax.devices()[:1])
     facts = DataFacts(batch, None, batch, 1)
     method, optimizer = create_method(config, facts), create_optimizer(config.optimizer)

@@ -88,6 +88,7 @@ MODEL: Fields = {
     "dtype": Field("float32"),  # compute: float32 | bfloat16 | float64; parameters, statistics and loss stay float32
     # of float32 in the backbone: default is TF32 on a GPU and bfloat16 on a TPU; highest is float32, several times slower there
     "precision": Field("default", choices=("default", "highest")),
+    "space_to_depth": Field(False),  # True: the imagenet stem's 7x7 as a 4x4 on squares of 2 x 2 pixels; no GPU has shown which is faster
     "remat": Field(False),  # True: residual blocks are computed again for their gradient: less memory, more time; no use on a CPU
 }
 

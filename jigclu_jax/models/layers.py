@@ -40,8 +40,6 @@ class Conv(nnx.Module):
                 # the barrier: XLA's compiler for GPUs (JAX 0.10.2) dies of a failed check where it merges product and selection
                 x = lax.optimization_barrier(x[:, :: self.stride, :: self.stride])
             return jnp.matmul(x, kernel[0, 0])
-        if (self.size, self.stride, self.groups) == (7, 2, 1):
-            return strided_7x7(x, kernel)
         pad = (self.size - 1) // 2
         return lax.conv_general_dilated(
             x,
@@ -51,6 +49,13 @@ class Conv(nnx.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=self.groups,
         )
+
+
+class SquaresConv(Conv):
+    """A 7x7 convolution with stride 2, computed on squares of 2 x 2 pixels; its kernel is stored as that of `Conv`."""
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        return strided_7x7(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
 
 
 class BatchNorm(nnx.Module):
@@ -113,7 +118,10 @@ def _normalise_forward(
     x: Array, scale: Array, bias: Array, groups: int, relu: bool
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
     wide = x.astype(storage_dtype(x.dtype))
-    mean, var = _moments(wide, groups)
+    # a TPU sums a convolution's output as it is made: two passes cost it one there
+    mean, var = lax.platform_dependent(
+        wide, tpu=functools.partial(_two_passes, groups=groups), default=functools.partial(_one_pass, groups=groups)
+    )
     inverse = lax.rsqrt(var + BATCH_NORM_EPSILON)
     wide, _ = _in_groups(wide, groups)
     y = (wide - _beside(mean, wide)) * _beside(inverse * scale, wide) + bias
@@ -121,20 +129,26 @@ def _normalise_forward(
     return (y, mean, var), (x, mean, inverse, scale, bias)
 
 
-def _moments(wide: Float[Array, "*n c"], groups: int) -> tuple[Float[Array, "*g c"], Float[Array, "*g c"]]:
-    """Mean and biased variance over all axes but the last, and within each group; in one pass over maps.
+def _two_passes(wide: Float[Array, "*n c"], groups: int) -> tuple[Float[Array, "*g c"], Float[Array, "*g c"]]:
+    """Mean and biased variance over all axes but the last, and within each group."""
+    wide, axes = _in_groups(wide, groups)
+    mean = wide.mean(axes)
+    return mean, jnp.square(wide - _beside(mean, wide)).mean(axes)
+
+
+def _one_pass(wide: Float[Array, "*n c"], groups: int) -> tuple[Float[Array, "*g c"], Float[Array, "*g c"]]:
+    """The same in one pass over maps.
 
     E[x^2] - E[x]^2 gives 0 for a channel of mean 100 and variance 1e-4. So each image's sums are taken around one of its own values,
     which lies within sqrt(h w) deviations of its mean; then few numbers are left, for which two passes cost nothing.
     """
-    means, within = wide, jnp.zeros((), wide.dtype)
-    if wide.ndim > 2:
-        maps = wide.reshape(len(wide), -1, wide.shape[-1])
-        pivot = maps[:, maps.shape[1] // 2]
-        apart = maps - pivot[:, None]
-        first, second = apart.mean(1), jnp.square(apart).mean(1)
-        means, within = pivot + first, _in_groups(second - jnp.square(first), groups)[0]
-    means, _ = _in_groups(means, groups)
+    if wide.ndim < 3:
+        return _two_passes(wide, groups)
+    maps = wide.reshape(len(wide), -1, wide.shape[-1])
+    pivot = maps[:, maps.shape[1] // 2]
+    apart = maps - pivot[:, None]
+    first, second = apart.mean(1), jnp.square(apart).mean(1)
+    means, within = (_in_groups(numbers, groups)[0] for numbers in (pivot + first, second - jnp.square(first)))
     mean = means.mean(0)
     return mean, (within + jnp.square(means - mean)).mean(0)
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.errors import UserError
 from jigclu_jax.models.architectures import PRECISIONS, STEMS, Architecture, architecture, check_choice, scaled, stage_channels
 from jigclu_jax.models.functional import Draw, Functional, compute_dtype, functional, storage_dtype
-from jigclu_jax.models.layers import BatchNorm, Conv
+from jigclu_jax.models.layers import BatchNorm, Conv, SquaresConv
 from jigclu_jax.models.stem import max_pool
 
 
@@ -120,11 +120,12 @@ def _apply(block: BasicBlock | Bottleneck, x: Float[Array, "b h w c"], train: bo
 class ResNet(nnx.Module):
     """Stem, four stages and the global average pool; no classifier behind them."""
 
-    def __init__(self, arch: Architecture, stem: str, width: float, *, remat: bool, dtype: jnp.dtype, draw: Draw) -> None:
+    def __init__(self, arch: Architecture, stem: str, width: float, *, squares: bool, remat: bool, dtype: jnp.dtype, draw: Draw) -> None:
         self.stem = stem
         channels = scaled(64, width)
         size, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.conv1 = Conv(3, channels, size, stride=stride, dtype=dtype, draw=draw)
+        first = SquaresConv if squares and stem == "imagenet" else Conv
+        self.conv1 = first(3, channels, size, stride=stride, dtype=dtype, draw=draw)
         self.bn1 = BatchNorm(channels, dtype=dtype)
         for stage in range(4):
             setattr(self, f"layer{stage + 1}", Stage(arch, stage, channels, width, remat=remat, dtype=dtype, draw=draw))
@@ -164,6 +165,7 @@ def build_backbone(model: Mapping[str, Any] | ConfigDict) -> Backbone:
       width: multiplies every channel count.
       dtype: of the convolutions: float32, bfloat16 or float64; parameters and statistics are in float32 or better.
       precision: "default" (products of float32 are TF32 on a GPU, of bfloat16 on a TPU) or "highest" (float32 there, too).
+      space_to_depth: the imagenet stem's 7x7 is computed as a 4x4 on squares of 2 x 2 pixels: the same weights and numbers.
       remat: the backward pass of training computes each residual block again instead of keeping what it holds inside.
 
     UserError for an unknown name, a width that is not positive, and float64 without jax_enable_x64. Source: He et al. 2015 as
@@ -172,14 +174,14 @@ def build_backbone(model: Mapping[str, Any] | ConfigDict) -> Backbone:
     arch, stem, width = architecture(model["arch"]), model.get("stem", "imagenet"), model.get("width", 1.0)
     check_choice("model.stem", stem, STEMS)
     compute, remat = compute_dtype(model.get("dtype", "float32")), model.get("remat", False)
-    precision = model.get("precision", "default")
+    precision, squares = model.get("precision", "default"), model.get("space_to_depth", False)
     check_choice("model.precision", precision, PRECISIONS)
     if not 0 < width < float("inf"):
         raise UserError(f"model.width={width}: the width multiplier must be a positive number")
     channels = tuple(stage_channels(arch, stage, width)[1] for stage in range(4))
 
     def build(draw: Draw) -> ResNet:
-        return ResNet(arch, stem, width, remat=remat, dtype=compute, draw=draw)
+        return ResNet(arch, stem, width, squares=squares, remat=remat, dtype=compute, draw=draw)
 
     found = functional(build, channels[-1], compute, precision)
     first = 4 if stem == "imagenet" else 1

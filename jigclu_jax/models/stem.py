@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
@@ -28,9 +29,15 @@ def strided_7x7(x: Float[Array, "b h w c"], kernel: Float[Array, "7 7 c d"]) -> 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """3x3 maximum with stride 2, padded with -inf by 1 on each side (`nn.MaxPool2d(3, 2, 1)`); the first of equal values has the gradient.
 
-    The derivative is written out: a byte a maximum says which of its nine values it was, where XLA would look for it again and scatter.
+    But for TPUs the derivative is written out: a byte a maximum says which of its nine values it was, where XLA would look for it again
+    and scatter. A TPU does that well, and what is written out badly: it cannot put rows and columns together without copies.
     """
-    return _max_pool(x, x.shape[1:3])
+    return lax.platform_dependent(x, tpu=_by_xla, default=lambda x: _max_pool(x, x.shape[1:3]))
+
+
+def _by_xla(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    lowest = np.array(-np.inf, x.dtype)  # a constant of numpy: JAX differentiates the maximum only where it sees that this is -inf
+    return lax.reduce_window(x, lowest, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

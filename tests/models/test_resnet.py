@@ -118,7 +118,7 @@ def test_the_stride_of_a_bottleneck_is_on_its_3x3() -> None:
         for eqn in jaxpr.jaxpr.eqns
         if eqn.primitive.name == "conv_general_dilated" and eqn.params["window_strides"] == (2, 2)
     ]
-    assert strided == [(3, 3), (3, 3), (3, 3)], "the 7x7 is a 4x4 on squares of pixels"
+    assert strided == [(7, 7), (3, 3), (3, 3), (3, 3)]
 
 
 def test_evaluation_returns_the_same_statistics_and_training_new_ones(tiny: Functional, trees: tuple[Any, Any]) -> None:
@@ -188,6 +188,15 @@ def test_every_product_forward_and_backward_has_the_precision_asked_for(precisio
     products = [eqn for eqn in equations(jaxpr.jaxpr) if eqn.primitive.name in ("conv_general_dilated", "dot_general")]
     assert len(products) >= 3 * 53 - 1, "each of the 53 convolutions and its derivatives, but the one by the pixels"
     assert {"HIGHEST" in str(eqn.params["precision"]) for eqn in products} == {precision == "highest"}
+
+
+def test_a_stem_on_squares_of_pixels_has_the_same_weights_and_numbers() -> None:
+    plain, squares = (models.build_backbone({"arch": "resnet18", "width": 0.05, "space_to_depth": chosen}) for chosen in (False, True))
+    params, stats = jax.jit(plain.init)(KEY)
+    assert jax.tree.structure(jax.eval_shape(squares.init, KEY)) == jax.tree.structure((params, stats))
+    x = jax.random.normal(KEY, (2, 63, 64, 3))
+    one, other = (jax.jit(backbone.apply, static_argnums=3)(params, stats, x, False)[0] for backbone in (plain, squares))
+    np.testing.assert_allclose(one.features, other.features, atol=1e-5)
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
