@@ -11,8 +11,8 @@ JigClu's montages are as large as an image, so that an image costs it 3 u and a 
 with `equal=u` the others train as many epochs as cost the same. `--config.arms` takes other arms: a name, then fields of
 `config.pretrain`. The same command again goes on; the same command in a second terminal takes its share.
 
-Each method has the settings of its paper for small images where it has such, and a rate that was not searched for here:
-a campaign of one's own should give every arm the same number of tries.
+Each method has settings for small images and few of them (queue, clusters, heads), and one rate that was not searched for:
+a campaign of one's own should give every arm the same number of tries. `supervised` trains with the labels and is the upper line.
 
 Hardware: 2 CPU cores for the defaults (2,000 images, ResNet-18 at width 1/8), one GPU for more. Expected: docs/results.md.
 """
@@ -26,6 +26,17 @@ ARMS = (
     "jigclu",
     "jigclu+ method.projection_norm=True method.temperature=0.1 method.mirrored_location=True",
     f"simclr method.name=simclr method.temperature=0.2 method.hidden_dim=256 {_TWO_VIEWS}",
+    "moco method.name=moco method.queue=1024 method.momentum=0.99 method.temperature=0.1",
+    f"byol method.name=byol method.momentum=0.99 method.hidden_dim=256 method.embedding_dim=64 method.second_solarize=0 {_TWO_VIEWS}",
+    "simsiam method.name=simsiam method.layers=2 method.embedding_dim=256 method.predictor_dim=64",
+    "fastsiam method.name=simsiam method.views=4 method.layers=2 method.embedding_dim=256 method.predictor_dim=64",
+    "deepcluster method.name=deepcluster method.clusters=100 method.pca_dim=32",
+    "sela method.name=sela method.clusters=100 method.heads=3 method.sharpness=10 method.relabellings=20",
+    "jigpuz method.name=jigpuz method.permutations=100 method.tower_dim=128 data.image_size=48",
+    "rotation method.name=rotation",
+    "instdisc method.name=instdisc method.negatives=0",
+    "pirl method.name=pirl method.negatives=0 method.tile_size=12",
+    "supervised method.name=supervised",
 )
 
 

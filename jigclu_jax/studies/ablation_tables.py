@@ -49,7 +49,7 @@ def row_config(pretrain: ConfigDict, row: Row, seed: int, epochs: int) -> Config
         use_method(config, row.fields["method.name"])
     config.update_from_flattened_dict(row.fields)
     config.seed, config.epochs = seed, epochs
-    config.optimizer.warmup_epochs = min(config.optimizer.warmup_epochs, float(epochs))
+    config.optimizer.warmup_epochs = min(config.optimizer.warmup_epochs, epochs / 2)
     return config
 
 

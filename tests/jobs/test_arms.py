@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from named_errors import raises_naming
 
 from jigclu_jax.config import check_config, load_config, pretrain_config
-from jigclu_jax.methods import DataFacts
+from jigclu_jax.config.jobs import method_names
+from jigclu_jax.methods import DataFacts, create_method
 from jigclu_jax.studies import ablation
 from jigclu_jax.studies.ablation_tables import row_config, table_rows
 from jigclu_jax.studies.cost import u_per_image
@@ -42,9 +43,10 @@ def test_every_arm_of_the_study_is_a_pretraining_that_can_be() -> None:
     for row in rows:
         made = row_config(config.pretrain, row, 3, 7)
         check_config(made)
-        assert (made.seed, made.epochs, made.data.image_size) == (3, 7, 32)
+        assert (made.seed, made.epochs, made.batch_size) == (3, 7, 64)
+        create_method(made, DataFacts(2000, tuple("abc"), 64, 31))
     names = [row_config(config.pretrain, row, 0, 1).method.name for row in rows]
-    assert names[:2] == ["jigclu", "jigclu"] and "simclr" in names
+    assert {*names} == {*method_names()} - {"linear"}, "every method has its arm"
 
 
 def test_an_arm_sets_fields_of_its_own_method() -> None:
@@ -84,6 +86,14 @@ def test_u_is_counted_from_the_step() -> None:
     assert u_per_image(small("simclr", 32, hidden_dim=64), FACTS) == pytest.approx(2 * montage, rel=0.07), "two views"
 
 
+@pytest.mark.parametrize(("arm", "expected"), [("moco", 4), ("byol", 8), ("fastsiam", 12), ("rotation", 12), ("instdisc", 3)])
+def test_u_of_the_methods_are_those_of_the_page(arm: str, expected: float) -> None:
+    """docs/which_method.md: three for each training pass, one for each pass of a network that is not trained."""
+    config = study(arch="resnet10", width=0.25)
+    (row,) = (row for row in table_rows(config) if row.key == arm)
+    assert u_per_image(row_config(config.pretrain, row, 0, 1), DataFacts(2000, None, 64, 31)) == pytest.approx(expected, rel=0.08)
+
+
 def test_equal_u_gives_each_arm_the_epochs_it_can_pay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs: dict[str, float] = {}
 
@@ -91,7 +101,7 @@ def test_equal_u_gives_each_arm_the_epochs_it_can_pay(tmp_path: Path, monkeypatc
         root = open_workdir(workdir, config)
         if config.job == "pretrain":
             epochs[config.method.name] = config.epochs
-            assert config.optimizer.warmup_epochs <= config.epochs
+            assert config.optimizer.warmup_epochs < config.epochs
         result = {"seconds": 1.0, "images_per_second": 1.0, "probe_top1_last": 0.5, "probe_top1_last_interval": [0.4, 0.6]}
         write_result(root, {"job": config.job} | result)
 
