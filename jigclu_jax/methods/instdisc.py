@@ -28,7 +28,9 @@ from jigclu_jax.ops.unit_length import unit_length
 BANK_FIELDS = {
     "temperature": Field(0.07, above=0, high=1000),  # the authors' for ImageNet; 0.1 for CIFAR-10
     "momentum": Field(0.5, low=0, below=1),  # of a row of the memory bank
-    "negatives": Field(4096, 0, 2**24),  # rows of the bank that a batch is contrasted with; 0: all of them, in a softmax
+    # rows of the bank that a batch is contrasted with by noise-contrastive estimation; 0: all of them, in a softmax. Of a few hundred
+    # images all embeddings fell together under the first, and were told apart under the second
+    "negatives": Field(4096, 0, 2**24),
     "embedding_dim": Field(128, 1, 2**16),
 }
 FIELDS = BANK_FIELDS
