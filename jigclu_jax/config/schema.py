@@ -50,7 +50,7 @@ INPUT: Fields = {
     "threads": Field(0, 0, _THREADS),  # that read and cut images; 0: augment host: chosen by tf.data, device: one a core
     "workers": Field(0, 0, _THREADS),  # augment device: processes instead of threads, for hosts of many cores; 0: threads
     "resident_side": Field(0, 0, _SIDE),  # augment resident: side of stored images; 0: their own if small squares, else image_size
-    "dispatch_steps": Field(0, 0, 1000),  # augment resident: steps started by one call; 0: 8 on an accelerator, 1 on a CPU
+    "dispatch_steps": Field(0, 0, 1000),  # augment resident: steps started by one call; 0: one
 }
 
 # The images that accuracies are measured on: resized, centre-cropped, in order. source, path, name and data_dir: "" is as in `data`.

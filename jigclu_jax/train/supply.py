@@ -23,8 +23,6 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.methods import DataFacts, Method
 from jigclu_jax.train.counting import counter
 
-_DISPATCH = 8  # steps a call on an accelerator: what the host does between two is then hidden behind even short steps
-
 
 @runtime_checkable
 class Batches(Protocol):
@@ -113,7 +111,9 @@ def open_supply(config: ConfigDict, source: Source, method: Method, facts: DataF
     side = resident.resident_side(reader, data.resident_side, data.image_size)
     what = f"loading {source.name} into device memory as squares of {side}"
     images, about = resident.load(source, side, reader, mesh, counter(what))
-    dispatch = data.dispatch_steps or (1 if jax.default_backend() == "cpu" else _DISPATCH)
+    # one step a call: while the device works on it, the next one waits in its queue. Several are a loop whose length a GPU's host asks for
+    # after every turn, within the call
+    dispatch = max(data.dispatch_steps, 1)
     feed = resident.resident_feed(images, about, views, side=side, seed=config.seed, mesh=mesh, dispatch=dispatch)
     labels = source.labels if labelled else None
     if labels is not None:
