@@ -12,11 +12,14 @@ __version__ = "0.1.0"
 # name -> the module that it is in: PEP 562, `import jigclu_jax` stays quick, JAX comes with the first call
 _HOMES = {
     "load_encoder": "jigclu_jax.encoder",
-    "near_duplicates": "jigclu_jax.evals.neighbours",
-    "neighbours": "jigclu_jax.evals.neighbours",
+    **dict.fromkeys(("near_duplicates", "neighbours"), "jigclu_jax.evals.neighbours"),
+    **dict.fromkeys(("Run", "compare", "embed", "evaluate", "export", "finetune", "pretrain"), "jigclu_jax.calls"),
 }
 
-__all__ = ["__version__", "load_encoder", "near_duplicates", "neighbours"]
+__all__ = [
+    *("Run", "__version__", "compare", "embed", "evaluate", "export", "finetune", "load_encoder", "near_duplicates", "neighbours"),
+    "pretrain",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -37,9 +37,7 @@ def _main(arguments: Sequence[str]) -> int:
     try:
         STOP.install()
         set_signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that was closed is a log that nobody reads
-        from jigclu_jax.config import parse
-
-        config, workdir = parse(arguments)
+        config, workdir = _parsed(arguments)
         from jigclu_jax.jobs import find_job  # only now: a mistake in the command line is answered at once
         from jigclu_jax.jobs.ending import say_end
 
@@ -74,6 +72,18 @@ def _main(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def _parsed(arguments: Sequence[str]) -> tuple[Any, str]:
+    """Config and workdir: of a verb (`jigclu pretrain --data=...`), or of `--config` and `--workdir`."""
+    if arguments and not arguments[0].startswith("-"):
+        from jigclu_jax.calls import VERBS, parse_verb
+
+        if arguments[0] in VERBS:
+            return parse_verb(arguments)
+    from jigclu_jax.config import parse
+
+    return parse(arguments)
+
+
 def _say(text: str, code: int) -> int:
     print(text, file=sys.stderr, flush=True)
     return _leave(text.partition(": ")[2], code)
@@ -95,7 +105,7 @@ def _imported() -> None:
     first_signals.leave_off()
 
 
-def _command() -> NoReturn:
+def command() -> NoReturn:
     """`main` as a process of its own."""
     fill_descriptors()
     STOP.starting = not first_signals.in_group()
@@ -112,4 +122,4 @@ def _command() -> NoReturn:
 
 
 if __name__ == "__main__":
-    _command()
+    command()

@@ -32,7 +32,7 @@ FOLDERS = (
 )
 # What every folder may use, and the last folder of FOLDERS that the other modules at the root may.
 COMMON = ("errors", "metrics", "config", "atomic_file", "json_file", "run_scope", "first_signals")
-ABOVE = {"encoder": "interop", "__main__": "jobs", "__init__": "train"}
+ABOVE = {"encoder": "interop", "calls": "jobs", "__main__": "jobs", "__init__": "train"}
 MOST_LINES = {"jigclu_jax": 350, "configs": 150, "tests": 400, "benchmarks": 350, "notebooks": 350, "launch": 350}
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "clu", "grain", "array_record"}
 

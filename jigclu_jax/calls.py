@@ -1,0 +1,312 @@
+"""The library in one call: `pretrain`, `finetune`, `evaluate`, `embed`, `export`, `compare`, each a thin face of the job of that name.
+
+Every function builds that job's config, runs it, and gives a `Run`. `jigclu VERB --out=DIR ...` is the same on the command line.
+"""
+
+import argparse
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jigclu_jax import config as configs
+from jigclu_jax.config import check_config
+from jigclu_jax.config.command_line import override
+from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.encoder import Encoder, load_encoder
+from jigclu_jax.errors import UserError
+from jigclu_jax.jobs import find_job
+from jigclu_jax.run_scope import run_scope
+from jigclu_jax.train.checkpoint import FOLDER
+from jigclu_jax.train.workdir import read_result
+
+P = ParamSpec("P")
+Settings = Mapping[str, Any]
+_SEEN = 10_000_000  # images that a network sees in a pretraining whose epochs are not given,
+_EPOCHS = (100, 800)  # within these
+_SMALL = 64  # pixels: montages up to it have the small stem
+
+
+VERBS: dict[str, Callable[..., ConfigDict]] = {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job that is done.
+
+    Attributes:
+      out: its folder.
+      result: what it found, the fields of result.json.
+    """
+
+    out: str
+    result: Mapping[str, Any]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers among the results."""
+        return {name: value for name, value in self.result.items() if isinstance(value, float)}
+
+    @property
+    def report(self) -> str | None:
+        """Path of the page; None for a job without one."""
+        path = epath.Path(self.out) / "report.html"
+        return str(path) if path.exists() else None
+
+    @property
+    def encoder(self) -> Encoder:
+        """The backbone that the job trained; UserError where it trained none."""
+        return load_encoder(self.out)
+
+
+def _verb(build: Callable[P, ConfigDict]) -> Callable[P, Run]:
+    """The function that runs the config which `build` makes, in the folder `out`; on the command line the verb of its name."""
+
+    @functools.wraps(build)
+    def call(*arguments: P.args, **named: P.kwargs) -> Run:
+        out = str(inspect.signature(build).bind(*arguments, **named).arguments["out"])
+        config = build(*arguments, **named)
+        with run_scope():
+            find_job(config.job).run(config, out)
+        return Run(out, read_result(out) or {})
+
+    VERBS[build.__name__] = build
+    return call
+
+
+@_verb
+def pretrain(
+    out: str,
+    data: str,
+    *,
+    model: str = "resnet18",
+    method: str = "",
+    epochs: int = 0,
+    batch_size: int = 0,
+    image_size: int = 224,
+    weights: str = "",
+    seed: int = 0,
+    settings: Settings | None = None,
+) -> ConfigDict:
+    """Train a backbone on images without labels.
+
+    Args:
+      out: folder of the run; called again, it goes on.
+      data: folder of images in any tree, an `.npz` file with the array image, "tfds:NAME", or "embedded" for pictures made here.
+      model: torchvision's name of the backbone.
+      method: the library's own where none is given; docs/add_a_method.md.
+      epochs: 0: so many that the network sees ten million images, 100 to 800.
+      batch_size: images of a step; 0: 256, or the largest power of two of which there are four. The learning rate is scaled by it.
+      image_size: side of a montage or crop in pixels; up to 64 the stem is the small one.
+      weights: file of weights or workdir that the backbone starts from; "": random ones.
+      seed: of everything that is drawn.
+      settings: other fields by their path: {"optimizer.learning_rate": 0.1}.
+    """
+    del out
+    config = configs.pretrain_config(method) if method else configs.pretrain_config()
+    config.seed, config.model.arch, config.data.image_size, config.init.weights = seed, model, image_size, weights
+    config.model.stem = "small" if image_size <= _SMALL else "imagenet"
+    _set_data(config.data, data, "")
+    config.online.eval_data.update({"resize": round(image_size * 8 / 7), "crop": image_size})
+    given = dict(settings or {})
+    images = len(open_source(config.data, seed=seed)) if not (epochs and batch_size) else 0
+    config.batch_size, usual = batch_size or min(256, 2 ** max((images // 4).bit_length() - 1, 0)), config.batch_size
+    config.epochs = epochs or min(max(round(_SEEN / images), _EPOCHS[0]), _EPOCHS[1])
+    config.optimizer.learning_rate *= config.batch_size / usual
+    config = _finished(config, given)
+    print(
+        f"{config.method.name}, {config.model.arch} (stem {config.model.stem}): {config.epochs} epochs, batch {config.batch_size}, "
+        f"learning rate {config.optimizer.learning_rate:g}",
+        flush=True,
+    )
+    return config
+
+
+@_verb
+def finetune(
+    out: str,
+    data: str,
+    weights: str,
+    *,
+    eval_data: str = "",
+    epochs: int = 100,
+    batch_size: int = 256,
+    image_size: int = 224,
+    seed: int = 0,
+    settings: Settings | None = None,
+) -> ConfigDict:
+    """Train a backbone and a new classifier on labelled images.
+
+    Args:
+      out: folder of the run; called again, it goes on.
+      data: as for pretrain, with labels: of a folder, `train/CLASS/*` and `val/CLASS/*`.
+      weights: file of weights or workdir that the backbone starts from; "random" for none.
+      eval_data: images that accuracies are measured on, where they are not beside the others.
+      epochs, batch_size, image_size, seed, settings: as for pretrain; the search over rates is in configs/finetune.py.
+    """
+    del out
+    config = configs.finetune_config()
+    config.seed, config.epochs, config.batch_size, config.data.image_size = seed, epochs, batch_size, image_size
+    config.optimizer.milestones = tuple(round(epochs * part, 3) for part in (0.3, 0.6, 0.9))
+    config.init = "random" if weights == "random" else _set_origin(config, weights)
+    if config.init == "random":
+        config.model.arch = "resnet18"
+    _set_labelled(config, data, eval_data, image_size)
+    return _finished(config, settings)
+
+
+@_verb
+def evaluate(
+    out: str, data: str, weights: str, *, eval_data: str = "", image_size: int = 224, seed: int = 0, settings: Settings | None = None
+) -> ConfigDict:
+    """Linear probe, nearest neighbours and more on the features of a frozen backbone, beside random weights; leaves a page.
+
+    Args:
+      out: folder of the results.
+      data: as for finetune.
+      weights: file of weights, or workdir.
+      eval_data, image_size, seed, settings: as for finetune.
+    """
+    del out
+    config = configs.evaluate_config()
+    config.seed = seed
+    _set_origin(config, weights)
+    _set_labelled(config, data, eval_data, image_size)
+    return _finished(config, settings)
+
+
+@_verb
+def embed(
+    out: str,
+    data: str,
+    weights: str,
+    *,
+    format: str = "npz",
+    image_size: int = 224,
+    batch_size: int = 256,
+    settings: Settings | None = None,
+) -> ConfigDict:
+    """Features of every image with its name, in `out`/features.npz.
+
+    Args:
+      out: folder of the file; called again after a stop, it goes on.
+      data: as for pretrain.
+      weights: file of weights, or workdir.
+      format: npz, parquet or csv.
+      image_size: side of the centre crop in pixels; the short side is resized to 8 / 7 of it.
+      batch_size: images of a pass.
+      settings: other fields by their path.
+    """
+    del out
+    config = configs.embed_config()
+    _set_origin(config, weights)
+    _set_data(config.data, data, "")
+    config.update({"format": format, "resize": round(image_size * 8 / 7), "crop": image_size, "eval_batch_size": batch_size})
+    return _finished(config, settings)
+
+
+@_verb
+def export(out: str, weights: str, *, formats: Sequence[str] = (), settings: Settings | None = None) -> ConfigDict:
+    """A backbone in the formats of other programs.
+
+    Args:
+      out: folder of the files.
+      weights: workdir, or file of weights.
+      formats: of torchvision, timm, detectron2, authors, stablehlo; () for all that the backbone can have.
+      settings: other fields by their path.
+    """
+    del out
+    config = configs.export_config()
+    _set_origin(config, weights)
+    config.formats = tuple(formats)
+    return _finished(config, settings)
+
+
+@_verb
+def compare(out: str, runs: Sequence[str], *, settings: Settings | None = None) -> ConfigDict:
+    """Any number of runs side by side on one page.
+
+    Args:
+      out: folder of the page.
+      runs: workdirs; a * stands for any name.
+      settings: other fields by their path.
+    """
+    del out
+    config = configs.compare_config()
+    config.runs = ",".join(runs)
+    return _finished(config, settings)
+
+
+def parse_verb(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
+    """`VERB --out=DIR --data=... [--set field=value]` -> (config, workdir), as `config.parse` gives them.
+
+    Raises:
+      UserError: anything wrong with the line, or with what it names.
+      SystemExit: help was asked for, and is printed.
+    """
+    build = VERBS[arguments[0]]
+    parser = _Parser(prog=f"jigclu {build.__name__}", description=inspect.getdoc(build), allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    types = typing.get_type_hints(build)
+    for name, parameter in inspect.signature(build).parameters.items():
+        if name == "settings":
+            parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another field of the job's config")
+            continue
+        several = {"nargs": "*"} if types[name] == Sequence[str] else {"type": types[name]}
+        needed = parameter.default is parameter.empty
+        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", required=needed, default=parameter.default, **several)
+    found = vars(parser.parse_args(arguments[1:]))
+    pairs = [text.partition("=") for text in found.pop("set")]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise UserError(f"--set {name} has no value: use --set {name}=VALUE")
+    return build(**found, settings={name: text for name, _, text in pairs}), found["out"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message}; {self.prog} --help lists the arguments")
+
+
+def _finished(config: ConfigDict, settings: Settings | None) -> ConfigDict:
+    for name, value in (settings or {}).items():
+        override(config, name, str(value))
+    check_config(config)
+    config.lock()
+    return config
+
+
+def _set_origin(config: ConfigDict, weights: str) -> str:
+    """Where the backbone comes from; gives the name of the field, "checkpoint" or "weights"."""
+    path = epath.Path(weights).expanduser()
+    field = "checkpoint" if path.is_dir() and (path / FOLDER).exists() else "weights"
+    if not path.exists():
+        raise UserError(f"weights={weights}: there is no such file or folder: give a file of weights, or the folder of a run")
+    config[field] = str(path)
+    return field
+
+
+def _set_data(group: ConfigDict, data: str, split: str) -> None:
+    """The source that a text stands for."""
+    if data == "embedded":
+        group.update({"source": "embedded", "split": {"": "train", "val": "validation"}.get(split, split)})
+    elif data.startswith("tfds:"):
+        group.update({"source": "tfds", "name": data.removeprefix("tfds:"), "split": {"": "train", "val": "validation"}.get(split, split)})
+    else:
+        source = "arrays" if data.lower().endswith(".npz") else "folder"
+        group.update({"source": source, "path": data, "split": "" if source == "arrays" else split})
+
+
+def _set_labelled(config: ConfigDict, data: str, eval_data: str, image_size: int) -> None:
+    """Training and evaluation images, `train` and `val` of the same place, or of two."""
+    _set_data(config.data, data, "train")
+    _set_data(config.eval_data, eval_data or data, "val" if not eval_data else "")
+    config.eval_data.update({"resize": round(image_size * 8 / 7), "crop": image_size})
+
+
+__all__ = ["VERBS", "Run", "compare", "embed", "evaluate", "export", "finetune", "parse_verb", "pretrain"]

@@ -1,0 +1,104 @@
+"""The library in one call, and the same as verbs of the command line: which configs they make, and that they run."""
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from named_errors import raises_naming
+from PIL import Image
+from tiny_checkpoint import make_workdir
+
+import jigclu_jax
+from jigclu_jax.__main__ import main
+from jigclu_jax.calls import VERBS, Run, parse_verb
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("calls")
+    make_workdir(root / "run")
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
+    (root / "photos").mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(root / "photos" / f"{index}.png")
+    return root
+
+
+def test_defaults_follow_from_the_images(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = VERBS["pretrain"]("out", str(place / "photos"), image_size=32, settings={"model.width": 0.05})
+    assert (config.batch_size, config.epochs, config.model.stem) == (8, 800, "small")  # a quarter of 40 images, to a power of two
+    assert config.optimizer.learning_rate == pytest.approx(0.03 * 8 / 256)
+    assert "800 epochs, batch 8, learning rate 0.0009375" in capsys.readouterr().out
+    given = VERBS["pretrain"]("out", "embedded", model="resnet50", method="simclr", epochs=3, batch_size=16)
+    assert (given.method.name, given.epochs, given.batch_size, given.data.split) == ("simclr", 3, 16, "train")
+    assert given.is_locked
+
+
+def test_the_command_line_makes_the_same_config(place: Path) -> None:
+    line = ["pretrain", "--out=out", f"--data={place / 'photos'}", "--epochs", "3", "--batch-size=8", "--image_size=32"]
+    found, out = parse_verb([*line, "--set", "optimizer.learning_rate=0.1", "--set=augment.crop_area=0.3,1"])
+    settings = {"optimizer.learning_rate": 0.1, "augment.crop_area": (0.3, 1.0)}
+    called = VERBS["pretrain"]("out", str(place / "photos"), epochs=3, batch_size=8, image_size=32, settings=settings)
+    assert out == "out" and found.to_dict() == called.to_dict() and found.optimizer.learning_rate == 0.1
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_a_verb_has_a_typed_signature_and_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    function = getattr(jigclu_jax, name)
+    parameters = inspect.signature(function).parameters
+    assert next(iter(parameters)) == "out" and set(parameters) | {"return"} == set(typing.get_type_hints(VERBS[name]))
+    with pytest.raises(SystemExit):
+        parse_verb([name, "--help"])
+    said = capsys.readouterr().out
+    assert all(f"--{parameter}" in said for parameter in parameters if parameter != "settings") and "--set" in said
+
+
+def test_calls_that_cannot_be(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with raises_naming("optimizer.learning_rate"):
+        VERBS["pretrain"]("out", "embedded", epochs=1, batch_size=8, settings={"optimizer.lerning_rate": 1})
+    with raises_naming("nothing.pth"):
+        jigclu_jax.export(str(place / "out"), "nothing.pth")
+    for line, name in (
+        (["export", "--out=x"], "--weights"),
+        (["export", "--out=x", f"--weights={place / 'run'}", "--set", "formats"], "--set formats"),
+        (["embed", "--out=x", "--data=y", "--weights=z", "--epochs=1"], "--epochs"),
+        (["exprot", "--out=x"], "exprot"),
+    ):
+        assert main(line) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: ") and err.count("\n") == 1 and name in err
+
+
+def test_calls_in_a_row_leave_nothing_behind(place: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM), dict(os.environ), sys.stdout
+    run = jigclu_jax.export(str(tmp_path / "exported"), str(place / "run"), formats=["torchvision"])
+    assert isinstance(run, Run) and run.result["files"] == ["torchvision.pth", "torchvision.safetensors"]
+    small = {"eval_batch_size": 8}
+    first = jigclu_jax.embed(str(tmp_path / "a"), str(place / "photos"), str(place / "run"), image_size=32, settings=small)
+    file = f"{run.out}/torchvision.safetensors"
+    second = jigclu_jax.embed(str(tmp_path / "b"), str(place / "photos"), file, image_size=32, settings=small)
+    both = [np.load(f"{found.out}/{found.result['features']}")["features"] for found in (first, second)]
+    np.testing.assert_array_equal(*both)
+    assert both[0].shape == (40, first.result["dim"]) and first.report is None
+    assert (signal.getsignal(signal.SIGTERM), dict(os.environ), sys.stdout) == before
+    assert jigclu_jax.neighbours(f"{first.out}/features.npz", "3.png", 2)
+
+
+@pytest.mark.slow
+def test_pretrain_and_its_encoder(tmp_path: Path) -> None:
+    small = {"model.width": 0.05, "data.limit": 64, "log.pictures": False, "log.tensorboard": False}
+    run = jigclu_jax.pretrain(str(tmp_path / "run"), "embedded", epochs=1, batch_size=16, image_size=32, settings=small)
+    assert run.result["job"] == "pretrain" and run.figures["images_per_second"] > 0 and run.report
+    assert run.encoder(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, run.encoder.dim)
+
+
+def test_the_installed_script() -> None:
+    code = "import sys; sys.argv = ['jigclu', 'export', '--out=x']; from jigclu_jax.__main__ import command; command()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "--weights" in done.stderr
