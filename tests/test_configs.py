@@ -141,7 +141,8 @@ def test_pretrain_imagenet_is_the_papers_recipe() -> None:
     config = load_config(ROOT / "configs" / "pretrain_imagenet.py")
     assert (config.job, config.method.name) == ("pretrain", "jigclu")
     assert (config.batch_size, config.epochs) == (256, 200)
-    assert config.model.to_dict() == {"arch": "resnet50", "stem": "imagenet", "width": 1.0, "dtype": "float32", "remat": False}
+    model = {"arch": "resnet50", "stem": "imagenet", "width": 1.0, "dtype": "float32", "precision": "default"}
+    assert config.model.to_dict() == model | {"space_to_depth": False, "remat": False}
     assert (config.method.grid, config.method.overlap, config.data.image_size) == (2, 0.3, 224)
     assert config.data.image_size // config.method.grid == 112
     assert config.method.shuffle_group in (0, 256)  # the whole batch
