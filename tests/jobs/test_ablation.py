@@ -291,7 +291,8 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     holder.stdout.close()
     with claimed(path) as mine:
         assert mine
-    assert f"process {os.getpid()} since" in path.read_text()
+        assert f"process {os.getpid()} since" in path.read_text()
+    assert not path.exists()
 
 
 # --- several seeds
