@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jigclu_jax.methods import DataFacts, create_method, output_shapes
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.workdir import config_as_dict
+from jigclu_jax.train.writers import JsonlWriter
 
 FOLDER = Path(__file__).with_name("throwaway")
 EPOCHS, IMAGES, BATCH = 3, 40, 8
@@ -124,12 +125,19 @@ def test_micro_batches_watches_and_several_steps_a_call(tmp_path: Path, changes:
 
 def test_stopped_and_resumed_to_the_same_bits(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a request to stop in the middle of the second epoch."""
-    seen = iter([False] * 6 + [True] + [False] * 100)
+    write = JsonlWriter.write
+
+    def stop_at_seven(self: JsonlWriter, step: int, metrics: Mapping[str, Any]) -> None:
+        write(self, step, metrics)
+        if step == 7:
+            STOP.request()
+
     with monkeypatch.context() as patch:
-        patch.setattr(type(STOP), "requested", property(lambda self: next(seen)))
+        patch.setattr(JsonlWriter, "write", stop_at_seven)
         with pytest.raises(Preempted):
             pretrain.run(config(), tmp_path / "stopped")
-    assert 5 < len(trained(tmp_path / "stopped")[1]) < 10
+    STOP.clear()
+    assert 7 <= len(trained(tmp_path / "stopped")[1]) < 10
     pretrain.run(config(), tmp_path / "stopped")
     assert_same(tmp_path / "stopped", finished)
 
