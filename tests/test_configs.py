@@ -189,7 +189,7 @@ def test_arguments_change_what_they_say() -> None:
     folder = load_config(
         ROOT / "configs" / "pretrain_folder.py", "arch=resnet50,stem=small,width=0.5,image_size=66,grid=3,batch_size=32,epochs=7"
     )
-    assert folder.model.to_dict() == {"arch": "resnet50", "stem": "small", "width": 0.5, "dtype": "float32", "remat": False}
+    assert (folder.model.arch, folder.model.stem, folder.model.width, folder.model.dtype) == ("resnet50", "small", 0.5, "float32")
     assert (folder.data.image_size, folder.method.grid, folder.batch_size, folder.epochs) == (66, 3, 32, 7)
     cifar = load_config(ROOT / "configs" / "probe_cifar10.py", "epochs=50,learning_rate=0.5")
     assert (cifar.epochs, cifar.optimizer.milestones, cifar.optimizer.learning_rate) == (50, (30, 40), 0.5)

@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from jigclu_jax.config.fields import Field
 from jigclu_jax.config.jobs import build, fields_of
 from jigclu_jax.errors import UserError
 from jigclu_jax.json_file import read_json
@@ -33,8 +34,9 @@ def current_form(tree: Mapping[str, Any]) -> dict[str, Any]:
     is left as it is, for `check_config` to refuse.
     """
     now = {name: current_form(value) if isinstance(value, Mapping) and "job" in value else value for name, value in tree.items()}
-    if now.get("job") == "ablation" and "figure" in now:
-        now["metric"] = now.pop("figure")
+    if now.get("job") == "ablation" and now.keys() >= {"table", "seeds"}:
+        now |= {"metric": now.pop("figure")} if "figure" in now else {}
+        now = {name: field.default for name, field in fields_of("ablation").items() if isinstance(field, Field)} | now
     if not now.keys() >= _ALWAYS_THERE:
         return now
     try:
