@@ -1,6 +1,7 @@
 """What every test runs under: the CPU unless JAX_PLATFORMS says otherwise, quiet TensorFlow, compiled programs kept, checked shapes."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,10 @@ else:
 _PATIENCE = ("xla_cpu_collective_call_terminate_timeout_seconds", "xla_cpu_collective_timeout_seconds")
 if _PATIENCE[0] not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{name}=600" for name in _PATIENCE)]).strip()
+
+# a shell has Ctrl-C ignored in what it starts in the background, and what the tests start would inherit that
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from jaxtyping import install_import_hook  # noqa: E402
 
