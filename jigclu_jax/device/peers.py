@@ -5,6 +5,7 @@ answer to a lost process is to abort the others with a page of C++; here they en
 """
 
 import atexit
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -25,6 +26,9 @@ _GRACE_SECONDS = 3.0  # for the main thread to leave in order; it may as well ha
 _REASON_SECONDS = 2.0
 _PARTING_SECONDS = 5.0  # that process 0, whose store dies with it, waits for the others to have read why
 _SHOWN = 5
+
+
+_BEFORE_END: list[Callable[[], object]] = []
 
 
 @runtime_checkable
@@ -164,6 +168,9 @@ class Peers:
         self._failure = failure
         if self._leaving.wait(_GRACE_SECONDS) or self._stopped.is_set():
             return
+        for action in reversed(_BEFORE_END):
+            with contextlib.suppress(Exception):
+                action()
         kind = "error" if failure.code == USER_ERROR else "failed"
         sys.stderr.write(f"{kind}: {_line(failure)}\n")  # in one piece: several may speak at once
         sys.stderr.flush()
@@ -243,6 +250,16 @@ def join(seconds: float) -> None:
         _PEERS = Peers(state.client, state.process_id, state.num_processes, seconds)
         _PEERS.start()
         atexit.register(_PEERS.stop)  # before JAX waits for the others, and this thread stands still
+
+
+@contextlib.contextmanager
+def before_end(action: Callable[[], object]) -> Iterator[None]:
+    """For the block: what is done before this process is ended in the middle of it, because another one has failed."""
+    _BEFORE_END.append(action)
+    try:
+        yield
+    finally:
+        _BEFORE_END.remove(action)
 
 
 def agree(facts: Mapping[str, Any]) -> None:

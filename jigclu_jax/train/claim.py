@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from etils import epath
 
 from jigclu_jax.atomic_file import is_remote, write_text
+from jigclu_jax.device import peers
 from jigclu_jax.errors import UserError
 from jigclu_jax.json_file import parse_json
 
@@ -111,7 +112,14 @@ def claimed_folder(folder: epath.PathLike, name: str = FILE, option: str = "--wo
         if not claim:
             raise UserError(f"{option}={folder} is being worked on by {claim.holder}: wait for it, stop it, or use another folder")
         stack.callback(_HELD.reset, _HELD.set({**held, key: claim}))
+        stack.enter_context(peers.before_end(lambda: _leave(path, made)))
         yield claim
+
+
+def _leave(path: epath.Path, made: Sequence[epath.Path]) -> None:
+    """What the end of the block does, where the process ends before it."""
+    path.unlink(missing_ok=True)
+    _remove_empty(made)
 
 
 def _locked(path: epath.PathLike) -> tuple[int, str]:
