@@ -17,7 +17,7 @@ from jigclu_jax.losses.collapse import EMBEDDING_STD, embedding_std
 from jigclu_jax.losses.negative_cosine import negative_cosine
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_mlp
+from jigclu_jax.models import Functional, build_backbone, create_mlp, init_parts
 from jigclu_jax.ops.moving_average import moving_average
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
@@ -67,9 +67,8 @@ class BYOL(Method):
         The target begins as a copy; the authors' code draws it by itself and finds no difference.
         """
         del facts
-        parts = {"backbone": self.backbone, "projection": self.projection, "predictor": self.predictor}
-        made = {name: part.init(own) for (name, part), own in zip(parts.items(), jax.random.split(key, 3), strict=True)}
-        params, stats = ({name: pair[which] for name, pair in made.items()} for which in (0, 1))
+        keys = jax.random.split(key, 3)
+        params, stats = init_parts(keys, backbone=self.backbone, projection=self.projection, predictor=self.predictor)
         target = {"params": {name: params[name] for name in _ONLINE}, "stats": {name: stats[name] for name in _ONLINE}}
         return params, stats, {"target": target, "step": jnp.zeros((), jnp.int32)}
 
@@ -117,11 +116,10 @@ def create(config: ConfigDict, facts: DataFacts) -> BYOL:
     """The method for a pretraining config; labels are not needed."""
     own, backbone, law, side = config.method, build_backbone(config.model), Law.of(config.augment), config.data.image_size
     second = dataclasses.replace(law, blur_probability=own.second_blur, solarize_probability=own.second_solarize)
-    dtype = "float64" if config.model.dtype == "float64" else "float32"
     return BYOL(
         backbone=backbone,
-        projection=create_mlp((backbone.dim, own.hidden_dim, own.embedding_dim), dtype=dtype),
-        predictor=create_mlp((own.embedding_dim, own.hidden_dim, own.embedding_dim), dtype=dtype),
+        projection=create_mlp((backbone.dim, own.hidden_dim, own.embedding_dim), dtype=config.model.dtype),
+        predictor=create_mlp((own.embedding_dim, own.hidden_dim, own.embedding_dim), dtype=config.model.dtype),
         views=(View("first", side, law), View("second", side, second)),
         metrics=(loss_spec("loss", "loss", 4.0), EMBEDDING_STD),
         momentum=own.momentum,

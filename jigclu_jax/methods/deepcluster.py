@@ -137,7 +137,7 @@ def create(config: ConfigDict, facts: DataFacts) -> DeepCluster:
     enough_images(own.clusters, facts.images)
     return DeepCluster(
         backbone=backbone,
-        head=create_classifier(backbone.dim, own.clusters, dtype="float64" if config.model.dtype == "float64" else "float32"),
+        head=create_classifier(backbone.dim, own.clusters, dtype=config.model.dtype),
         views=(View("crop", config.data.image_size, Law.of(config.augment)),),
         metrics=(
             loss_spec("loss", "loss", float(np.log(own.clusters))),

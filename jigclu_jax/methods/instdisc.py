@@ -21,7 +21,8 @@ from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.losses.memory_bank import bank_accuracy, bank_logits, bank_scores, log_partition, moved_bank, nce_loss
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_linear
+from jigclu_jax.models import Functional, build_backbone, create_linear, init_parts
+from jigclu_jax.models.functional import storage_dtype
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
 
@@ -64,7 +65,7 @@ class Bank:
 
     def init(self, key: jax.Array, dim: int, dtype: str) -> Tree:
         """{bank: random unit rows, log_z: log of the partition function, which the first batch tells}."""
-        rows = unit_length(jax.random.normal(key, (self.images, dim), jnp.dtype(dtype)))
+        rows = unit_length(jax.random.normal(key, (self.images, dim), storage_dtype(jnp.dtype(dtype))))
         return {"bank": rows, "log_z": jnp.full((), _UNKNOWN, rows.dtype)}
 
     def drawn(self, batch: Batch) -> Int32[Array, " k"]:
@@ -134,9 +135,8 @@ class InstanceDiscrimination(Method):
         """Parameters {backbone, projection}, statistics {backbone}, extra {bank, log_z}."""
         del facts
         keys = jax.random.split(key, 3)
-        (backbone, stats), (projection, _) = self.backbone.init(keys[0]), self.projection.init(keys[1])
-        extra = self.bank.init(keys[2], self.projection.dim, "float64" if self.dtype == "float64" else "float32")
-        return {"backbone": backbone, "projection": projection}, {"backbone": stats}, extra
+        params, stats = init_parts(keys, backbone=self.backbone, projection=self.projection)
+        return params, stats, self.bank.init(keys[2], self.projection.dim, self.dtype)
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, 1, D] and unit-length projections float[b, E]."""
@@ -157,10 +157,9 @@ class InstanceDiscrimination(Method):
 def create(config: ConfigDict, facts: DataFacts) -> InstanceDiscrimination:
     """The method for a pretraining config; labels are not needed."""
     backbone, bank = build_backbone(config.model), create_bank(config, facts)
-    dtype = "float64" if config.model.dtype == "float64" else "float32"
     return InstanceDiscrimination(
         backbone=backbone,
-        projection=create_linear(backbone.dim, config.method.embedding_dim, dtype=dtype),
+        projection=create_linear(backbone.dim, config.method.embedding_dim, dtype=config.model.dtype),
         bank=bank,
         views=(View("crop", config.data.image_size, Law.of(config.augment)),),
         metrics=(

@@ -6,7 +6,6 @@ Source: Chen, Liu, Jia, CVPR 2021, section 3, and the authors' code.
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jigclu_jax.config.fields import Field
@@ -20,7 +19,7 @@ from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.losses.retrieval import retrieval_accuracy
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_linear, create_projection
+from jigclu_jax.models import Functional, build_backbone, create_linear, create_projection, init_parts
 from jigclu_jax.ops.decouple import decouple
 from jigclu_jax.ops.montage import split_cells
 from jigclu_jax.ops.normalize import normalize
@@ -81,10 +80,7 @@ class JigClu(Method):
         """Parameters {backbone, projection, location}, statistics {backbone}, with a BatchNorm in it {projection}; no extra state."""
         del facts
         keys = jax.random.split(key, 3)
-        backbone, stats = self.backbone.init(keys[0])
-        projection, more = self.projection.init(keys[1])
-        location, _ = self.location.init(keys[2])
-        return {"backbone": backbone, "projection": projection, "location": location}, _statistics(stats, more), {}
+        return *init_parts(keys, backbone=self.backbone, projection=self.projection, location=self.location), {}
 
     def outputs(self, params: Tree, stats: Tree, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array, Tree]:
         """Montages, normalised, float[b, S, S, 3] -> one row a cell, row-major within a montage, b * m * m in all.
@@ -99,7 +95,7 @@ class JigClu(Method):
         vectors = vectors.reshape(-1, vectors.shape[-1])
         embeddings, more = self.projection.apply(params["projection"], stats.get("projection", {}), vectors, train)
         logits, _ = self.location.apply(params["location"], {}, vectors, train)
-        return vectors, embeddings, logits, _statistics(backbone_stats, more)
+        return vectors, embeddings, logits, {"backbone": backbone_stats} | ({"projection": more} if more else {})
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, m*m, D], embeddings float[b, m*m, 128] and location logits float[b, m*m, m*m] of the batch's cells."""
@@ -128,10 +124,6 @@ class JigClu(Method):
         """Where each patch sat."""
         location = batch[self.views[0].name]["location"]
         return {"location": (outputs["logits"], location.reshape(len(location), -1))}
-
-
-def _statistics(backbone: Tree, projection: Tree) -> Tree:
-    return {"backbone": backbone} | ({"projection": projection} if projection else {})
 
 
 _LOCATION = "The share of patches whose place in their image is told right."
@@ -164,11 +156,10 @@ def create(config: ConfigDict, facts: DataFacts) -> JigClu:
     cells = {"montage": own.grid, "group": own.shuffle_group, "mirrored": own.mirrored_location}
     montage = View("montage", side, Law.of(config.augment), own.grid, own.overlap, **cells)
     backbone = build_backbone(model)
-    dtype = "float64" if jnp.dtype(model.dtype) == jnp.float64 else "float32"
     return JigClu(
         backbone=backbone,
-        projection=create_projection(backbone.dim, own.embedding_dim, norm=own.projection_norm, dtype=dtype),
-        location=create_linear(backbone.dim, own.grid * own.grid, dtype=dtype),
+        projection=create_projection(backbone.dim, own.embedding_dim, norm=own.projection_norm, dtype=model.dtype),
+        location=create_linear(backbone.dim, own.grid * own.grid, dtype=model.dtype),
         views=(montage,),
         metrics=metric_specs(own, facts.batch_size),
         decouple_size=own.decouple_size,

@@ -20,7 +20,7 @@ from jigclu_jax.data.view import View, tile_view
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_linear, create_mlp
+from jigclu_jax.models import Functional, build_backbone, create_linear, create_mlp, init_parts
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.permutations import CRITERIA, permutation_set
 
@@ -76,9 +76,8 @@ class JigPuz(Method):
         """Parameters {backbone, tower, classifier}, statistics {backbone, tower}, extra {permutations: int32[N, k]}."""
         del facts
         keys = jax.random.split(key, 3)
-        (backbone, stats), (tower, more) = self.backbone.init(keys[0]), self.tower.init(keys[1])
-        params = {"backbone": backbone, "tower": tower, "classifier": self.classifier.init(keys[2])[0]}
-        return params, {"backbone": stats, "tower": more}, {"permutations": jnp.asarray(permutation_set(*self.puzzle))}
+        params, stats = init_parts(keys, backbone=self.backbone, tower=self.tower, classifier=self.classifier)
+        return params, stats, {"permutations": jnp.asarray(permutation_set(*self.puzzle))}
 
     def permutation(self, batch: Batch) -> Int32[Array, " b"]:
         """The number of each image's permutation, the label: a function of the seed, the epoch and the image."""
@@ -134,11 +133,10 @@ def create(config: ConfigDict, facts: DataFacts) -> JigPuz:
     frame = Law(**{name: getattr(law, name) for name in kept})
     each = dataclasses.replace(law, flip_probability=0.0, grayscale_probability=0.0)
     side = max(round(config.data.image_size / own.grid * (1 - own.gap)), 1)
-    dtype = "float64" if config.model.dtype == "float64" else "float32"
     return JigPuz(
         backbone=backbone,
-        tower=create_mlp((backbone.dim, own.tower_dim), norm_last=True, dtype=dtype),
-        classifier=create_linear(tiles * own.tower_dim, own.permutations, dtype=dtype),
+        tower=create_mlp((backbone.dim, own.tower_dim), norm_last=True, dtype=config.model.dtype),
+        classifier=create_linear(tiles * own.tower_dim, own.permutations, dtype=config.model.dtype),
         views=(tile_view("tiles", side, each, frame, grid=own.grid, gap=own.gap),),
         metrics=(
             loss_spec("loss", "loss", math.log(own.permutations)),

@@ -21,7 +21,7 @@ from jigclu_jax.losses.collapse import EMBEDDING_STD, embedding_std
 from jigclu_jax.losses.info_nce import info_nce
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_mlp
+from jigclu_jax.models import Functional, build_backbone, create_mlp, init_parts
 from jigclu_jax.ops.moving_average import moving_average
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
@@ -68,14 +68,15 @@ class MoCo(Method):
         """Parameters {backbone, projection}; extra: the key encoder {params, stats}, queue float[k, E] and pointer."""
         del facts
         keys = jax.random.split(key, 3)
-        (backbone, stats), (projection, _) = self.backbone.init(keys[0]), self.projection.init(keys[1])
-        params = {"backbone": backbone, "projection": projection}
+        params, stats = init_parts(keys, backbone=self.backbone, projection=self.projection)
         extra = {
-            "key_encoder": {"params": params, "stats": {"backbone": stats}},
-            "queue": unit_length(jax.random.normal(keys[2], (self.queue, self.projection.dim), jax.tree.leaves(projection)[0].dtype)),
+            "key_encoder": {"params": params, "stats": stats},
+            "queue": unit_length(
+                jax.random.normal(keys[2], (self.queue, self.projection.dim), jax.tree.leaves(params["projection"])[0].dtype)
+            ),
             "pointer": jnp.zeros((), jnp.int32),
         }
-        return params, {"backbone": stats}, extra
+        return params, stats, extra
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, 1, D] and unit-length embeddings float[b, 1, E] of the queries, unit-length keys float[b, E]."""
@@ -136,7 +137,7 @@ def create(config: ConfigDict, facts: DataFacts) -> MoCo:
     dims = (*[backbone.dim] * own.layers, own.embedding_dim)
     return MoCo(
         backbone=backbone,
-        projection=create_mlp(dims, norm=False, dtype="float64" if config.model.dtype == "float64" else "float32"),
+        projection=create_mlp(dims, norm=False, dtype=config.model.dtype),
         views=(View("crops", config.data.image_size, Law.of(config.augment), repeats=2),),
         metrics=(
             loss_spec("loss", "loss"),

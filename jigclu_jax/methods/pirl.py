@@ -18,7 +18,7 @@ from jigclu_jax.data.view import View, tile_view
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.methods.instdisc import BANK_FIELDS, Bank, create_bank
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_linear
+from jigclu_jax.models import Functional, build_backbone, create_linear, init_parts
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
 
@@ -72,10 +72,10 @@ class PIRL(Method):
     def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters {backbone, image_head, tile_head, join_head}, statistics {backbone}, extra {bank, log_z}."""
         del facts
-        keys = dict(zip(("backbone", "image_head", "tile_head", "join_head", "bank"), jax.random.split(key, 5), strict=True))
-        extra = self.bank.init(keys.pop("bank"), self.image_head.dim, "float64" if self.dtype == "float64" else "float32")
-        made = {name: getattr(self, name).init(own) for name, own in keys.items()}
-        return {name: params for name, (params, _) in made.items()}, {"backbone": made["backbone"][1]}, extra
+        keys = jax.random.split(key, 5)
+        heads = {"image_head": self.image_head, "tile_head": self.tile_head, "join_head": self.join_head}
+        params, stats = init_parts(keys, backbone=self.backbone, **heads)
+        return params, stats, self.bank.init(keys[4], self.image_head.dim, self.dtype)
 
     def shuffled(self, tiles: UInt8[Array, "b k side side 3"], batch: Batch) -> UInt8[Array, "b k side side 3"]:
         """The tiles of each image in a random order, a function of the seed, the epoch and the image."""
@@ -114,14 +114,13 @@ class PIRL(Method):
 def create(config: ConfigDict, facts: DataFacts) -> PIRL:
     """The method for a pretraining config; labels are not needed."""
     own, law, backbone = config.method, Law.of(config.augment), build_backbone(config.model)
-    dtype = "float64" if config.model.dtype == "float64" else "float32"
     image, bank = View("image", config.data.image_size, law), create_bank(config, facts)
     tiles = tile_view("tiles", own.tile_size, law, Law(tuple(own.tiles_area), law.crop_aspect), grid=GRID, gap=own.gap)
     return PIRL(
         backbone=backbone,
-        image_head=create_linear(backbone.dim, own.embedding_dim, dtype=dtype),
-        tile_head=create_linear(backbone.dim, own.embedding_dim, dtype=dtype),
-        join_head=create_linear(GRID * GRID * own.embedding_dim, own.embedding_dim, dtype=dtype),
+        image_head=create_linear(backbone.dim, own.embedding_dim, dtype=config.model.dtype),
+        tile_head=create_linear(backbone.dim, own.embedding_dim, dtype=config.model.dtype),
+        join_head=create_linear(GRID * GRID * own.embedding_dim, own.embedding_dim, dtype=config.model.dtype),
         bank=bank,
         views=(image, tiles),
         metrics=(

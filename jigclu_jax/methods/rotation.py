@@ -19,7 +19,7 @@ from jigclu_jax.data.view import View
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_linear
+from jigclu_jax.models import Functional, build_backbone, create_linear, init_parts
 from jigclu_jax.ops.normalize import normalize
 
 TURNS = 4
@@ -48,9 +48,7 @@ class Rotation(Method):
     def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters {backbone, head}, statistics {backbone}, no extra state."""
         del facts
-        keys = jax.random.split(key)
-        (backbone, stats), (head, _) = self.backbone.init(keys[0]), self.head.init(keys[1])
-        return {"backbone": backbone, "head": head}, {"backbone": stats}, {}
+        return *init_parts(jax.random.split(key), backbone=self.backbone, head=self.head), {}
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, 1, D] of the upright crops and logits float[b, 4, 4]; BatchNorm sees all turns of all images.
@@ -92,7 +90,7 @@ def create(config: ConfigDict, facts: DataFacts) -> Rotation:
     backbone = build_backbone(config.model)
     return Rotation(
         backbone=backbone,
-        head=create_linear(backbone.dim, TURNS, dtype="float64" if config.model.dtype == "float64" else "float32"),
+        head=create_linear(backbone.dim, TURNS, dtype=config.model.dtype),
         views=(View("crop", config.data.image_size, Law.of(config.augment)),),
         metrics=(
             loss_spec("loss", "loss", math.log(TURNS)),

@@ -26,7 +26,7 @@ from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, DataFacts, FeaturesOf, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_linear
+from jigclu_jax.models import Functional, build_backbone, create_linear, init_parts
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.pseudo_labels.agreement import normalized_mutual_information
 from jigclu_jax.pseudo_labels.sinkhorn import balanced_labels
@@ -83,11 +83,11 @@ class SeLa(Method):
     def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters {backbone, head}, statistics {backbone}; extra {labels int32[heads, n], and metrics}: random labels of equal share."""
         keys = jax.random.split(key, 3)
-        backbone, stats = self.backbone.init(keys[0])
+        params, stats = init_parts(keys, backbone=self.backbone, head=self.head)
         equal = jnp.arange(facts.images, dtype=jnp.int32) % self.clusters
         labels = jax.vmap(lambda key: jax.random.permutation(key, equal))(jax.random.split(keys[2], self.heads))
         extra = {"labels": labels, **{spec.name: jnp.zeros(self.heads, jnp.float32) for spec in cluster_specs()}}
-        return {"backbone": backbone, "head": self.head.init(keys[1])[0]}, {"backbone": stats}, extra
+        return params, stats, extra
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, 1, D] and scores float[b, heads, clusters]."""
@@ -143,10 +143,9 @@ def create(config: ConfigDict, facts: DataFacts) -> SeLa:
     """
     own, backbone = config.method, build_backbone(config.model)
     enough_images(own.clusters, facts.images)
-    dtype = "float64" if config.model.dtype == "float64" else "float32"
     return SeLa(
         backbone=backbone,
-        head=create_linear(backbone.dim, own.heads * own.clusters, dtype=dtype),
+        head=create_linear(backbone.dim, own.heads * own.clusters, dtype=config.model.dtype),
         views=(View("crop", config.data.image_size, Law.of(config.augment)),),
         metrics=(
             loss_spec("loss", "loss", math.log(own.clusters)),

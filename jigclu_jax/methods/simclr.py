@@ -17,7 +17,7 @@ from jigclu_jax.losses.nt_xent import nt_xent
 from jigclu_jax.losses.retrieval import retrieval_accuracy
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_mlp
+from jigclu_jax.models import Functional, build_backbone, create_mlp, init_parts
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
 
@@ -59,9 +59,7 @@ class SimCLR(Method):
     def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters and statistics {backbone, projection}, no extra state."""
         del facts
-        keys = jax.random.split(key)
-        (backbone, stats), (projection, more) = self.backbone.init(keys[0]), self.projection.init(keys[1])
-        return {"backbone": backbone, "projection": projection}, {"backbone": stats, "projection": more}, {}
+        return *init_parts(jax.random.split(key), backbone=self.backbone, projection=self.projection), {}
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, 2, D] and unit-length embeddings float[b, 2, E]; BatchNorm sees both crops of all images."""
@@ -88,7 +86,7 @@ def create(config: ConfigDict, facts: DataFacts) -> SimCLR:
     dims = (backbone.dim, *[own.hidden_dim] * (own.layers - 1), own.embedding_dim)
     return SimCLR(
         backbone=backbone,
-        projection=create_mlp(dims, norm_last=True, dtype="float64" if config.model.dtype == "float64" else "float32"),
+        projection=create_mlp(dims, norm_last=True, dtype=config.model.dtype),
         views=(View("crops", config.data.image_size, Law.of(config.augment), repeats=2),),
         metrics=(
             loss_spec("loss", "loss"),

@@ -18,7 +18,7 @@ from jigclu_jax.losses.collapse import EMBEDDING_STD, embedding_std
 from jigclu_jax.losses.negative_cosine import mean_of_others, negative_cosine
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_mlp
+from jigclu_jax.models import Functional, build_backbone, create_mlp, init_parts
 from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
 
@@ -54,9 +54,9 @@ class SimSiam(Method):
     def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters and statistics {backbone, projection, predictor}, no extra state."""
         del facts
-        parts = {"backbone": self.backbone, "projection": self.projection, "predictor": self.predictor}
-        made = {name: part.init(own) for (name, part), own in zip(parts.items(), jax.random.split(key, 3), strict=True)}
-        return {name: params for name, (params, _) in made.items()}, {name: stats for name, (_, stats) in made.items()}, {}
+        keys = jax.random.split(key, 3)
+        params, stats = init_parts(keys, backbone=self.backbone, projection=self.projection, predictor=self.predictor)
+        return params, stats, {}
 
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, v, D], projections, their directions and predictions float[b, v, E]; BatchNorm sees one view at a time."""
@@ -85,11 +85,12 @@ def create(config: ConfigDict, facts: DataFacts) -> SimSiam:
     """The method for a pretraining config; labels are not needed."""
     del facts
     own, backbone = config.method, build_backbone(config.model)
-    dtype = "float64" if config.model.dtype == "float64" else "float32"
     return SimSiam(
         backbone=backbone,
-        projection=create_mlp((backbone.dim, *[own.embedding_dim] * own.layers), norm_last=True, affine_last=False, dtype=dtype),
-        predictor=create_mlp((own.embedding_dim, own.predictor_dim, own.embedding_dim), dtype=dtype),
+        projection=create_mlp(
+            (backbone.dim, *[own.embedding_dim] * own.layers), norm_last=True, affine_last=False, dtype=config.model.dtype
+        ),
+        predictor=create_mlp((own.embedding_dim, own.predictor_dim, own.embedding_dim), dtype=config.model.dtype),
         views=(View("crops", config.data.image_size, Law.of(config.augment), repeats=own.views),),
         metrics=(loss_spec("loss", "loss", 0.0), EMBEDDING_STD),
         dtype=config.model.dtype,

@@ -14,7 +14,7 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
 from jigclu_jax.methods import Batch, Classifier, DataFacts, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_classifier
+from jigclu_jax.models import Functional, build_backbone, create_classifier, init_parts
 from jigclu_jax.ops.normalize import normalize
 
 FIELDS: dict[str, Field] = {}
@@ -36,10 +36,7 @@ class Supervised(Classifier):
     def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
         """Parameters {backbone, classifier}, statistics {backbone}, no extra state."""
         del facts
-        backbone_key, classifier_key = jax.random.split(key)
-        backbone, stats = self.backbone.init(backbone_key)
-        classifier, _ = self.classifier.init(classifier_key)
-        return {"backbone": backbone, "classifier": classifier}, {"backbone": stats}, {}
+        return *init_parts(jax.random.split(key), backbone=self.backbone, classifier=self.classifier), {}
 
     def features(self, params: Tree, stats: Tree, extra: Tree, image: jax.Array, train: bool) -> tuple[jax.Array, Tree]:
         """u8[b, h, w, 3] -> pooled features float[b, D], and the statistics after it."""

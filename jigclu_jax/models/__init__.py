@@ -1,7 +1,7 @@
 """The ResNet family and the heads, as pure `init` / `apply` pairs over nested dicts."""
 
 from jigclu_jax.models.architectures import ARCHITECTURES, PRECISIONS, STEMS
-from jigclu_jax.models.functional import Frozen, Functional
+from jigclu_jax.models.functional import Frozen, Functional, init_parts
 from jigclu_jax.models.heads import create_classifier, create_linear, create_mlp, create_projection
 from jigclu_jax.models.resnet import Backbone, Stages, build_backbone
 
@@ -18,4 +18,5 @@ __all__ = [
     "create_linear",
     "create_mlp",
     "create_projection",
+    "init_parts",
 ]

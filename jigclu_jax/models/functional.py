@@ -126,6 +126,12 @@ def functional(build: Callable[[Draw], nnx.Module], dim: int, dtype: jnp.dtype, 
     return Functional(init=init, apply=apply, dim=dim)
 
 
+def init_parts(keys: jax.Array, **parts: Functional) -> tuple[Tree, Tree]:
+    """Parameters and statistics of several networks by name, the n-th drawn from the n-th key; statistics of those that have any."""
+    made = {name: part.init(key) for (name, part), key in zip(parts.items(), keys, strict=False)}
+    return {name: params for name, (params, _) in made.items()}, {name: stats for name, (_, stats) in made.items() if stats}
+
+
 def _is_frozen(node: Any) -> bool:
     return isinstance(node, Frozen)
 
