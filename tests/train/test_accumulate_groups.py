@@ -37,7 +37,7 @@ def make_batch(method: str) -> dict[str, Any]:
     return montage_batch(image, rng.permutation(4 * BATCH))
 
 
-def grouped(self: BatchNorm, x: Any, train: bool) -> Any:
+def grouped(self: BatchNorm, x: Any, train: bool, *, relu: bool = False) -> Any:
     """BatchNorm in groups of rows r % PARTS, written out."""
     assert train
     groups = [x[part::PARTS] for part in range(PARTS)]
@@ -53,7 +53,7 @@ def grouped(self: BatchNorm, x: Any, train: bool) -> Any:
     stop = jax.lax.stop_gradient
     self.mean[...] = BATCH_NORM_MOMENTUM * self.mean[...] + (1 - BATCH_NORM_MOMENTUM) * stop(sum(means)) / PARTS
     self.var[...] = BATCH_NORM_MOMENTUM * self.var[...] + (1 - BATCH_NORM_MOMENTUM) * stop(sum(variances)) / PARTS
-    return y
+    return jax.nn.relu(y) if relu else y
 
 
 def difference(found: Any, expected: Any) -> float:
