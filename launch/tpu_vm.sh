@@ -91,10 +91,13 @@ fi
 
 # Quoted once, for the worker's bash; gcloud hands the text on as it is
 arguments=$(printf ' %q' "$@")
-# nohup and setsid: no hang-up when the connection ends. The variable has jax.distributed find the other workers
+# nohup and setsid: no hang-up when the connection ends. The variable has jax.distributed find the other workers. The command returns
+# once there is run.pid (it runs) or run.code (it is over)
 remote "$refuse_if_running
 cd jigclu_jax || exit 1
-JIGCLU_DISTRIBUTED=auto nohup setsid bash -c 'echo \$\$ >run.pid; \"\$@\"; code=\$?; rm -f run.pid; echo \"exit code \$code\"' run .venv/bin/python -m jigclu_jax$arguments >>run.log 2>&1 </dev/null &"
+rm -f run.pid run.code
+JIGCLU_DISTRIBUTED=auto nohup setsid bash -c 'echo \$\$ >run.pid; \"\$@\"; code=\$?; echo \"exit code \$code\"; echo \$code >run.code; rm -f run.pid' run .venv/bin/python -m jigclu_jax$arguments >>run.log 2>&1 </dev/null &
+until [ -e run.pid ] || [ -e run.code ]; do sleep 0.1; done"
 
 cat <<TEXT
 
