@@ -1,6 +1,7 @@
-"""Answers Ctrl-C and SIGTERM while `python -m jigclu_jax` imports what it needs: nothing is begun yet, a line and an exit code will do.
+"""Answers Ctrl-C and SIGTERM while `python -m jigclu_jax` or `jigclu` imports what it needs.
 
-Imported with the package's first line, and light. Before it is Python's own start, some hundredths of a second.
+Nothing is begun yet: a line and an exit code will do. Imported with the package's first line, and light. Before it is Python's own start,
+some hundredths of a second, in which Ctrl-C is Python's, with a traceback through its `site` and `runpy`.
 """
 
 import os
@@ -8,13 +9,16 @@ import signal
 import sys
 
 INTERRUPTED, STOPPED = 130, 75
+_COMMAND = __name__.partition("_")[0]
 # what a launcher of several processes sets: they stop together
 _GROUP = ("JAX_COORDINATOR_ADDRESS", "JIGCLU_DISTRIBUTED", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS", "TPU_WORKER_HOSTNAMES")
 
 
 def is_command() -> bool:
-    """Whether this process is `python -m jigclu_jax`, which has not come further than to find the package."""
-    return sys.argv[:1] == ["-m"] and "jigclu_jax" in sys.orig_argv
+    """Whether this process is `python -m jigclu_jax` or the command `jigclu`, which has not come further than to find the package."""
+    if sys.argv[:1] == ["-m"]:
+        return "jigclu_jax" in sys.orig_argv
+    return "".join(sys.argv[:1]).rpartition(os.sep)[2].removesuffix(".exe") == _COMMAND
 
 
 def in_group() -> bool:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER_CONFIG = f"--config={ROOT}/configs/pretrain_folder.py:stem=small,width=0.05,image_size=32,batch_size=8,epochs=1"
 PROBE_CONFIG = f"--config={ROOT}/configs/probe_cifar10.py:batch_size=8,epochs=1"
 Refused = Callable[..., str]
-INTRODUCTION = ("data: ", "eval_data: ", "devices: ")  # what a job says of images that it could open
+INTRODUCTION = ("data: ", "eval_data: ", "devices: ", "input: ", "pictures: ")  # what a job says of images that it could open
 PROGRESS = "compiling the step for "  # what is said before a run's first batch, on stderr
 
 

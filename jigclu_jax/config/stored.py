@@ -109,17 +109,17 @@ def _installed(module: str) -> bool:
 def _from_first_version(tree: dict[str, Any]) -> dict[str, Any]:
     """Fields moved by `RENAMED`; the settings of another method, and a "trunk" in patterns, are things of the past."""
     fields = fields_of(str(tree["job"]), tree["method"])
-    group: dict[str, Any] = {"name": tree["method"]}
-    now = {name: dict(value) if isinstance(value, Mapping) else value for name, value in tree.items()} | {"method": group}
+    now = {name: dict(value) if isinstance(value, Mapping) else value for name, value in tree.items()}
+    now["method"] = {"name": tree["method"]}
     for old, new in RENAMED.items():
         *above, leaf = old.split(".")
         node = now.get(above[0]) if above else now
-        if old == "method" or not isinstance(node, dict) or leaf not in node:
+        section, dot, name = new.partition(".")
+        if old == "method" or not dot or not isinstance(node, dict) or leaf not in node:
             continue
-        value = node.pop(leaf)
-        section, name = new.split(".")
-        if name in fields.get(section, {}):
-            now.setdefault(section, {})[name] = value
+        value, group = node.pop(leaf), now.setdefault(section, {})
+        if name in fields.get(section, {}) and isinstance(group, dict):
+            group[name] = value
         if above and not node:
             del now[above[0]]
     optimizer = now.get("optimizer")

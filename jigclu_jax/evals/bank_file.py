@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from jigclu_jax.atomic_file import write_file
+from jigclu_jax.errors import one_line
 from jigclu_jax.evals.features import FeatureBank
 
 _FORMAT = 1
@@ -28,11 +29,10 @@ def read_bank(folder: epath.PathLike, key: str) -> FeatureBank | None:
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            bank = FeatureBank(*(archive[name] for name in _FIELDS))
+            return _checked(FeatureBank(*(archive[name] for name in _FIELDS)))
     except Exception as error:  # whatever a damaged archive makes a reader raise
-        logging.warning("%s cannot be read (%s): its features are computed anew", path, type(error).__name__)
+        logging.warning("%s cannot be read (%s): its features are computed anew", path, one_line(error))
         return None
-    return bank if bank.features.dtype == np.float32 and len(bank.features) == len(bank.labels) == len(bank.indices) else None
 
 
 def write_bank(folder: epath.PathLike, key: str, bank: FeatureBank, about: Mapping[str, Any]) -> epath.Path | None:
@@ -45,6 +45,14 @@ def write_bank(folder: epath.PathLike, key: str, bank: FeatureBank, about: Mappi
         logging.warning("features are not kept, %s cannot be written: %s", path, error.strerror or error)
         return None
     return path
+
+
+def _checked(bank: FeatureBank) -> FeatureBank:
+    """The bank; ValueError where its arrays are not those of one."""
+    found = [(array.ndim, str(array.dtype)) for array in (bank.features, bank.labels, bank.indices)]
+    if found != [(2, "float32"), (1, "int32"), (1, "int64")] or not len(bank.features) == len(bank.labels) == len(bank.indices):
+        raise ValueError("not the arrays of a feature bank")
+    return bank
 
 
 def _path(folder: epath.PathLike, key: str) -> epath.Path:

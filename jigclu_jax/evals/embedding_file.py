@@ -52,22 +52,35 @@ def read_embeddings(path: epath.PathLike) -> Embeddings:
         raise UserError(f"{root}: no such file of features: give the features.npz of an embed job")
     try:
         with root.open("rb") as file:
-            if root.suffix == ".npz":
-                with np.load(file, allow_pickle=False) as archive:
-                    return Embeddings(archive["name"].tolist(), archive["features"], archive["label"])
-            if root.suffix == ".parquet":
-                table = _pyarrow(root)[1].read_table(file)
-                features = np.stack(table["features"].to_numpy(zero_copy_only=False)).astype(np.float32)
-                return Embeddings(table["name"].to_pylist(), features, table["label"].to_numpy().astype(np.int32))
-            text = io.TextIOWrapper(file, "utf-8", newline="")
-            rows = list(csv.reader(text))[1:]
-            text.detach()  # the file is closed by its own context
-            values = np.array([row[2:] for row in rows], np.float32)
-            return Embeddings([row[0] for row in rows], values, np.array([row[1] for row in rows], np.int32))
+            return _checked(*_columns_of(root, file))
     except UserError:
         raise
     except Exception as error:  # whatever a damaged file makes a reader raise
         raise UserError(f"{root}: cannot be read as a file of features ({one_line(error)}): write it again by the job embed") from None
+
+
+def _columns_of(path: epath.Path, file: Any) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, features and labels in a file; raises whatever a damaged one makes its reader raise."""
+    if path.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as archive:
+            return archive["name"].tolist(), archive["features"], archive["label"]
+    if path.suffix == ".parquet":
+        table = _pyarrow(path)[1].read_table(file)
+        features = np.stack(table["features"].to_numpy(zero_copy_only=False)).astype(np.float32)
+        return table["name"].to_pylist(), features, table["label"].to_numpy().astype(np.int32)
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    rows = list(csv.reader(text))[1:]
+    text.detach()  # the file is closed by its own context
+    return [row[0] for row in rows], np.array([row[2:] for row in rows], np.float32), np.array([row[1] for row in rows], np.int32)
+
+
+def _checked(names: Any, features: np.ndarray, labels: np.ndarray) -> Embeddings:
+    """The three; ValueError where they are not what the job writes."""
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise ValueError("its names are no list of texts")
+    if features.ndim != 2 or features.dtype != np.float32 or not len(names) == len(features) == len(labels):
+        raise ValueError(f"{len(names)} names beside features {features.dtype}{list(features.shape)}")
+    return Embeddings(names, features, labels)
 
 
 def _write_npz(file: Any, parts: Iterable[Embeddings], rows: int, dim: int) -> None:

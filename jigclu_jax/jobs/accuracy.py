@@ -54,7 +54,7 @@ def accuracy_hook(training: Training, eval_source: Source) -> EpochHook:
 
     chance = 1 / max(len(eval_source.classes or ()), 2)
     specs = (
-        accuracy_spec(f"{job}_top1", "top-1, evaluation images", chance, "top-1"),
+        accuracy_spec(f"{job}_top1", "top-1, evaluation images", chance, "evaluation top-1"),
         accuracy_spec(f"{job}_top5", "top-5, evaluation images", min(5 * chance, 1.0)),
         MetricSpec(IMAGES, "evaluation images"),
     )

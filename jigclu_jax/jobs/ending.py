@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.data.sources.presets import PRESETS
 from jigclu_jax.device import distributed
 
+_TRANSFER = ("cifar10", "cifar100")  # presets of configs/finetune.py by TFDS's names
 _OWN = ("demo", "ablation", "compare")  # jobs of many runs, which end with lines of their own
 
 
@@ -30,17 +31,32 @@ def next_command(config: ConfigDict, workdir: epath.PathLike) -> str:
         shards = {"data.source": "prepared", "data.path": config.output, "data.split": config.output_split or config.data.split}
         return _command("pretrain_folder", root.parent / "pretrained", shards) if config.mode == "write" else ""
     if config.job == "pretrain":
-        data = {f"data.{name}": config.data[name] for name in ("source", "path", "name", "data_dir") if config.data[name]}
+        data = _data(config)
         if config.data.source == "folder" and not config.data.split:
             data["data.path"] = "FOLDER_OF_TRAIN_AND_VAL"  # a tree without labels
-        if config.data.source == "embedded":
-            data["eval_data.split"] = "validation"
         side = config.data.image_size
-        preset = config.data.name if config.data.name in PRESETS else f"folder,resize={round(side * 8 / 7)},crop={side}"
+        preset = data["data.name"] if data.get("data.name") in PRESETS else f"folder,resize={round(side * 8 / 7)},crop={side}"
         return _command(f"evaluate:preset={preset}", f"{root}_evaluation", {"checkpoint": root, **data})
-    if config.job in ("evaluate", "fast_probe", "knn") and config.checkpoint:
-        return _command("finetune", f"{root}_finetuned", {"checkpoint": config.checkpoint, "data.path": config.data.path or None})
+    if config.job in ("probe", "evaluate", "fast_probe", "knn"):
+        data = _data(config)
+        preset = data["data.name"] if data.get("data.name") in _TRANSFER else f"folder,image_size={config.eval_data.crop}"
+        origin = {name: config[name] for name in ("checkpoint", "weights") if config[name]}
+        init = ",init=weights" if config.weights else ""
+        return _command(f"finetune:preset={preset}{init}", f"{root}_finetuned", {**origin, **data})
+    if config.job == "finetune":
+        trained = root / "final" if (root / "final").exists() else root
+        return _command("export", f"{root}_exported", {"checkpoint": trained})
+    if config.job == "embed":
+        file = root / f"features.{config.format}"
+        return shlex.join(["python", "-c", f"import jigclu_jax; print(*jigclu_jax.near_duplicates({str(file)!r}), sep='\\n')"])
     return ""
+
+
+def _data(config: ConfigDict) -> dict[str, object]:
+    """The fields that say which images a job had."""
+    names = ("source", "name", "data_dir") if config.data.source == "tfds" else ("source", "path")
+    given: dict[str, object] = {f"data.{name}": config.data[name] for name in names if config.data[name]}
+    return given | ({"eval_data.split": "validation"} if config.data.source == "embedded" else {})
 
 
 def _command(config: str, workdir: epath.PathLike, fields: dict[str, object]) -> str:

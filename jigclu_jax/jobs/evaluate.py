@@ -30,6 +30,7 @@ from jigclu_jax.report.matrices import draw_confusion, draw_map, principal_axes
 from jigclu_jax.report.pictures import neighbours_sheet
 from jigclu_jax.report.workdir_files import save_picture
 from jigclu_jax.run_scope import run_scope
+from jigclu_jax.train.counting import announce
 from jigclu_jax.train.workdir import open_workdir, write_result
 
 _RANK_ROWS = 8192  # features whose singular values are computed
@@ -67,6 +68,7 @@ def _evaluated(config: ConfigDict, workdir: epath.PathLike, backbone: Backbone, 
         fields |= {f"{name}_random_init": value for name, value in _spread_fields(config, features, other, sets, control).items()}
     pretext, drawing = _pretext(config, backbone, sets, features)
     fields |= pretext
+    announce("drawing the page")
     confusion, classes = _classes(config, probed, banks, sets)
     fields |= {"confusion": confusion.tolist(), "class_top1": {name: fraction for name, _, fraction, _, _ in classes}}
     fields |= {"class_top1_interval": {name: [low, high] for name, _, _, low, high in classes}}
@@ -79,6 +81,7 @@ def _spread_fields(config: ConfigDict, features: Features, backbone: Backbone, s
     """Effective rank and uniformity of the evaluation images' features, alignment of those of two crops of an image."""
     rows = _some(len(banks.test), _RANK_ROWS, config.seed)
     count = _some(len(banks.test), config.reading.views, config.seed)
+    announce(f"features of two crops of {len(count):,} images")
     views = features.of_batches(
         backbone,
         two_views(
@@ -113,6 +116,7 @@ def _pretext(config: ConfigDict, backbone: Backbone, sets: Sets, features: Featu
     """Fields and drawing of the run's own classifications on the evaluation images; nothing where it has none."""
     if not backbone.run:
         return {}, ""
+    announce("the pretraining's own heads on the evaluation images")
     try:
         fields, confusions = pretext_fields(config, backbone, sets.test, features.mesh)
     except UserError as error:  # a set too small for a batch, images smaller than a patch

@@ -25,7 +25,7 @@ from jigclu_jax.jobs.banks import FEATURES_STAY, Banks, Features, Sets, open_set
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.losses.cross_entropy import hits
 from jigclu_jax.train.claim import Claim
-from jigclu_jax.train.counting import counter, stopping
+from jigclu_jax.train.counting import announce, counter, stopping
 from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.workdir import open_workdir, write_result
 
@@ -104,9 +104,11 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
         "seconds_heads": time.monotonic() - begun,
     }
     if "ridge" in config.probe.checks:
+        announce(f"ridge regression on {rows}")
         scores, penalty = ridge_scores(banks.train, banks.test, classes, settings)
         fields |= _accuracy("ridge_top1", hits(scores, labels), config.seed) | {"ridge_penalty": penalty}
     if "lbfgs" in config.probe.checks:
+        announce(f"logistic regression by L-BFGS on {rows}")
         scores = lbfgs_scores(banks.train, banks.test, classes, settings, found.weight_decay)
         fields |= _accuracy("lbfgs_top1", hits(scores, labels), config.seed)
     return fields, found

@@ -23,6 +23,7 @@ from jigclu_jax.ops.montage import from_planes, to_planes
 from jigclu_jax.report.pages import write_page
 from jigclu_jax.report.pictures import crops_sheet, montage_sheet, patches_sheet, places_sheet
 from jigclu_jax.report.workdir_files import has_picture, save_picture
+from jigclu_jax.train.counting import announce
 from jigclu_jax.train.run import Training
 from jigclu_jax.train.supply import open_supply
 
@@ -39,6 +40,7 @@ def save_pictures(training: Training, workdir: epath.PathLike) -> None:
         if config.data.augment != "host":
             return  # the first batch would need every process
         supply = open_supply(config, source, training.method, training.facts, create_mesh(jax.local_devices()[:1]))
+    announce("pictures: of the first batch, for the page")
     batch = jax.device_get(supply.first())
     reader = ImageReader(source, 1, config.data.on_error, "data")
     image, used = reader(0)

@@ -12,6 +12,12 @@ from jigclu_jax.train.stop import STOP
 _SECONDS = 5.0  # between two lines
 
 
+def announce(work: str) -> None:
+    """Prints that work begins which has nothing to count and may take a while, on the process that speaks."""
+    if distributed.is_main():
+        print(work, flush=True)
+
+
 def counter(what: str, unit: str = "images") -> Callable[[int, int], None]:
     """A function (units done, units in all) that prints at the first call, now and then, and at the end, on the process that speaks."""
     begun = last = time.monotonic()

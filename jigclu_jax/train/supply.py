@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,7 +22,7 @@ from jigclu_jax.device.feed import HOST_FEED, Feed, device_feed, prepared_batch
 from jigclu_jax.device.mesh import to_device
 from jigclu_jax.errors import UserError
 from jigclu_jax.methods import DataFacts, Method
-from jigclu_jax.train.counting import counter
+from jigclu_jax.train.counting import announce, counter
 
 
 @runtime_checkable
@@ -97,6 +98,8 @@ def open_supply(config: ConfigDict, source: Source, method: Method, facts: DataF
             own = sampler if order is None else sampler.in_order(order)
             return train_batches(reader, data, own, start_step=start_step, stop_step=stop_step, labelled=labelled)
 
+        if "tensorflow" not in sys.modules:
+            announce("input: loading TensorFlow")
         pipeline(0, 0).close()  # builds the pipeline once: what it refuses is told before anything is written
         return Supply(pipeline, HOST_FEED, mesh)
     if data.augment == "device":

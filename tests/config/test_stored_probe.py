@@ -2,7 +2,10 @@
 
 import json
 
-from jigclu_jax.config import config_from_dict, probe_config
+import pytest
+
+from jigclu_jax.config import check_config, config_from_dict, pretrain_config, probe_config
+from jigclu_jax.errors import UserError
 
 
 def test_a_probe_of_the_first_version_freezes_the_backbone_by_path() -> None:
@@ -14,3 +17,11 @@ def test_a_probe_of_the_first_version_freezes_the_backbone_by_path() -> None:
     del old["optimizer"]["multipliers"]
     assert config_from_dict(old).optimizer.multipliers == now.optimizer.multipliers
     assert config_from_dict(json.loads(now.to_json())).optimizer.multipliers == now.optimizer.multipliers
+
+
+@pytest.mark.parametrize(
+    "changes", [{"figure": "probe_top1"}, {"saving": 3, "checkpoint": {"every_epochs": 2}}, {"data": 3}, {"method": "linear", "loss": []}]
+)
+def test_a_config_that_no_version_wrote_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        check_config(config_from_dict(json.loads(pretrain_config().to_json()) | {"method": "jigclu"} | changes))

@@ -42,7 +42,9 @@ def test_damaged_entries_are_made_again(folder: pathlib.Path) -> None:
     cached("a", "key", "1", make)
     (entry,) = folder.iterdir()
     whole = entry.read_bytes()
-    for damaged in (b"", b"text", whole[: len(whole) // 2]):
+    method = whole.index(b"PK\x01\x02") + 10
+    unknown = whole[:method] + b"\x63\x00" + whole[method + 2 :]  # to be unpacked by a method that nobody has
+    for damaged in (b"", b"text", whole[: len(whole) // 2], unknown):
         entry.write_bytes(damaged)
         before = make.calls
         cached("a", "key", "1", make)

@@ -86,6 +86,17 @@ def test_a_damaged_bank_is_computed_anew(tmp_path: Path, keep: int, caplog: pyte
     assert read_bank(tmp_path, "a") is None and "computed anew" in caplog.text
 
 
+@pytest.mark.parametrize("field", ["features", "labels", "indices"])
+@pytest.mark.parametrize("other", [np.float32(3), np.zeros(0, np.float32), np.zeros((1, 1, 1), np.int8), np.array(["x"])])
+def test_a_bank_of_other_arrays_is_computed_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture, field: str, other: np.ndarray) -> None:
+    path = write_bank(tmp_path, "a", bank(), {})
+    assert path is not None
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **arrays | {field: other})
+    assert read_bank(tmp_path, "a") is None and "computed anew" in caplog.text
+
+
 def test_a_folder_that_takes_no_file_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     assert write_bank(tmp_path / "file", "a", bank(), {}) is None and "features are not kept" in caplog.text

@@ -119,3 +119,13 @@ def test_near_duplicates_are_each_told_once(tmp_path: Path) -> None:
     assert len(near_duplicates(path, -1.0)) == 9 * 8 // 2
     with raises_naming("threshold=2"):
         near_duplicates(path, 2.0)
+
+
+@pytest.mark.parametrize("field", ["name", "features", "label"])
+@pytest.mark.parametrize("other", [np.float32(3), np.zeros(0, np.float32), np.zeros((1, 1, 1), np.int8), np.array(["x"])])
+def test_a_file_of_other_arrays_is_named(file: Path, tmp_path: Path, field: str, other: np.ndarray) -> None:
+    with np.load(file) as archive:
+        np.savez(tmp_path / "features.npz", **dict(archive) | {field: other})
+    for ask in (lambda path: neighbours(path, "x"), near_duplicates):
+        with raises_naming(str(tmp_path / "features.npz")):
+            ask(tmp_path / "features.npz")

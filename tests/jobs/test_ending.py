@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from jigclu_jax.config import knn_config, load_config, parse, pretrain_config, source_config
+from jigclu_jax.config import embed_config, knn_config, load_config, parse, pretrain_config, source_config
 from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.jobs.ending import next_command, say_end
 from jigclu_jax.train.introduction import about_to_compile, arithmetic, introduce
@@ -69,8 +69,20 @@ def test_what_follows_pretraining_is_a_command_that_is_understood(source: str, p
     found, workdir = parse(words[3:])
     assert found.job == "evaluate" and found.checkpoint == "runs/mine" and workdir == "runs/mine_evaluation"
     assert found.data.source == source and (found.data.path == path or not split) and found.data.name == name
-    follow = shlex.split(next_command(found, workdir))
-    assert parse(follow[3:])[0].checkpoint == "runs/mine"
+    tuned, place = parse(shlex.split(next_command(found, workdir))[3:])
+    assert (tuned.job, tuned.checkpoint, tuned.data.source, tuned.data.name) == ("finetune", "runs/mine", source, name)
+    assert tuned.data.image_size == found.eval_data.crop or name
+    assert parse(shlex.split(next_command(tuned, place))[3:])[0].checkpoint == place
+
+
+def test_what_follows_features_of_somebodys_weights() -> None:
+    config = knn_config()
+    config.weights, config.data.source, config.data.name, config.data.path = "their.pth", "folder", "cifar10", "mine"  # a preset's rest
+    tuned, _ = parse(shlex.split(next_command(config, "runs/knn"))[3:])
+    assert (tuned.job, tuned.init, tuned.weights) == ("finetune", "weights", "their.pth")
+    assert tuned.eval_data.split == "val"
+    features = embed_config()
+    assert "near_duplicates('runs/my features/features.npz')" in shlex.split(next_command(features, "runs/my features"))[2]
 
 
 def test_what_follows_prepare_reads_the_shards() -> None:

@@ -14,7 +14,8 @@ from jigclu_jax.train.writers import read_metrics
 # the package's first line, then a pause where the imports are
 SLOW_START = """
 import sys, time
-sys.argv[0], sys.orig_argv = "-m", ["python", "-m", "jigclu_jax"]
+sys.orig_argv = ["python", *sys.argv[1:]]
+sys.argv = sys.argv[1:2]
 import jigclu_jax
 print(flush=True)
 time.sleep(60)
@@ -27,9 +28,11 @@ def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, lis
     return process.returncode, errors.splitlines()
 
 
+@pytest.mark.parametrize("command", [("-m", "jigclu_jax"), ("/usr/bin/jigclu",)])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_a_signal_while_modules_are_imported(number: signal.Signals, code: int) -> None:
-    process = subprocess.Popen([sys.executable, "-c", SLOW_START], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_a_signal_while_modules_are_imported(number: signal.Signals, code: int, command: tuple[str, ...]) -> None:
+    line = [sys.executable, "-c", SLOW_START, *command]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
     begun = time.monotonic()

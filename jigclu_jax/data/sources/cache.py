@@ -2,15 +2,16 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from etils import epath
 
 from jigclu_jax import atomic_file
+from jigclu_jax.errors import one_line
 
 
 def cache_folder() -> pathlib.Path:
@@ -41,8 +42,9 @@ def cached(kind: str, key: str, stamp: str, make: Callable[[], Mapping[str, np.n
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if str(archive["stamp"]) == stamp:
                 return {name: archive[name] for name in archive.files if name != "stamp"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass
+    except Exception as error:  # whatever a damaged archive makes a reader raise
+        if path.exists():
+            logging.warning("%s cannot be read (%s): made anew", path, one_line(error))
     arrays = dict(make())
     with contextlib.suppress(OSError):
         atomic_file.write_file(path, lambda file: np.savez(file, allow_pickle=False, **arrays, stamp=np.array(stamp)))
