@@ -99,7 +99,7 @@ def pretrain(
       out: folder of the run; called again, it goes on.
       data: folder of images in any tree, an `.npz` file with the array image, "tfds:NAME", or "embedded" for pictures made here.
       model: torchvision's name of the backbone.
-      method: the library's own where none is given; docs/add_a_method.md.
+      method: the library's own where none is given, "jigclu+" is its recipe with a higher rate and more (docs/which_method.md).
       epochs: 0: so many that the network sees ten million images, 100 to 800.
       batch_size: images of a step; 0: 256, or the largest power of two of which there are four. The learning rate is scaled by it.
       image_size: side of a montage or crop in pixels; up to 64 the stem is the small one.
@@ -118,6 +118,7 @@ def pretrain(
     config.batch_size, usual = batch_size or min(256, 2 ** max((images // 4).bit_length() - 1, 0)), config.batch_size
     config.epochs = epochs or min(max(round(_SEEN / images), _EPOCHS[0]), _EPOCHS[1])
     config.optimizer.learning_rate *= config.batch_size / usual
+    config.optimizer.warmup_epochs = min(config.optimizer.warmup_epochs, config.epochs / 20)
     config = _finished(config, given)
     print(
         f"{config.method.name}, {config.model.arch} (stem {config.model.stem}): {config.epochs} epochs, batch {config.batch_size}, "

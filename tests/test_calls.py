@@ -40,6 +40,17 @@ def test_defaults_follow_from_the_images(place: Path, capsys: pytest.CaptureFixt
     assert given.is_locked
 
 
+def test_a_plus_is_a_method_with_settings_of_its_own() -> None:
+    plain, plus = (VERBS["pretrain"]("out", "embedded", method=name, epochs=20, batch_size=64) for name in ("jigclu", "jigclu+"))
+    assert (plus.method.name, plus.method.temperature) == ("jigclu", 0.1)
+    assert plus.method.projection_norm and plus.method.mirrored_location
+    assert plus.optimizer.learning_rate == pytest.approx(4 * plain.optimizer.learning_rate)
+    assert (plus.optimizer.per_epoch, plus.optimizer.warmup_epochs, plain.optimizer.warmup_epochs) == (False, 1.0, 0.0)
+    assert plus.method.base_temperature == plain.method.base_temperature
+    with raises_naming("simclr+"):
+        VERBS["pretrain"]("out", "embedded", method="simclr+", epochs=1, batch_size=8)
+
+
 def test_the_command_line_makes_the_same_config(place: Path) -> None:
     line = ["pretrain", "--out=out", f"--data={place / 'photos'}", "--epochs", "3", "--batch-size=8", "--image_size=32"]
     found, out = parse_verb([*line, "--set", "optimizer.learning_rate=0.1", "--set=augment.crop_area=0.3,1"])

@@ -59,7 +59,7 @@ def _step(file: str, argument: str | None, name: str) -> tuple[ConfigDict, Step,
     if config.job in ("probe", "finetune"):
         config.model.update(PRETRAINED if "imagenet" in f"{file}{argument}" else {"arch": "resnet18", "stem": "small", "width": 0.25})
     check_config(config)
-    if "imagenet" not in file:  # the depth changes no shape of the step, and ResNet-50 takes long to trace
+    if "imagenet" not in file or file.startswith("jigclu_plus"):  # depth changes no shape of the step, ResNet-50 takes long to trace
         config.model.arch = "resnet10"
     classes = CLASSES.get(file.removesuffix(".py").rpartition("_")[2], 10)
     facts = DataFacts(100 * config.batch_size, tuple(map(str, range(classes))), config.batch_size, 100)

@@ -152,8 +152,12 @@ PREPARE: Fields = {
 
 
 def pretrain_config(method: str = "jigclu") -> ConfigDict:
-    """Pretraining with the paper's recipe, with the settings of a method and what it wants otherwise of the rest."""
-    return _config("pretrain", method)
+    """Pretraining with the paper's recipe, with the settings of a method and what it wants otherwise of the rest; NAME+: and its `PLUS`."""
+    name = method.removesuffix("+")
+    name = name if hasattr(find_method(name), "PLUS") else method
+    config = _config("pretrain", name)
+    config.update_from_flattened_dict(find_method(name).PLUS if name != method else {})
+    return config
 
 
 def probe_config(method: str = "linear") -> ConfigDict:

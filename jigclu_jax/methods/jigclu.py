@@ -42,6 +42,15 @@ FIELDS = {
     "mirrored_location": Field(False),
 }
 DEFAULTS = {"saving.best_metric": "accuracy_retrieval"}
+# What "jigclu+" sets: a recipe of this library for batch 256 and 200 epochs, at the paper's cost (docs/which_method.md).
+PLUS = {
+    "optimizer.learning_rate": 0.12,
+    "optimizer.per_epoch": False,
+    "optimizer.warmup_epochs": 10.0,
+    "method.projection_norm": True,
+    "method.temperature": 0.1,
+    "method.mirrored_location": True,
+}
 
 
 @dataclasses.dataclass(frozen=True)
