@@ -4,14 +4,16 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: launch/slurm.sh --nodes=N --gpus-per-node=G [--time=T] [--lead=SECONDS] [--dry-run] [SBATCH-OPTION...] -- ARGUMENT...
+usage: launch/slurm.sh --nodes=N --gpus-per-node=G [OPTION...] [SBATCH-OPTION...] -- ARGUMENT...
 
-Submits one job that starts `python -m jigclu_jax ARGUMENT...` once for every GPU. Slurm signals the job before its time is over
-or when it is preempted; the run saves, leaves with exit code 75, and the job is put into the queue again, to go on from there.
-It is put back as well after a failure (a lost node, say), at most --retries times in a row without a new checkpoint.
+Submits one job that starts `python -m jigclu_jax ARGUMENT...` once for every GPU (--one-process: once for all of a machine). Slurm
+signals the job before its time is over or when it is preempted; the run saves, leaves with exit code 75, and the job is put into the
+queue again, to go on from there. It is put back as well after a failure (a lost node, say), at most --retries times in a row without a
+new checkpoint.
 
   --nodes=N            nodes
   --gpus-per-node=G    GPUs, and so processes, on each
+  --one-process        of --nodes=1: one process for all of its GPUs, which needs no network; --cpus-per-task counts for all of them
   --time=T             time limit, as sbatch takes it; default 1-00:00:00
   --lead=SECONDS       SIGTERM that long before the limit; a save must fit into it; default 300
   --retries=N          failures in a row after which the job stays away; default 3
@@ -19,7 +21,9 @@ It is put back as well after a failure (a lost node, say), at most --retries tim
   --dry-run            print the batch script and submit nothing
   other options        go to sbatch as they are: --partition=..., --account=..., --cpus-per-task=...
 
-example: launch/slurm.sh --nodes=2 --gpus-per-node=8 --partition=gpu --cpus-per-task=8 -- \
+examples: launch/slurm.sh --nodes=1 --gpus-per-node=8 --one-process --partition=gpu --cpus-per-task=64 -- \
+           --config=configs/pretrain_imagenet.py:bfloat16 --workdir=/shared/runs/imagenet
+         launch/slurm.sh --nodes=2 --gpus-per-node=8 --partition=gpu --cpus-per-task=8 -- \
            --config=configs/pretrain_imagenet.py:bfloat16 --workdir=/shared/runs/imagenet
 TEXT
 }
@@ -29,7 +33,7 @@ fail() {
   exit 2
 }
 
-nodes='' gpus='' limit='1-00:00:00' lead=300 retries=3 python=python dry=no separated=no options=()
+nodes='' gpus='' limit='1-00:00:00' lead=300 retries=3 python=python dry=no separated=no one=no options=()
 while (($#)); do
   case $1 in
     --nodes=*) nodes=${1#*=} ;;
@@ -38,6 +42,7 @@ while (($#)); do
     --lead=*) lead=${1#*=} ;;
     --retries=*) retries=${1#*=} ;;
     --python=*) python=${1#*=} ;;
+    --one-process) one=yes ;;
     --dry-run) dry=yes ;;
     -h | --help) usage && exit 0 ;;
     --) separated=yes && shift && break ;;
@@ -50,6 +55,9 @@ done
 for option in nodes gpus lead retries; do
   [[ ${!option} =~ ^[1-9][0-9]*$ ]] || fail "--${option/gpus/gpus-per-node}=${!option} is no whole number from 1 on"
 done
+tasks=$gpus
+[[ $one == no ]] || tasks=1
+[[ $one == no || $nodes == 1 ]] || fail "--one-process is for --nodes=1: several machines are several processes"
 workdir=''
 for argument in "$@"; do
   [[ $argument == --workdir=* ]] && workdir=${argument#*=}
@@ -71,7 +79,7 @@ script=$(
 #!/usr/bin/env bash
 #SBATCH --job-name=jigclu
 #SBATCH --nodes=$nodes
-#SBATCH --ntasks-per-node=$gpus
+#SBATCH --ntasks-per-node=$tasks
 #SBATCH --gpus-per-node=$gpus
 #SBATCH --time=$limit
 #SBATCH --signal=TERM@$lead

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 SHELLCHECK = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
@@ -35,3 +36,10 @@ def test_shellcheck_has_nothing_to_say_about_the_batch_script() -> None:
     ]
     script = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert check("--exclude=SC2010", "-", text=script) == ""  # a folder's numbers, as ls has them
+
+
+def test_shellcheck_has_nothing_to_say_about_the_commands_of_skypilot() -> None:
+    task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
+    # envs come from outside; the extra's two tests are an if
+    assert check("--shell=bash", "--exclude=SC2154,SC2153,SC2015", "-", text=task["setup"]) == ""
+    assert check("--shell=bash", "--exclude=SC2154,SC2153", "-", text=task["run"]) == ""

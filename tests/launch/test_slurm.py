@@ -60,6 +60,11 @@ def test_dry_run_prints_a_batch_script_and_submits_nothing() -> None:
     subprocess.run(["bash", "-n", "-c", done.stdout], check=True)
 
 
+def test_one_machine_may_be_one_process() -> None:
+    done = slurm("--nodes=1", "--gpus-per-node=8", "--one-process", "--dry-run", "--", "--config=a.py", "--workdir=/shared/run")
+    assert {"#SBATCH --ntasks-per-node=1", "#SBATCH --gpus-per-node=8"} <= set(done.stdout.splitlines())
+
+
 def test_the_step_gets_the_words_as_they_were_given(tmp_path: Path, cluster: dict[str, str]) -> None:
     assert job(tmp_path, cluster, 0) == (0, "", 0)
     words = (tmp_path / "words").read_text().split("\0")[:-1]
@@ -104,6 +109,7 @@ def test_a_sigterm_to_the_batch_shell_reaches_the_step(tmp_path: Path, cluster: 
         ((*OPTIONS, "--lead=soon", "--", "--workdir=/x"), "--lead=soon is no whole number"),
         ((*OPTIONS, "--", "--config=a.py"), "--workdir=DIR is missing"),
         ((*OPTIONS, "--", "--workdir=runs/x"), "--workdir=runs/x is relative"),
+        ((*OPTIONS, "--one-process", "--", "--workdir=/x"), "--one-process"),
         ((*OPTIONS, "gpu", "--", "--workdir=/x"), "unknown argument 'gpu'"),
     ],
 )
