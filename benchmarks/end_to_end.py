@@ -29,7 +29,7 @@ from rows import print_row
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.data.sources.opening import Source, Subset, open_source
 from jigclu_jax.methods import create_method
-from jigclu_jax.train.loop import fit
+from jigclu_jax.train.loop import Input, Outputs, Start, fit
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.run import Training, facts_of, prepare_training
 from jigclu_jax.train.schedule import create_schedule
@@ -86,17 +86,14 @@ def with_input(training: Training) -> Callable[[], float]:
         plan = training.plan
         with tempfile.TemporaryDirectory() as folder:
             writer = create_writer(folder, tensorboard=False)
+            progress = Progress(plan.total_steps, plan.steps_per_epoch, training.config.batch_size, stream=io.StringIO())
             trained = fit(
-                state=training.initial_state(),
-                step_fn=training.step_fn,
-                batches_between=training.batches,
-                mesh=training.mesh,
-                plan=plan,
-                checkpoints=NoCheckpoints(folder),
-                meta={},
-                writer=writer,
-                progress=Progress(plan.total_steps, plan.steps_per_epoch, training.config.batch_size, stream=io.StringIO()),
-                stop=StopRequest(),
+                Start(training.initial_state()),
+                training.step_fn,
+                Input(training.batches, training.mesh),
+                plan,
+                Outputs(NoCheckpoints(folder), writer, progress),
+                StopRequest(),
             )
             writer.close()
         assert trained.images_per_second is not None

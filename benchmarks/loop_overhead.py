@@ -29,8 +29,9 @@ from rows import print_row
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, to_device
 from jigclu_jax.methods import DataFacts, create_method
-from jigclu_jax.train.loop import Plan, fit
+from jigclu_jax.train.loop import Input, Outputs, Start, fit
 from jigclu_jax.train.optimizer import create_optimizer
+from jigclu_jax.train.plan import Plan
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import abstract_state, create_state
@@ -78,16 +79,12 @@ def measure_loop(batch_size: int, width: float, steps: int, repeats: int) -> Non
 
         writer = create_writer(folder, tensorboard=False)
         trained = fit(
-            state=create_state(method, facts, optimizer, 0, target),
-            step_fn=step_fn,
-            batches_between=stream,
-            mesh=mesh,
-            plan=plan,
-            checkpoints=NoCheckpoints(folder),
-            meta={},
-            writer=writer,
-            progress=Clocked(steps, steps, batch_size, stream=io.StringIO()),
-            stop=StopRequest(),
+            Start(create_state(method, facts, optimizer, 0, target)),
+            step_fn,
+            Input(stream, mesh),
+            plan,
+            Outputs(NoCheckpoints(folder), writer, Clocked(steps, steps, batch_size, stream=io.StringIO())),
+            StopRequest(),
         )
         jax.block_until_ready(trained.state)
         seconds = (time.perf_counter() - begun[0]) / (steps - 1)

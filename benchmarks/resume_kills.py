@@ -236,9 +236,8 @@ def work(workdir: str, log: str, steps: str) -> int:
 
         threading.Thread(target=follow).start()
 
-    def announced_fit(**options: Any) -> Any:
-        step_fn, begun = options["step_fn"], int(options["state"].step)
-        done = begun
+    def announced_fit(start: Any, step_fn: Any, *others: Any) -> Any:
+        done = begun = int(start.state.step)
 
         def announced_step(state: Any, batch: Any) -> Any:
             nonlocal done
@@ -253,7 +252,7 @@ def work(workdir: str, log: str, steps: str) -> int:
             done += 1
             return output
 
-        found = fit(**(options | {"step_fn": announced_step}))
+        found = fit(start, announced_step, *others)
         say("end")
         return found
 

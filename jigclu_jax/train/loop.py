@@ -1,6 +1,5 @@
 """The training loop: batches through the step, metrics out, checkpoints kept. It never learns a method's name."""
 
-import collections
 import dataclasses
 import itertools
 import math
@@ -18,9 +17,11 @@ from jigclu_jax.metrics import MetricSpec
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.idle import IdleMeter
 from jigclu_jax.train.pace import Pace
+from jigclu_jax.train.plan import Plan
 from jigclu_jax.train.progress import Progress
+from jigclu_jax.train.recorder import Recorder
 from jigclu_jax.train.state import TrainState
-from jigclu_jax.train.step import Metrics, Step
+from jigclu_jax.train.step import Step
 from jigclu_jax.train.stop import Interrupted, StopRequest
 from jigclu_jax.train.trace import Trace
 from jigclu_jax.train.writers import MetricWriter
@@ -28,7 +29,6 @@ from jigclu_jax.train.writers import MetricWriter
 # What the loop adds to every row.
 ROW_METRICS = (MetricSpec("images_per_second", "images per second"), MetricSpec("input_wait", "time spent waiting for images", "%"))
 UNMEASURED = "unmeasured"  # in a checkpoint's meta: the evaluations of its epoch were interrupted
-_RECENT = 1000  # calls of the step whose metrics are kept for a report, at most
 
 # (first step, step after the last, state) -> host batches (nested dicts of numpy arrays).
 BatchesBetween = Callable[[int, int, TrainState], Iterator[dict[str, Any]]]
@@ -50,47 +50,61 @@ class EpochHook:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """How long to train, and how often to log and to save, all in steps.
+class Start:
+    """Where a process begins to train.
 
     Attributes:
-      total_steps: updates in all.
-      steps_per_epoch: updates an epoch.
-      log_every: a row of metrics at least that often; epochs end with a row in any case.
-      save_every: a checkpoint that often; the last step is saved in any case.
-      dispatch: at most that many steps are started by one call; none of them but the last logs, saves or ends an epoch.
+      state: the state; donated.
+      meta: what each checkpoint carries beside the state; `seconds`, `timed` (see `Progress`) and `epoch_metrics` are added.
+      unmeasured: the run was stopped during the evaluations of `state`.
     """
 
-    total_steps: int
-    steps_per_epoch: int
-    log_every: int
-    save_every: int
-    dispatch: int = 1
+    state: TrainState
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    unmeasured: bool = False
 
-    def logs(self, step: int) -> bool:
-        """Whether a row is written after `step` updates."""
-        return step % self.log_every == 0 or self.ends_epoch(step)
 
-    def saves(self, step: int) -> bool:
-        """Whether a checkpoint is written after `step` updates."""
-        return step % self.save_every == 0 or step == self.total_steps
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """Batches, and where they go.
 
-    def ends_epoch(self, step: int) -> bool:
-        """Whether `step` updates complete an epoch, or the run."""
-        return step % self.steps_per_epoch == 0 or step == self.total_steps
+    Attributes:
+      batches_between: opens host batches of this process; where something happens before an epoch, epoch by epoch, else once.
+      mesh: the devices.
+    """
 
-    def parts(self, first: int, by_epoch: bool) -> Iterator[tuple[int, int]]:
-        """(first step, step after the last) of what is asked for at once from step `first` on: the whole run, or each epoch."""
-        step = first
-        while step < self.total_steps:
-            end = min((step // self.steps_per_epoch + 1) * self.steps_per_epoch, self.total_steps) if by_epoch else self.total_steps
-            yield step, end
-            step = end
+    batches_between: BatchesBetween
+    mesh: Mesh
 
-    def steps_from(self, step: int, most: int) -> int:
-        """How many steps one call makes after `step` updates, at most `most`."""
-        ends = range(step + 1, step + most)
-        return next((end - step for end in ends if self.logs(end) or self.saves(end)), most)
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What training writes to.
+
+    Attributes:
+      checkpoints: where states go.
+      writer: rows of metrics.
+      progress: the line a person sees; measures images/s.
+      trace: profiles some of the steps.
+    """
+
+    checkpoints: Checkpoints
+    writer: MetricWriter
+    progress: Progress
+    trace: Trace | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What happens between epochs.
+
+    Attributes:
+      before_epoch: changes the state before an epoch's first step.
+      after_epoch: evaluations. A stop interrupts them; they are made up for when the run goes on.
+    """
+
+    before_epoch: BeforeEpoch | None = None
+    after_epoch: tuple[EpochHook, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,152 +117,163 @@ class Trained:
     images_per_second: float | None
 
 
-def fit(
-    *,
-    state: TrainState,
-    step_fn: Step,
-    batches_between: BatchesBetween,
-    mesh: Mesh,
-    plan: Plan,
-    checkpoints: Checkpoints,
-    meta: Mapping[str, Any],
-    writer: MetricWriter,
-    progress: Progress,
-    stop: StopRequest,
-    trace: Trace | None = None,
-    before_epoch: BeforeEpoch | None = None,
-    epoch_hooks: tuple[EpochHook, ...] = (),
-    unmeasured: bool = False,
-) -> Trained:
-    """Train from `state.step` to `plan.total_steps`.
+def fit(start: Start, step_fn: Step, source: Input, plan: Plan, outputs: Outputs, stop: StopRequest, hooks: Hooks | None = None) -> Trained:
+    """Train from `start.state.step` to `plan.total_steps`.
 
     The host does not wait for a quick step that it has just started: a row's metrics are fetched once the next step is under way. Nor
     does it run ahead of the device by more than half a second (`train/pace.py`), so that a stop comes after the step under way.
 
     Args:
-      state: where to start; donated.
+      start: the state to begin with, and what is known of it.
       step_fn: the compiled step.
-      batches_between: opens host batches of this process; with `before_epoch` epoch by epoch, else once.
-      mesh: where batches go.
+      source: batches and devices.
       plan: lengths and intervals.
-      checkpoints: where states go.
-      meta: what each checkpoint carries beside the state; `seconds`, `timed` (see `Progress`) and `epoch_metrics` are added.
-      writer: rows of metrics.
-      progress: the line a person sees; measures images/s.
+      outputs: checkpoints, rows, progress.
       stop: looked at after every step.
-      trace: profiles some of the steps.
-      before_epoch: changes the state before an epoch's first step.
-      epoch_hooks: evaluations after each epoch. A stop interrupts them; they are made up for when the run goes on.
-      unmeasured: the run was stopped during those of `state`.
+      hooks: what happens between epochs.
 
     Raises:
       NonFiniteError: a loss or gradient was not finite; what was saved before stays.
       Preempted: a stop was requested, and the state is saved; before the first step there is nothing to save.
     """
-    begun, before, first = time.monotonic(), float(meta.get("seconds", 0.0)), int(state.step)
-    meter = IdleMeter()
-    recorder = _Recorder(plan, writer, progress, meter)
-    alone = jax.process_count() == 1
-    pace = Pace(plan.dispatch, alone, jax.block_until_ready)
-    sums: dict[str, float] = {}
-    saved = first
+    return _Loop(start, step_fn, source, plan, outputs, stop, hooks or Hooks()).run()
 
-    def save(step: int) -> None:
-        writer.flush()  # a row must be on disk before the checkpoint that makes it count
-        seconds = before + time.monotonic() - begun
-        more = {"seconds": seconds, "timed": list(progress.timed), "epoch_metrics": sums, UNMEASURED: unmeasured}
-        checkpoints.save(step, state, {**meta, **more}, sums if plan.ends_epoch(step) and not unmeasured else None)
 
-    def measured(step: int) -> dict[str, float]:
-        nonlocal unmeasured
-        found: dict[str, float] = {}
-        stop.interrupts, unmeasured = alone, True
+class _Loop:
+    """One call of `fit`: its arguments, and what changes from step to step."""
+
+    def __init__(self, start: Start, step_fn: Step, source: Input, plan: Plan, outputs: Outputs, stop: StopRequest, hooks: Hooks) -> None:
+        self.step_fn, self.source, self.plan, self.stop, self.hooks = step_fn, source, plan, stop, hooks
+        self.checkpoints, self.progress, self.writer, self.trace = outputs.checkpoints, outputs.progress, outputs.writer, outputs.trace
+        self.begun, self.meta = time.monotonic(), start.meta
+        self.state, self.unmeasured = start.state, start.unmeasured
+        self.step = self.first = self.saved = int(start.state.step)
+        self.sums: dict[str, float] = {}  # of the epoch's metrics, at its last checkpoint
+        self.meter = IdleMeter()
+        self.recorder = Recorder(plan, self.writer, self.progress, self.meter)
+        # several processes stop together, at a step that they agree on (`Checkpoints.reached_preemption`)
+        self.alone = jax.process_count() == 1
+        self.pace = Pace(plan.dispatch, self.alone, jax.block_until_ready)
+
+    def run(self) -> Trained:
+        if self.unmeasured:
+            self._make_up()
+        if self._stopped and (self.first < self.plan.total_steps or self.unmeasured):
+            raise Preempted(f"before step {self.first + 1}: nothing was to be saved")
         try:
-            for hook in epoch_hooks:
-                found |= hook.measure(step, state)
-            unmeasured = False
+            for count, batch in self._calls():
+                self.pace.make_room()
+                if self._stopped and self.step > self.first:
+                    self._leave()
+                self._call(count, batch)
+                self._between_calls()
+                if self._stopped or self.checkpoints.reached_preemption(self.step):
+                    self._leave()
+        finally:
+            self.meter.close()
+            if self.trace:
+                self.trace.close()
+        self.recorder.flush()
+        self.checkpoints.wait()
+        rate = self.progress.average
+        return Trained(self.state, self.step - self.first, self._seconds(), rate if math.isfinite(rate) else None)
+
+    @property
+    def _stopped(self) -> bool:
+        return self.stop.requested and self.alone
+
+    def _seconds(self) -> float:
+        """Of training, in all processes so far."""
+        return float(self.meta.get("seconds", 0.0)) + time.monotonic() - self.begun
+
+    def _calls(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """(number of steps, what the step function takes beside the state), of the whole run."""
+        before_epoch, per_epoch = self.hooks.before_epoch, self.plan.steps_per_epoch
+        for begin, end in self.plan.parts(self.first, before_epoch is not None):
+            if before_epoch is not None and begin % per_epoch == 0:
+                with self.progress.paused():
+                    self.state = before_epoch(begin // per_epoch, self.state)
+                self.meter.pause()
+            batches = self.source.batches_between(begin, end, self.state)
+            yield from _dispatches(batches, self.plan, self.pace, (begin, end), self.source.mesh)
+
+    def _call(self, count: int, batch: tuple[Any, ...]) -> None:
+        """Start `count` steps, and write the row before them now that they are under way."""
+        if self.trace:
+            self.trace.before(self.step, count)
+        called = self.meter.now()
+        try:
+            self.state, metrics = self.step_fn(self.state, *batch)
+        except FloatingPointError as error:  # raised where config.debug.nans is on
+            raise NonFiniteError(f"step {self.step + count}: {one_line(error)}", step=self.step + count) from error
+        self.meter.started(metrics, called)
+        self.pace.started(count, called, metrics)
+        opening = self.step == self.first
+        self.step += count
+        self.recorder.started(self.step, metrics)
+        self.recorder.flush()
+        if opening:
+            self.pace.first()  # compilation is in no rate
+            self.recorder.first(self.step, metrics)
+            self.stop.defer()
+        if self.trace:
+            self.trace.after(self.step, metrics)
+        if self.plan.logs(self.step):
+            self.recorder.hold(self.step, metrics, self.state)
+
+    def _between_calls(self) -> None:
+        """Evaluate at an epoch's end, and save where the plan says so."""
+        ends, saves = self.plan.ends_epoch(self.step), self.plan.saves(self.step)
+        if ends or saves:
+            self.sums = self.recorder.means(self.step, self.state)  # waits for the steps under way: their time is no pause
+            with self.progress.paused():
+                self.sums |= self._measured() if ends else {}
+                self.recorder.join(self.sums if ends else {})
+            self.meter.pause()
+        if saves:
+            self.recorder.flush()
+            with self.progress.paused():
+                self._save()
+
+    def _measured(self) -> dict[str, float]:
+        """What the evaluations find; nothing where a stop interrupts them."""
+        found: dict[str, float] = {}
+        self.stop.interrupts, self.unmeasured = self.alone, True
+        try:
+            for hook in self.hooks.after_epoch:
+                found |= hook.measure(self.step, self.state)
+            self.unmeasured = False
         except Interrupted:
             return {}
         finally:
-            stop.interrupts = False
+            self.stop.interrupts = False
         return found
 
-    def calls() -> Iterator[tuple[int, tuple[Any, ...]]]:
-        nonlocal state
-        for begin, end in plan.parts(first, before_epoch is not None):
-            if before_epoch is not None and begin % plan.steps_per_epoch == 0:
-                with progress.paused():
-                    state = before_epoch(begin // plan.steps_per_epoch, state)
-                meter.pause()
-            yield from _dispatches(batches_between(begin, end, state), plan, pace, (begin, end), mesh)
+    def _make_up(self) -> None:
+        """The evaluations that a stop interrupted: their row, and the checkpoint once more, with its score."""
+        with self.progress.paused():
+            found = self._measured()
+            if not self.unmeasured:
+                self.writer.write(self.first, found)
+                self.sums = self.recorder.means(self.first, self.state) | found
+                self.checkpoints.replace(self.first)
+                self._save()
 
-    def leave() -> NoReturn:
-        nonlocal sums
-        recorder.flush()
-        if saved != step:
-            sums = recorder.means(step, state)
-            save(step)
-        checkpoints.wait()
-        progress.say(f"stopped on request after step {step}: saved, start the same command again to go on")
-        raise Preempted(f"stopped after step {step}")
+    def _save(self) -> None:
+        self.writer.flush()  # a row must be on disk before the checkpoint that makes it count
+        more = {"seconds": self._seconds(), "timed": list(self.progress.timed), "epoch_metrics": self.sums, UNMEASURED: self.unmeasured}
+        score = self.sums if self.plan.ends_epoch(self.step) and not self.unmeasured else None
+        self.checkpoints.save(self.step, self.state, {**self.meta, **more}, score)
+        self.saved = self.step
 
-    if unmeasured:
-        with progress.paused():
-            found = measured(first)
-            if not unmeasured:
-                writer.write(first, found)
-                sums = recorder.means(first, state) | found
-                checkpoints.replace(first)
-                save(first)
-    if stop.requested and alone and (first < plan.total_steps or unmeasured):
-        raise Preempted(f"before step {first + 1}: nothing was to be saved")
-    step = first
-    try:
-        for count, batch in calls():
-            pace.make_room()
-            if stop.requested and alone and step > first:
-                leave()
-            if trace:
-                trace.before(step, count)
-            called = meter.now()
-            try:
-                state, metrics = step_fn(state, *batch)
-            except FloatingPointError as error:  # raised where config.debug.nans is on
-                raise NonFiniteError(f"step {step + count}: {one_line(error)}", step=step + count) from error
-            meter.started(metrics, called)
-            pace.started(count, called, metrics)
-            step += count
-            recorder.started(step, metrics)
-            recorder.flush()  # the row before, now that the next step is under way
-            if step == first + count:
-                pace.first()  # compilation is in no rate
-                recorder.first(step, metrics)
-                stop.defer()
-            if trace:
-                trace.after(step, metrics)
-            if plan.logs(step):
-                recorder.hold(step, metrics, state)
-            if plan.ends_epoch(step) or plan.saves(step):
-                sums = recorder.means(step, state)  # waits for the steps under way: their time is no pause
-                with progress.paused():
-                    sums |= measured(step) if plan.ends_epoch(step) else {}
-                    recorder.join(sums if plan.ends_epoch(step) else {})
-                meter.pause()
-            if plan.saves(step):
-                recorder.flush()
-                with progress.paused():
-                    save(step)
-                    saved = step
-            if (stop.requested and alone) or checkpoints.reached_preemption(step):
-                leave()
-    finally:
-        meter.close()
-        if trace:
-            trace.close()
-    recorder.flush()
-    checkpoints.wait()
-    rate = progress.average
-    return Trained(state, step - first, before + time.monotonic() - begun, rate if math.isfinite(rate) else None)
+    def _leave(self) -> NoReturn:
+        self.recorder.flush()
+        if self.saved != self.step:
+            self.sums = self.recorder.means(self.step, self.state)
+            self._save()
+        self.checkpoints.wait()
+        self.progress.say(f"stopped on request after step {self.step}: saved, start the same command again to go on")
+        raise Preempted(f"stopped after step {self.step}")
 
 
 def _dispatches(
@@ -264,75 +289,3 @@ def _dispatches(
         taken = list(itertools.islice(batches, count))
         yield count, (stacked_to_device(taken, plan.dispatch, mesh), np.int32(count))
         step += count
-
-
-class _Recorder:
-    """Holds a row until its metrics can be fetched without waiting, and watches for non-finite numbers."""
-
-    def __init__(self, plan: Plan, writer: MetricWriter, progress: Progress, meter: IdleMeter) -> None:
-        self._plan, self._writer, self._progress, self._meter = plan, writer, progress, meter
-        self._held: tuple[int, Metrics, jax.Array, dict[str, float]] | None = None
-        self._shown = 0
-        # still on the device: those of the first bad step are told when it is found out, some steps later
-        self._recent: collections.deque[tuple[int, Metrics]] = collections.deque(maxlen=_RECENT)
-
-    def started(self, step: int, metrics: Metrics) -> None:
-        """Every call of the step."""
-        self._recent.append((step, metrics))
-
-    def first(self, step: int, metrics: Metrics) -> None:
-        """The first step of this process: starts the clock."""
-        self._progress.update(step, {name: float(value) for name, value in metrics.items()})
-        self._shown = step
-
-    def hold(self, step: int, metrics: Metrics, state: TrainState) -> None:
-        """Keep a row's metrics, still on the device."""
-        # a copy, because the next step is given the state's own buffer
-        self._held = (step, metrics, state.sums["nonfinite_step"] + 0, {})
-
-    def join(self, more: Mapping[str, float]) -> None:
-        """Add an epoch's evaluations to the row being held."""
-        if self._held:
-            names = self._held[1].keys()
-            self._held[3].update({name: value for name, value in more.items() if name not in names})
-
-    def flush(self) -> None:
-        """Write the row being held."""
-        if not self._held:
-            return
-        (step, metrics, bad, more), self._held = self._held, None
-        row: dict[str, float] = {name: float(value) for name, value in metrics.items()} | more
-        row["input_wait"] = self._meter.fraction()
-        rate = self._progress.update(step, row) if step > self._shown else math.nan
-        self._shown = step
-        self._writer.write(step, {"epoch": step / self._plan.steps_per_epoch, **row, "images_per_second": rate})
-        self._check(int(bad), step)
-
-    def means(self, step: int, state: TrainState) -> dict[str, float]:
-        """Mean of each metric over the epoch so far; waits for the step under way."""
-        sums = jax.device_get(state.sums)
-        count = max(int(sums["count"]), 1)
-        means = {name: float(value) / count for name, value in sums.items() if name not in ("count", "nonfinite_step")}
-        if int(sums["nonfinite_step"]) >= 0:
-            self.flush()
-        self._check(int(sums["nonfinite_step"]), step)
-        return means
-
-    def _check(self, bad: int, seen: int) -> None:
-        """`bad` is the first non-finite step up to step `seen`, -1 for none."""
-        if bad < 0:
-            while self._recent and self._recent[0][0] <= seen:
-                self._recent.popleft()
-            return
-        self._writer.flush()
-        # a call of several steps leaves the metrics of the last
-        found = next((metrics for step, metrics in self._recent if step >= bad), {})
-        values = {name: float(value) for name, value in found.items()}
-        shown = [*sorted(name for name in values if name.startswith("loss")), "gradient_norm", "learning_rate"]
-        text = ", ".join(f"{name} {values[name]:.4g}" for name in shown if name in values)
-        raise NonFiniteError(
-            f"loss or gradient is not finite since step {bad} ({text}): the last checkpoint is kept; "
-            "lower config.optimizer.learning_rate, or train in float32",
-            step=bad,
-            metrics=values,
-        )

@@ -15,9 +15,6 @@ from ml_collections import ConfigDict
 from jigclu_jax.errors import UserError
 from jigclu_jax.train.freezing import IsFrozen, split
 
-OPTIMIZERS = ("sgd", "lars", "adamw")
-EXCLUDE_1D = ("auto", "always", "never")
-
 
 class Optimizer(NamedTuple):
     """An optax transformation from gradient to change, and which parameters stand still.
@@ -48,10 +45,8 @@ def create_optimizer(config: ConfigDict) -> Optimizer:
     Parameters with one axis (biases, BatchNorm) have no decay and no trust ratio where `exclude_1d` says so; those that match
     `no_decay` have none either. `multipliers` are pairs (pattern, factor) for the learning rate, of several that match the last
     counts; a factor of 0 freezes, BatchNorm's statistics on that path as well. What matches `constant_rate` has `learning_rate` throughout
-    (times its factor), whatever the schedule says. UserError for an unknown name; `init` raises it for a pattern that matches nothing.
+    (times its factor), whatever the schedule says. `init` raises UserError for a pattern that matches nothing.
     """
-    _check_choice("name", config.name, OPTIMIZERS)
-    _check_choice("exclude_1d", config.exclude_1d, EXCLUDE_1D)
     spared = config.exclude_1d == "always" or (config.exclude_1d == "auto" and config.name != "sgd")
     no_decay, multipliers = tuple(config.no_decay), tuple(config.multipliers)
     full_rate, constant_rate = config.learning_rate, tuple(config.constant_rate)
@@ -122,11 +117,6 @@ def _factor(path: str, multipliers: Sequence[tuple[str, float]]) -> float:
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
-
-
-def _check_choice(field: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UserError(f"config.optimizer.{field}={value!r} is unknown: use one of {', '.join(choices)}")
 
 
 def _check_patterns(field: str, patterns: Sequence[str], paths: Sequence[str]) -> None:

@@ -32,10 +32,11 @@ from jigclu_jax.train.claim import Claim
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.introduction import about_to_compile, introduce
-from jigclu_jax.train.loop import ROW_METRICS, UNMEASURED, EpochHook, Plan, Trained, fit
+from jigclu_jax.train.loop import ROW_METRICS, UNMEASURED, EpochHook, Hooks, Input, Outputs, Start, Trained, fit
 from jigclu_jax.train.memory import check_size
 from jigclu_jax.train.nonfinite import with_examples
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
+from jigclu_jax.train.plan import Plan
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.skipped import note_skipped, read_skipped
@@ -304,20 +305,13 @@ def _run(
     try:
         with jax.debug_nans(config.debug.nans):
             return fit(
-                state=state,
-                step_fn=training.step_fn,
-                batches_between=batches_between,
-                mesh=training.mesh,
-                plan=plan,
-                checkpoints=checkpoints,
-                meta=meta,
-                writer=writer,
-                progress=progress,
-                stop=STOP,
-                trace=Trace(root, profile_window(config.profile, first)) if main else None,
-                before_epoch=before_epoch if training.method.works_between_epochs else None,
-                epoch_hooks=epoch_hooks,
-                unmeasured=bool(old.get(UNMEASURED)),
+                Start(state, meta, unmeasured=bool(old.get(UNMEASURED))),
+                training.step_fn,
+                Input(batches_between, training.mesh),
+                plan,
+                Outputs(checkpoints, writer, progress, Trace(root, profile_window(config.profile, first)) if main else None),
+                STOP,
+                Hooks(before_epoch if training.method.works_between_epochs else None, epoch_hooks),
             )
     except NonFiniteError as error:
         raise with_examples(error, config, source, plan.steps_per_epoch, root if main else None) from error.__cause__

@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 from jigclu_jax.errors import UserError
 
 Schedule = Callable[[jax.Array], jax.Array]
-SCHEDULES = ("cosine", "step", "constant")
 
 
 def create_schedule(config: ConfigDict, steps_per_epoch: int, epochs: float) -> Schedule:
@@ -19,10 +18,8 @@ def create_schedule(config: ConfigDict, steps_per_epoch: int, epochs: float) -> 
     fractions else. Step: rate * gamma^(milestones passed). Both start after `warmup_epochs` of a linear rise from 0.
 
     Raises:
-      UserError: an unknown schedule, or a warm-up as long as the run.
+      UserError: a warm-up as long as the run.
     """
-    if config.schedule not in SCHEDULES:
-        raise UserError(f"config.optimizer.schedule={config.schedule!r} is unknown: use one of {', '.join(SCHEDULES)}")
     if config.warmup_epochs and not 0 <= config.warmup_epochs < epochs:
         raise UserError(f"config.optimizer.warmup_epochs={config.warmup_epochs} must lie in 0..{epochs} (config.epochs)")
     rate, warmup = config.learning_rate, config.warmup_epochs

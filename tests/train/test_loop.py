@@ -1,5 +1,6 @@
 """What the loop books as training time and what as a pause."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -13,7 +14,8 @@ from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.errors import Preempted
 from jigclu_jax.train.checkpoint import Checkpoints
 from jigclu_jax.train.idle import IdleMeter
-from jigclu_jax.train.loop import EpochHook, Plan, fit
+from jigclu_jax.train.loop import EpochHook, Hooks, Input, Outputs, Start, fit
+from jigclu_jax.train.plan import Plan
 from jigclu_jax.train.progress import Progress
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.stop import StopRequest
@@ -53,17 +55,13 @@ def test_waiting_for_an_epochs_steps_is_training_and_its_evaluation_is_not() -> 
 
     progress = Progress(epochs * per_epoch, per_epoch, BATCH, None, clock=lambda: clock[0])
     trained = fit(
-        state=state,
-        step_fn=step_fn,
-        batches_between=batches,
-        mesh=create_mesh(jax.devices()[:1]),
-        plan=Plan(total_steps=epochs * per_epoch, steps_per_epoch=per_epoch, log_every=100, save_every=2 * per_epoch),
-        checkpoints=checkpoints,
-        meta={},
-        writer=Mock(spec=MetricWriter),
-        progress=progress,
-        stop=Mock(spec=StopRequest, requested=False),
-        epoch_hooks=(EpochHook((), evaluate),),
+        Start(state),
+        step_fn,
+        Input(batches, create_mesh(jax.devices()[:1])),
+        Plan(total_steps=epochs * per_epoch, steps_per_epoch=per_epoch, log_every=100, save_every=2 * per_epoch),
+        Outputs(checkpoints, Mock(spec=MetricWriter), progress),
+        Mock(spec=StopRequest, requested=False),
+        Hooks(after_epoch=(EpochHook((), evaluate),)),
     )
     assert checkpoints.save.call_count == 2
     # the first step starts the clock; each epoch's ten seconds are its steps', hooks are not
@@ -95,24 +93,16 @@ def test_the_host_is_ahead_by_two_calls_at_most_and_a_stop_starts_no_more(stop_a
     checkpoints = Mock(spec=Checkpoints)
     checkpoints.reached_preemption.return_value = False
     sums = {"count": 4.0, "loss": 4.0, "nonfinite_step": jnp.int32(-1)}
-    run = {
-        "state": Mock(spec=TrainState, step=0, sums=sums),
-        "step_fn": step_fn,
-        "batches_between": lambda *_: iter([{"image": np.zeros((BATCH, 2), np.uint8)}] * 100),
-        "mesh": create_mesh(jax.devices()[:1]),
-        "plan": Plan(total_steps=100, steps_per_epoch=100, log_every=1000, save_every=100),
-        "checkpoints": checkpoints,
-        "meta": {},
-        "writer": Mock(spec=MetricWriter),
-        "progress": Progress(100, 100, BATCH, None),
-        "stop": stop,
-    }
-    if stop_after is None:
-        fit(**run)
-    else:
-        with pytest.raises(Preempted):
-            fit(**run)
-        assert calls == stop_after
+    with contextlib.nullcontext() if stop_after is None else pytest.raises(Preempted):
+        fit(
+            Start(Mock(spec=TrainState, step=0, sums=sums)),
+            step_fn,
+            Input(lambda *_: iter([{"image": np.zeros((BATCH, 2), np.uint8)}] * 100), create_mesh(jax.devices()[:1])),
+            Plan(total_steps=100, steps_per_epoch=100, log_every=1000, save_every=100),
+            Outputs(checkpoints, Mock(spec=MetricWriter), Progress(100, 100, BATCH, None)),
+            stop,
+        )
+    assert calls == (stop_after or 100)
     assert checkpoints.save.call_count == 1 and deepest <= 2
 
 
@@ -122,16 +112,12 @@ def test_a_stop_before_the_first_step_starts_and_saves_nothing() -> None:
     checkpoints, step_fn = Mock(spec=Checkpoints), Mock()
     with pytest.raises(Preempted):
         fit(
-            state=Mock(spec=TrainState, step=0),
-            step_fn=step_fn,
-            batches_between=lambda *_: iter(()),
-            mesh=create_mesh(jax.devices()[:1]),
-            plan=Plan(total_steps=4, steps_per_epoch=4, log_every=1, save_every=4),
-            checkpoints=checkpoints,
-            meta={},
-            writer=Mock(spec=MetricWriter),
-            progress=Progress(4, 4, BATCH, None),
-            stop=stop,
+            Start(Mock(spec=TrainState, step=0)),
+            step_fn,
+            Input(lambda *_: iter(()), create_mesh(jax.devices()[:1])),
+            Plan(total_steps=4, steps_per_epoch=4, log_every=1, save_every=4),
+            Outputs(checkpoints, Mock(spec=MetricWriter), Progress(4, 4, BATCH, None)),
+            stop,
         )
     assert not step_fn.called and not checkpoints.save.called
 
@@ -152,25 +138,18 @@ def test_a_stop_interrupts_an_evaluation_which_is_made_up_for() -> None:
         checkpoints, writer = Mock(spec=Checkpoints), Mock(spec=MetricWriter)
         checkpoints.reached_preemption.return_value = False
         sums = {"count": 2.0, "loss": 2.0, "nonfinite_step": jnp.int32(-1)}
-        arguments = {
-            "state": Mock(spec=TrainState, step=step, sums=sums),
-            "step_fn": lambda state, _: (state, {"loss": jnp.float32(1)}),
-            "batches_between": lambda begin, end, _: iter([{"image": np.zeros((BATCH, 2), np.uint8)}] * (end - begin)),
-            "mesh": create_mesh(jax.devices()[:1]),
-            "plan": Plan(total_steps=4, steps_per_epoch=2, log_every=2, save_every=2),
-            "checkpoints": checkpoints,
-            "meta": {},
-            "writer": writer,
-            "progress": Progress(4, 2, BATCH, None),
-            "stop": stop,
-            "epoch_hooks": (EpochHook((), evaluate),),
-            "unmeasured": unmeasured,
-        }
-        if interrupting:
-            with pytest.raises(Preempted):
-                fit(**arguments)
-        else:
-            fit(**arguments)
+        with pytest.raises(Preempted) if interrupting else contextlib.nullcontext():
+            fit(
+                Start(Mock(spec=TrainState, step=step, sums=sums), unmeasured=unmeasured),
+                lambda state, _: (state, {"loss": jnp.float32(1)}),
+                Input(
+                    lambda begin, end, _: iter([{"image": np.zeros((BATCH, 2), np.uint8)}] * (end - begin)), create_mesh(jax.devices()[:1])
+                ),
+                Plan(total_steps=4, steps_per_epoch=2, log_every=2, save_every=2),
+                Outputs(checkpoints, writer, Progress(4, 2, BATCH, None)),
+                stop,
+                Hooks(after_epoch=(EpochHook((), evaluate),)),
+            )
         return checkpoints, writer
 
     stop, interrupting = StopRequest(), True

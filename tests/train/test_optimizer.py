@@ -174,8 +174,6 @@ def test_a_frozen_parameter_has_no_change_and_no_state(name: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "adam"}, r"config\.optimizer\.name='adam' is unknown: use one of sgd, lars, adamw"),
-        ({"exclude_1d": "yes"}, r"exclude_1d='yes' is unknown"),
         (
             {"multipliers": (("bakbone/*", 0.1),)},
             r"optimizer\.multipliers: 'bakbone/\*' matches no parameter's path: did you mean 'backbone/\*'",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jigclu_jax.train.loop import Plan
 from jigclu_jax.train.pace import SECONDS, Pace
+from jigclu_jax.train.plan import Plan
 
 
 class Device:

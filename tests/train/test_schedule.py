@@ -4,7 +4,6 @@ import math
 
 import jax.numpy as jnp
 import pytest
-from named_errors import raises_naming
 
 from jigclu_jax.config import optimizer_config
 from jigclu_jax.errors import UserError
@@ -43,11 +42,6 @@ def test_steps_at_milestones() -> None:
 
 def test_constant() -> None:
     assert rates(3, 2, schedule="constant", learning_rate=0.5) == pytest.approx([0.5] * 6)
-
-
-def test_unknown_schedule_is_refused() -> None:
-    with raises_naming("schedule='cosin'"):
-        rates(1, 1, schedule="cosin")
 
 
 def test_warm_up_as_long_as_the_run_is_refused() -> None:

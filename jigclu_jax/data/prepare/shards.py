@@ -34,6 +34,7 @@ from jigclu_jax.errors import ImageError, UnknownWhite, UserError, one_line
 from jigclu_jax.json_file import parse_json
 
 Record = tuple[bytes, int, int]  # contents, height, width
+_Numbered = Iterator[tuple[int, Record | ImageError]]  # number of the image, its record or why there is none
 _JPEG_SIDE = 65_500  # of libjpeg
 _LATER = ("min_side", "labels")
 _AHEAD = 64  # images a thread pool may have finished before they are written: bounds the memory
@@ -100,7 +101,7 @@ def write_shards(
             if _is_kept(source, range(first, last), names[first:last], shard, settings, on_error):
                 kept += 1
             else:
-                _write_shard(source, range(first, last), names[first:last], shard, settings, on_error, pool, say)
+                _write_shard(source, names[first:last], _records(source, range(first, last), settings, pool), shard, on_error, say)
             index = read_index(shard)
             skipped |= _left_out(shard)
             if len(index["id"]):  # not where every image of it was left out
@@ -116,9 +117,7 @@ def write_shards(
     return Written(sum(shard["images"] for shard in shards), skipped, sum(shard["bytes"] for shard in shards), kept)
 
 
-def _write_shard(
-    source: Source, numbers: range, names: list[str], shard: Path, settings: Settings, on_error: str, pool: ThreadPoolExecutor, say: Say
-) -> None:
+def _write_shard(source: Source, names: list[str], records: _Numbered, shard: Path, on_error: str, say: Say) -> None:
     """Records under another name, then the index, then the name that makes them count."""
     try:
         from array_record.python.array_record_module import ArrayRecordWriter
@@ -132,7 +131,7 @@ def _write_shard(
         # one record a group: any of them is read alone; JPEG does not compress further
         writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
         try:
-            for number, name, record in zip(numbers, names, _records(source, numbers, settings, pool), strict=True):
+            for name, (number, record) in zip(names, records, strict=True):
                 if isinstance(record, ImageError):
                     if on_error != "skip":
                         raise ImageError(f"{record}: mend it, or set data.on_error=skip to leave such images out") from record
@@ -159,14 +158,16 @@ def _write_shard(
     part.replace(shard)
 
 
-def _records(source: Source, numbers: range, settings: Settings, pool: ThreadPoolExecutor) -> Iterator[Record | ImageError]:
-    def one(number: int) -> Record | ImageError:
+def _records(source: Source, numbers: range, settings: Settings, pool: ThreadPoolExecutor) -> _Numbered:
+    """Of each image, made ahead by the pool's threads."""
+
+    def one(number: int) -> tuple[int, Record | ImageError]:
         try:
-            return _encode(source, number, settings)
+            return number, _encode(source, number, settings)
         except UnknownWhite:  # a sound image is not left out
             raise
         except ImageError as error:
-            return error
+            return number, error
 
     for start in range(numbers.start, numbers.stop, _AHEAD):
         yield from pool.map(one, range(start, min(start + _AHEAD, numbers.stop)))
