@@ -1,10 +1,10 @@
-# Everything runs in .venv, which the first target that needs it makes. Python 3.11 or 3.12; PYTHON=/path/to/python3.12 chooses one.
+# Everything runs in .venv, which the first target that needs it makes. Python 3.11, 3.12 or 3.13; PYTHON=/path/to/python3.12 chooses one.
 
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
-LOCKS := requirements/lock-py311.txt requirements/lock-py312.txt
+LOCKS := requirements/lock-py311.txt requirements/lock-py312.txt requirements/lock-py313.txt
 PYTHON ?=
 # Of `make gpu`: how long, where to, images to train on, and a PyTorch script to time beside.
 MINUTES ?= 9
@@ -57,11 +57,11 @@ env: $(STAMP)
 $(STAMP): $(LOCKS) pyproject.toml requirements.txt
 	@set -eu; \
 	python=; \
-	for candidate in $(if $(PYTHON),"$(PYTHON)",python3.12 python3.11 python3 python); do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",python3.12 python3.13 python3.11 python3 python); do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "make: no Python 3.11 or 3.12 found$(if $(PYTHON), at PYTHON=$(PYTHON)); install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; \
+	  echo "make: no Python 3.11, 3.12 or 3.13 found$(if $(PYTHON), at PYTHON=$(PYTHON)); install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; \
 	fi; \
 	tag=$$("$$python" -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
 	echo "Making $(VENV) with $$python ($$tag)"; \
@@ -71,9 +71,9 @@ $(STAMP): $(LOCKS) pyproject.toml requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -e .; \
 	touch $@
 
-# Needs uv (https://docs.astral.sh/uv/). Anything that pins a new version goes through the whole of `make test-all` on both Pythons.
+# Needs uv (https://docs.astral.sh/uv/). Anything that pins a new version goes through the whole of `make test-all` on the oldest and the newest Python.
 lock:
-	for version in 3.11 3.12; do \
+	for version in 3.11 3.12 3.13; do \
 	  uv pip compile requirements.txt requirements/dev.in --python-version $$version --python-platform linux --generate-hashes --upgrade \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -q -o requirements/lock-py$${version/./}.txt || exit 1; \
 	done

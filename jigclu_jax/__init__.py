@@ -7,18 +7,18 @@ from jigclu_jax import first_signals
 if first_signals.is_command():
     first_signals.answer()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # name -> the module that it is in: PEP 562, `import jigclu_jax` stays quick, JAX comes with the first call
 _HOMES = {
     "load_encoder": "jigclu_jax.encoder",
     **dict.fromkeys(("near_duplicates", "neighbours"), "jigclu_jax.evals.neighbours"),
-    **dict.fromkeys(("Run", "compare", "embed", "evaluate", "export", "finetune", "pretrain"), "jigclu_jax.calls"),
+    **dict.fromkeys(("Run", "compare", "demo", "embed", "evaluate", "export", "finetune", "pretrain"), "jigclu_jax.calls"),
 }
 
 __all__ = [
-    *("Run", "__version__", "compare", "embed", "evaluate", "export", "finetune", "load_encoder", "near_duplicates", "neighbours"),
-    "pretrain",
+    *("Run", "__version__", "compare", "demo", "embed", "evaluate", "export", "finetune", "load_encoder", "near_duplicates"),
+    *("neighbours", "pretrain"),
 ]
 
 

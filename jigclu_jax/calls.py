@@ -1,4 +1,4 @@
-"""The library in one call: `pretrain`, `finetune`, `evaluate`, `embed`, `export`, `compare`, each a thin face of the job of that name.
+"""The library in one call: `pretrain`, `finetune`, `evaluate`, `embed`, `export`, `compare`, `demo`, each a thin face of that job.
 
 Every function builds that job's config, runs it, and gives a `Run`. `jigclu VERB --out=DIR ...` is the same on the command line.
 """
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jigclu_jax import config as configs
 from jigclu_jax.config import check_config
 from jigclu_jax.config.command_line import override
+from jigclu_jax.config.jobs import CONFIGS
 from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.encoder import Encoder, load_encoder
 from jigclu_jax.errors import UserError
@@ -69,7 +70,9 @@ def _verb(build: Callable[P, ConfigDict]) -> Callable[P, Run]:
 
     @functools.wraps(build)
     def call(*arguments: P.args, **named: P.kwargs) -> Run:
-        out = str(inspect.signature(build).bind(*arguments, **named).arguments["out"])
+        bound = inspect.signature(build).bind(*arguments, **named)
+        bound.apply_defaults()
+        out = str(bound.arguments["out"])
         config = build(*arguments, **named)
         with run_scope():
             find_job(config.job).run(config, out)
@@ -241,6 +244,19 @@ def compare(out: str, runs: Sequence[str], *, settings: Settings | None = None) 
     config = configs.compare_config()
     config.runs = ",".join(runs)
     return _finished(config, settings)
+
+
+@_verb
+def demo(out: str = "runs/demo", *, arguments: str = "", settings: Settings | None = None) -> ConfigDict:
+    """The whole way in a few minutes, on pictures made here: pretraining, probe, and what they are held against, on one page.
+
+    Args:
+      out: folder of the runs; called again, it goes on.
+      arguments: of the config demo: "epochs=1,limit=256".
+      settings: other fields by their path.
+    """
+    del out
+    return _finished(configs.load_config(CONFIGS / "demo.py", arguments or None), settings)
 
 
 def parse_verb(arguments: Sequence[str]) -> tuple[ConfigDict, str]:

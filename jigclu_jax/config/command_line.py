@@ -213,6 +213,8 @@ def _guarded(action: Callable[[], T], where: str, file: str | os.PathLike[str]) 
 
 
 def _nearest_file(path: Path) -> str:
+    if (CONFIGS / path.name).is_file():  # a command of the docs, where there is no checkout
+        return f"; did you mean --config={path.stem}?"
     near = [str(found) for found in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
     close = difflib.get_close_matches(str(path), near, 1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -13,16 +13,19 @@ _HELP = f"""usage: {USAGE}
   --config.FIELD=VALUE    sets one field; the fields and their ranges stand in jigclu_jax/config/ and methods/
   --version, --help
 
+or in one call: jigclu VERB, where `jigclu` is `python -m jigclu_jax`; jigclu VERB --help lists its arguments
+verbs: pretrain, finetune, evaluate, embed, export, compare, demo
+
 jobs: {{jobs}}
 
 configs and their arguments:
 {{configs}}
 
 examples:
-  python -m jigclu_jax --config=demo --workdir=runs/demo
-  python -m jigclu_jax --config=pretrain_folder:image_size=112 --workdir=runs/mine --config.data.path=/path/to/images
-  python -m jigclu_jax --workdir=runs/mine
-  python -m jigclu_jax --config=fast_probe:preset=folder --workdir=runs/mine_probe --config.checkpoint=runs/mine \\
+  jigclu demo
+  jigclu --config=pretrain_folder:image_size=112 --workdir=runs/mine --config.data.path=/path/to/images
+  jigclu --workdir=runs/mine
+  jigclu --config=fast_probe:preset=folder --workdir=runs/mine_probe --config.checkpoint=runs/mine \\
       --config.data.path=/path/to/images"""
 
 

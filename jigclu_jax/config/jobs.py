@@ -33,7 +33,9 @@ from jigclu_jax.config.schema import (
 )
 from jigclu_jax.errors import UserError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"  # of a checkout
+_PACKAGE = Path(__file__).resolve().parents[1]
+# a wheel has them within the package, a checkout beside it
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 
 _CROP_AUGMENT = changed(AUGMENT, CROP)
 _CROP_INPUT = changed(INPUT, {"min_side": 1})

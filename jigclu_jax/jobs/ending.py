@@ -62,5 +62,5 @@ def _data(config: ConfigDict) -> dict[str, object]:
 def _command(config: str, workdir: epath.PathLike, fields: dict[str, object]) -> str:
     file, _, argument = config.partition(":")
     given = [f"--config.{name}={value}" for name, value in fields.items() if value is not None]
-    words = [f"--config=configs/{file}.py{':' if argument else ''}{argument}", f"--workdir={workdir}", *given]
+    words = [f"--config={file}{':' if argument else ''}{argument}", f"--workdir={workdir}", *given]
     return shlex.join(["python", "-m", "jigclu_jax", *words])
