@@ -61,6 +61,8 @@ def _main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _say("interrupted: what was saved stays, start the same command again to go on", INTERRUPTED)
     except Exception as error:
+        if told := _not_imported(error):
+            return _say(f"error: {told}", USER_ERROR)
         from jigclu_jax.train.disk import disk_error
 
         # a disk may fill up while result and report are written, too
@@ -93,6 +95,13 @@ def _leave(text: str, code: int) -> int:
     if code != STOPPED and _peers():  # which all processes do together
         _peers().leave(code, text)
     return code
+
+
+def _not_imported(error: Exception) -> str:
+    """What is wrong where JAX's import has failed, which reads environment variables; else empty."""
+    if "jax" in sys.modules or not any(name.startswith("jax.") for name in sys.modules):
+        return ""
+    return f"JAX cannot be imported: {one_line(error)}: mend the environment variable JAX_... that it names, or install JAX anew"
 
 
 def _peers() -> Any:

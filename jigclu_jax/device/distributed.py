@@ -154,7 +154,8 @@ def check_devices() -> None:
     except Exception as error:  # RuntimeError, AssertionError or what a plugin raises
         asked = os.environ.get("JAX_PLATFORMS", "")
         what = f"JAX cannot start with JAX_PLATFORMS={asked}" if asked else "JAX cannot start"
-        raise UserError(f"{what}: {one_line(error)}: give a platform that this machine has (cpu, cuda, tpu), or mend its driver") from error
+        reason = one_line(error) if str(error) else "no such device"  # JAX asserts that there is one
+        raise UserError(f"{what}: {reason}: give a platform that this machine has (cpu, cuda, tpu), or mend its driver") from error
 
 
 def _after(seconds: float, action: Callable[[], None]) -> threading.Timer:

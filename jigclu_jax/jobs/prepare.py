@@ -10,6 +10,7 @@ from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.config import check_config
 from jigclu_jax.data.prepare.shards import Settings, write_shards
 from jigclu_jax.data.prepare.verify import verify_shards
+from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.claim import claimed_folder
@@ -30,6 +31,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
       ImageError: an image that cannot be used (data.on_error=stop).
     """
     check_config(config)
+    distributed.check_devices()  # the first lines name them
     if not config.output:
         raise UserError("config.output is empty: give the folder for the shards, --config.output=DIR")
     split = config.output_split or config.data.split or "all"

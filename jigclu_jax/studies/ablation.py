@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config import check_config, read_config
 from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.device import distributed
 from jigclu_jax.errors import NonFiniteError, Preempted, UserError
 from jigclu_jax.jobs import find_job
 from jigclu_jax.json_file import NOTHING, NUMBER, DamagedFile, read_json
@@ -52,6 +53,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
       Preempted: SIGTERM has come; finished trials stay, the one under way has saved.
     """
     check_config(config)
+    distributed.check_devices()
     if "checkpoint" not in config.judge or not config.metric:
         raise UserError("config.judge must be a job that reads a checkpoint, and config.metric a field of its result.json")
     rows = table_rows(config)

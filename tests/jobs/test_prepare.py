@@ -49,6 +49,12 @@ def test_prepare_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().err.splitlines()
     assert "train-00001.array_record, record " in lines[-2] and "Traceback" not in "".join(lines)
     assert "1 records or shards are damaged (named above; 20 records in all): delete the shards named" in lines[-1]
+    index = shard.with_suffix(".npz")
+    index.unlink()
+    index.mkdir()
+    assert main(arguments(tmp_path, "write", "short_side=32")) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ") and str(index) in last
 
 
 @pytest.mark.parametrize(

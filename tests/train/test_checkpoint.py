@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,10 @@ def test_a_disk_that_takes_no_more_is_told_from_other_errors(error: Exception, r
         else:
             expected = f"runs/x cannot be written any more: {reason}; the last complete checkpoint is kept: make room, then start the same"
             assert str(told).startswith(expected) and "\n" not in str(told)
+
+
+@pytest.mark.parametrize("number", [errno.EISDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG])
+def test_what_stands_in_a_files_place_is_named(number: int) -> None:
+    told = disk_error(OSError(number, os.strerror(number), "runs/x/.part", None, "runs/x/result.json"), "runs/x")
+    assert str(told).startswith("runs/x/result.json: ") and os.strerror(number).lower() in str(told) and "\n" not in str(told)
+    assert disk_error(OSError(number, os.strerror(number)), "runs/x") is None, "a fault of the program"
