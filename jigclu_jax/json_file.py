@@ -64,7 +64,7 @@ def check_kinds(found: Mapping[str, Any], kinds: Kinds) -> None:
             raise ValueError(f"`{name}` is missing")
         value = found[name]
         accepted = isinstance(value, types) or (float in types and isinstance(value, int))
-        if not accepted or (isinstance(value, bool) and bool not in types) or (isinstance(value, float) and math.isinf(value)):
+        if not accepted or (isinstance(value, bool) and bool not in types) or (isinstance(value, float) and not math.isfinite(value)):
             names = " or ".join(_NAMES.get(kind, kind.__name__) for kind in types)
             raise ValueError(f"`{name}` is {repr(value)[:60]} and no {names}")
 

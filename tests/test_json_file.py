@@ -51,7 +51,16 @@ def test_every_reader_names_the_file(tmp_path: Path, name: str, content: str) ->
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seconds": "long"}, {"seconds": True}, {"probe_top1_last": [1]}, {"job": None}, {"version": 3}, {"commit": {}}]
+    "changes",
+    [
+        {"seconds": "long"},
+        {"seconds": True},
+        {"seconds": float("nan")},
+        {"probe_top1_last": [1]},
+        {"job": None},
+        {"version": 3},
+        {"commit": {}},
+    ],
 )
 def test_a_result_with_fields_of_other_types_is_damaged(tmp_path: Path, changes: dict[str, Any]) -> None:
     write_result(tmp_path, {"job": "pretrain", "seed": 0, "seconds": 1.0})

@@ -11,13 +11,14 @@ from jigclu_jax.data.input.evaluation import EvalStream
 from jigclu_jax.data.sources.opening import Source, where_as
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.classification import compile_counts, evaluate
+from jigclu_jax.json_file import DamagedFile
 from jigclu_jax.methods import Classifier
 from jigclu_jax.metrics import MetricSpec, accuracy_spec
 from jigclu_jax.train.loop import EpochHook
 from jigclu_jax.train.run import Training, open_images
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.stop import STOP
-from jigclu_jax.train.writers import read_metrics
+from jigclu_jax.train.writers import METRICS_FILE, read_metrics
 
 IMAGES = "eval_images"
 
@@ -67,14 +68,33 @@ def accuracy_results(workdir: epath.PathLike, config: ConfigDict, eval_source: S
     `eval_source` says how many images there are where rows of an earlier version do not say how many counted.
     """
     job = config.job
-    rows = [row for row in read_metrics(workdir) if row.get(f"{job}_top1") is not None]
+    rows = [row for row in read_metrics(workdir) if _measured(row, job)]
+    if not rows:
+        file = epath.Path(workdir) / METRICS_FILE
+        raise DamagedFile(f"{file}: no row holds {job}_top1, it has been changed: restore it, or use another workdir")
     found: dict[str, Any] = {}
     for metric in (f"{job}_top1", f"{job}_top5"):
         for which, row in (("last", rows[-1]), ("best", max(rows, key=lambda row: row[metric]))):
-            images = int(row.get(IMAGES, len(eval_source)))
+            images = _images(row, eval_source)
             found[f"{metric}_{which}"] = row[metric]
             found[f"{metric}_{which}_interval"] = list(accuracy_interval(round(row[metric] * images), images, config.seed))
             if metric.endswith("5") and 0 < len(eval_source.classes or ()) <= 5:  # always right
                 found |= {f"{metric}_{which}": None, f"{metric}_{which}_interval": None}
     found[f"{job}_best_epoch"] = max(rows, key=lambda row: row[f"{job}_top1"])["epoch"]
-    return found | {IMAGES: int(rows[-1].get(IMAGES, len(eval_source)))}
+    return found | {IMAGES: _images(rows[-1], eval_source)}
+
+
+def _measured(row: Mapping[str, Any], job: str) -> bool:
+    """Whether a row holds an epoch's accuracies, as they can be."""
+    found = [row.get(name) for name in (f"{job}_top1", f"{job}_top5")]
+    return (
+        all(value is not None and 0 <= value <= 1 for value in found)
+        and row.get("epoch") is not None
+        and 0 <= (row.get(IMAGES) or 0) < 2**40
+    )
+
+
+def _images(row: Mapping[str, Any], eval_source: Source) -> int:
+    """How many images an accuracy is of; all, where an earlier version did not say."""
+    images = row.get(IMAGES)
+    return len(eval_source) if images is None else int(images)

@@ -172,6 +172,7 @@ def test_floats_at_the_edge_of_their_range(edge: float) -> None:
     [
         (np.array([[0, 2**32 - 1]], np.uint32), "unsigned 32-bit gray values from 0 to 4294967295"),
         (np.array([[0, 2**31]], np.uint32), "unsigned 32-bit gray values from 0 to 2147483648"),
+        (np.array([[0, 100]], np.int8), "signed 8-bit samples"),
         (np.array([[-1024, 3000]], np.int16), "signed 16-bit gray values from -1024 to 3000"),
         (np.array([[-7, 2**30]], np.int32), "32-bit gray values from -7 to 1073741824"),
         (np.array([[0, 4.0]], np.float32), "float gray values from 0 to 4"),

@@ -75,6 +75,8 @@ def decode_rgb(data: bytes, where: str, white: float = 0.0, of_set: Usual | None
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(_too_large(where, f"{image.width} x {image.height} pixels"))
             scale = scale_of(image, data)
+            if (scale.bits, scale.form) == (8, "signed"):  # Pillow would take -1 for 255
+                raise ImageError(f"{where}: signed 8-bit samples: save the image with unsigned ones, shifted so that black is 0")
             image.load()
             values = _wide_samples(image, data, scale, every=white > 0)
             if values is None:
