@@ -50,8 +50,12 @@ def ablation_page(workdir: epath.PathLike) -> epath.Path:
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
-    shown = [["" if cell is None else format_cell(cell) for cell in _cells(row)] for row in rows]
-    header = _header(rows)
+    return markdown(_header(rows), [_cells(row) for row in rows])
+
+
+def markdown(header: Sequence[str], rows: Sequence[Row]) -> str:
+    """Any table in Markdown."""
+    shown = [["" if cell is None else format_cell(cell) for cell in row] for row in rows]
     lines = [list(header), ["---"] * len(header), *shown]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -71,4 +75,4 @@ def _header(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return _HEADER if rows[0].get("u") is None else (*_HEADER, "u an image")
 
 
-__all__ = ["ablation_page", "markdown_table"]
+__all__ = ["ablation_page", "markdown", "markdown_table"]

@@ -10,7 +10,9 @@ from jigclu_jax.report import curves, page
 from jigclu_jax.report.page import Block, Cell, Row
 from jigclu_jax.report.sections import footer, gallery, table, with_text
 from jigclu_jax.report.workdir_files import REPORT_FILE, is_fraction
+from jigclu_jax.studies import method_table
 from jigclu_jax.studies.compared_runs import Compared, differences
+from jigclu_jax.studies.method_table import TITLES, table_cells
 
 READING = (
     "Runs that differ by their seed alone stand together: mean ± standard deviation over the seeds, and in brackets the 95 % interval of"
@@ -22,11 +24,16 @@ _DIFFERENCES = "A dash stands where a run's configuration has no such field; fie
 
 
 def compare_page(
-    workdir: epath.PathLike, runs: Sequence[Compared], groups: Sequence[Mapping[str, Any]], broken: Sequence[str]
+    workdir: epath.PathLike,
+    runs: Sequence[Compared],
+    groups: Sequence[Mapping[str, Any]],
+    tables: Sequence[Mapping[str, Any]],
+    broken: Sequence[str],
 ) -> epath.Path:
-    """Writes `DIR/report.html`; `groups` as `compared_runs.compared` gives them; returns its path."""
+    """Writes `DIR/report.html`; `groups` as `compared_runs.compared`, `tables` as `method_table` gives them; returns its path."""
     rows: list[Row] = [(name, *(_shown(value) for value in values)) for name, values in differences(runs)]
     sections = [
+        *((TITLES[made["by"]], with_text(method_table.READING, table(*table_cells(made)))) for made in tables),
         ("Figures", with_text(READING, _figure_table(groups))),
         ("Where the configurations differ", with_text(_DIFFERENCES, table(("field", *(run.name for run in runs)), rows))),
         ("Curves", gallery(curves.draw_curves(_laid_over(runs), _panels(runs)))),

@@ -21,7 +21,7 @@ _NO_FIGURES = (
     *("train_images", "eval_images", "test_images", "watched_images", "held_out_images"),
 )
 # of a config: where and how a run was done, and its seed
-_NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "data.workers", "cache")
+NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "data.workers", "cache")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_runs(names: Sequence[str]) -> tuple[list[Compared], list[str]]:
             broken.append(f"{name}: has neither a result nor a logged step yet")
             continue
         # of one backbone, two checkpoints; and a run that was made twice with the same seeds is no second seed
-        fields, seeds = _identity(config)
+        fields, seeds = identity(config)
         group = f"{fields} {run.result.get('checkpoint_step')}"
         repeat = repeats[group, seeds] = repeats.get((group, seeds), 0) + 1
         runs.append(Compared(short[name], run, flatten(config), f"{group} {repeat}"))
@@ -100,7 +100,7 @@ def compared(runs: Sequence[Compared]) -> list[dict[str, Any]]:
         }
         for name in dict.fromkeys(name for run in members for name in outcomes(run.run.result)):
             own = [run.run.result for run in members if name in outcomes(run.run.result)]
-            summary = summarise([result[name] for result in own], _interval(own[0].get(f"{name}_interval")), fraction=is_fraction(name))
+            summary = summarise([result[name] for result in own], interval(own[0].get(f"{name}_interval")), fraction=is_fraction(name))
             reference = references.setdefault(name, summary)
             said = "reference" if reference is summary else verdict(summary, reference)
             entry["results"][name] = dataclasses.asdict(summary) | {"verdict": said}
@@ -117,22 +117,25 @@ def outcomes(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _interval(value: Any) -> tuple[float, float] | None:
+def interval(value: Any) -> tuple[float, float] | None:
     """Two numbers as a result holds them, None for anything else."""
     good = isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
     return (value[0], value[1]) if good else None
 
 
-def _identity(config: Mapping[str, Any], depth: int = 3) -> tuple[str, str]:
-    """(a text, the same for two runs exactly where nothing but seeds differs, in their backbones' runs neither; those seeds)."""
+def identity(config: Mapping[str, Any], depth: int = 3) -> tuple[str, str]:
+    """(a text, the same for two runs exactly where nothing but seeds differs, in their backbones' runs neither; those seeds).
+
+    `config` is nested or flat.
+    """
     every = flatten(config)
     seeds = {name: value for name, value in every.items() if name == "seed" or name.endswith(".seed")}
-    rest = {name: value for name, value in every.items() if name not in _NO_DIFFERENCE and name not in seeds}
+    rest = {name: value for name, value in every.items() if name not in NO_DIFFERENCE and name not in seeds}
     backbone = every.get("checkpoint")
     if isinstance(backbone, str) and backbone and depth:
         # gone or elsewhere: its path tells it apart
         with contextlib.suppress(UserError, OSError):
-            rest["checkpoint"], seeds["checkpoint"] = _identity(config_as_dict(read_config(backbone)), depth - 1)
+            rest["checkpoint"], seeds["checkpoint"] = identity(config_as_dict(read_config(backbone)), depth - 1)
     return json.dumps(rest, sort_keys=True), json.dumps(seeds, sort_keys=True)
 
 
@@ -145,4 +148,4 @@ def _short_names(names: Sequence[str]) -> dict[str, str]:
     return {name: "/".join(part[shared:]) if len(names) > 1 else part[-1] for name, part in zip(names, parts, strict=True)}
 
 
-__all__ = ["Compared", "compared", "differences", "outcomes", "read_runs"]
+__all__ = ["NO_DIFFERENCE", "Compared", "compared", "differences", "identity", "interval", "outcomes", "read_runs"]

@@ -3,10 +3,14 @@
 from typing import Any
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
+from jigclu_jax.config import read_config
 from jigclu_jax.device.mesh import create_mesh
+from jigclu_jax.errors import UserError
 from jigclu_jax.methods import DataFacts, Method, batch_shapes, create_method
+from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import abstract_state
@@ -37,8 +41,20 @@ def u_per_image(config: ConfigDict, facts: DataFacts) -> float:
     return of_batch / facts.batch_size / of_image + between
 
 
+def u_of_run(workdir: epath.PathLike) -> float | None:
+    """`u_per_image` of the pretraining in a workdir; None where no checkpoint says how many images it saw."""
+    try:
+        meta = read_checkpoint(workdir)[1]
+        config = read_config(workdir)
+        images, classes = meta["images"], meta.get("classes")
+        facts = DataFacts(images, tuple(classes) if classes else None, config.batch_size, max(images // config.batch_size, 1))
+        return u_per_image(config, facts)
+    except (UserError, KeyError):
+        return None
+
+
 def _flops(lowered: Any) -> float:
     return float(lowered.cost_analysis()["flops"])
 
 
-__all__ = ["u_per_image"]
+__all__ = ["u_of_run", "u_per_image"]

@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 from typing import Any
 
 import jax
@@ -43,6 +44,18 @@ def check_size(config: ConfigDict, method: Method, target: TrainState, mesh: Mes
         raise UserError(f"this run takes at least {_gib(sum(parts.values()))}, and there are {_gib(limit)}; {_gib(parts[most])} are {most}")
 
 
+def peak_memory() -> int:
+    """The most bytes that the first device of this process has held since it began; on a CPU the process, with everything in it."""
+    held = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return held or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # in KiB
+
+
+def own_peak(before: int) -> float | None:
+    """The peak in GiB of what has run since `peak_memory` was `before`; None where something earlier in the process held as much."""
+    peak = peak_memory()
+    return peak / 2**30 if peak > before else None
+
+
 def _picture_bytes(config: ConfigDict, method: Method) -> int:
     """Of a global batch's pictures, on the devices together."""
     number = jax.numpy.dtype(config.model.dtype).itemsize
@@ -59,4 +72,4 @@ def _gib(count: float) -> str:
     return f"{count / 2**30:,.1f} GiB"
 
 
-__all__ = ["check_size"]
+__all__ = ["check_size", "own_peak", "peak_memory"]

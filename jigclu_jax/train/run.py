@@ -33,7 +33,7 @@ from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.introduction import about_to_compile, introduce
 from jigclu_jax.train.loop import ROW_METRICS, UNMEASURED, EpochHook, Hooks, Input, Outputs, Start, Trained, fit
-from jigclu_jax.train.memory import check_size
+from jigclu_jax.train.memory import check_size, own_peak, peak_memory
 from jigclu_jax.train.nonfinite import with_examples
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.plan import Plan
@@ -66,6 +66,7 @@ class Training:
       supply: where its batches come from.
       skipped: damaged images met so far, index -> message.
       claim: of its workdir.
+      memory_before: peak of the process, in bytes.
     """
 
     config: ConfigDict
@@ -80,6 +81,7 @@ class Training:
     supply: Supply
     skipped: dict[int, str] = dataclasses.field(default_factory=dict)
     claim: Claim = dataclasses.field(default_factory=Claim)
+    memory_before: int = dataclasses.field(default_factory=peak_memory)
 
     def initial_state(self) -> TrainState:
         """The state at step 0, from `config.seed`."""
@@ -179,6 +181,7 @@ def training_result(training: Training, workdir: epath.PathLike, trained: Traine
         "seed": training.config.seed,
         "seconds": trained.seconds,
         "images_per_second": trained.images_per_second,
+        "memory_gib": own_peak(training.memory_before),
         "images_skipped": len(read_skipped(workdir)),
     }
     try:
@@ -187,7 +190,7 @@ def training_result(training: Training, workdir: epath.PathLike, trained: Traine
         logging.warning("%s", error)
         before = None
     if not trained.steps and before:  # the run was complete already: what trained it then stays named
-        fields |= {name: before.get(name) for name in ("images_skipped", "commit", "version")}
+        fields |= {name: before.get(name) for name in ("images_skipped", "memory_gib", "commit", "version")}
         fields["images_per_second"] = before.get("images_per_second") or trained.images_per_second
     return fields
 

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_collections import ConfigDict
 from named_errors import raises_naming
 
-from jigclu_jax.config import compare_config, pretrain_config, probe_config
+from jigclu_jax.config import compare_config, finetune_config, knn_config, pretrain_config, probe_config
 from jigclu_jax.studies import compare
 from jigclu_jax.studies.compared_runs import differences, read_runs
+from jigclu_jax.studies.cost import u_of_run
+from jigclu_jax.studies.method_table import method_tables, table_cells
 from jigclu_jax.train.workdir import config_as_dict, read_result
 
 
@@ -108,3 +111,68 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
     with raises_naming(f"{tmp_path}/nope"):
         run(f"{tmp_path}/nope", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def study(folder: Path, seed: int, measured: dict[str, float], *, epochs: int, data: str = "/data/small", method: str = "jigclu") -> None:
+    """A pretraining with an evaluation of each kind that is named."""
+    config = pretrain_config(method)
+    config.update({"seed": seed, "epochs": epochs})
+    config.data.path = data
+    write(folder / f"{seed}", config, {"images_per_second": 100.0 + seed, "memory_gib": 1.5})
+    for job, value in measured.items():
+        judge = {"probe": probe_config, "finetune": finetune_config, "knn": knn_config}[job.removesuffix("_few")]()
+        judge.checkpoint, judge.data.fraction = str(folder / f"{seed}"), 0.01 if job.endswith("_few") else 0.0
+        name = {"probe": "probe_top1_last", "knn": "knn_top1_weighted_20", "finetune_few": "finetune_top1_last"}[job]
+        write(folder / f"{seed}_{job}", judge, {name: value, f"{name}_interval": [value - 0.05, value + 0.05]})
+
+
+def write(folder: Path, config: ConfigDict, result: dict[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config_as_dict(config)))
+    (folder / "result.json").write_text(json.dumps({"job": config.job, "seed": config.seed, "seconds": 1.0} | result))
+
+
+def test_methods_by_rows_and_data_sets_by_columns(tmp_path: Path) -> None:
+    for seed, shift in ((0, 0.0), (1, 0.002)):
+        few = {"probe": 0.5 + shift, "knn": 0.4 + shift, "finetune_few": 0.2 + shift}
+        study(tmp_path / "a", seed, few, epochs=10)
+        study(tmp_path / "b", seed, {"probe": 0.6 + shift, "knn": 0.401 + shift}, epochs=10, method="simclr")
+        study(tmp_path / "c", seed, {"probe": 0.3 + shift}, epochs=5, method="simclr")
+    study(tmp_path / "d", 0, {"knn": 0.7}, epochs=10, data="/data/flowers")
+    study(tmp_path / "e", 0, {"knn": 0.72}, epochs=5, data="/data/flowers", method="simclr")
+    judges = sorted(str(path) for path in tmp_path.glob("?/*_*"))  # their pretrainings are found by themselves
+    runs, broken = read_runs(judges)
+    assert not broken
+    equal_epochs, equal_u = method_tables(runs, lambda root: 3.0 if root.parent.name in "ad" else 6.0)
+    assert equal_epochs["by"] == "epochs" and [row["method"] for row in equal_epochs["rows"]] == ["jigclu", "simclr"]
+    jigclu, simclr = (row["cells"] for row in equal_epochs["rows"])
+    assert jigclu["small: probe"]["mean"] == pytest.approx(0.501) and jigclu["small: probe"]["over"] == "seeds"
+    assert (simclr["small: probe"]["verdict"], simclr["small: kNN"]["verdict"]) == ("above", "not resolved")
+    assert jigclu["small: fine-tuned, 1 % of the labels"]["mean"] == pytest.approx(0.201)
+    assert (jigclu["small: images/s"]["value"], jigclu["small: memory, GiB"]["value"]) == (100.5, 1.5)
+    assert (jigclu["small: u an image"]["value"], simclr["small: u an image"]["value"]) == (3.0, 6.0)
+    assert not any(name.startswith("flowers") for name in simclr), "the one of flowers has spent five epochs"
+    by_u = {row["method"]: row["cells"] for row in equal_u["rows"]}
+    assert (by_u["simclr"]["small: probe"]["verdict"], by_u["simclr"]["flowers: kNN"]["verdict"]) == ("below", "not resolved")
+    assert "small: fine-tuned, 1 % of the labels" not in by_u["simclr"]
+    header, rows = table_cells(equal_u)
+    assert len(header) == len(rows[0]) and "50.1 % (" in str(rows[0][1])
+
+
+def test_rows_of_one_method_are_told_apart_by_their_settings(tmp_path: Path) -> None:
+    for name, temperature in (("warm", 0.3), ("cold", 0.1)):
+        config = pretrain_config()
+        config.method.temperature = temperature
+        write(tmp_path / name, config, {"images_per_second": 10.0})
+    runs, _ = read_runs([str(tmp_path / name) for name in ("warm", "cold")])
+    (table,) = method_tables(runs, u_of_run)
+    assert [row["method"] for row in table["rows"]] == ["jigclu temperature=0.3", "jigclu temperature=0.1"]
+    assert all("u an image" not in row["cells"] for row in table["rows"]), "without a checkpoint nothing says what it costs"
+
+
+def test_stars_stand_anywhere(tmp_path: Path) -> None:
+    for name in ("a/seed0/judge", "a/seed1/judge", "b/seed0/judge", "b/other/judge"):
+        (tmp_path / name).mkdir(parents=True)
+    assert len(compare.expand(f"{tmp_path}/*/seed*/judge")) == 3
+    assert compare.expand(f"{tmp_path}/a/*") == [f"{tmp_path}/a/seed0", f"{tmp_path}/a/seed1"]
+    assert compare.expand("gone/*") == ["gone/*"]
