@@ -61,8 +61,8 @@ def _main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _say("interrupted: what was saved stays, start the same command again to go on", INTERRUPTED)
     except Exception as error:
-        if told := _not_imported(error):
-            return _say(f"error: {told}", USER_ERROR)
+        if broken := _not_imported(error):
+            return _say(f"error: {broken}", USER_ERROR)
         from jigclu_jax.train.disk import disk_error
 
         # a disk may fill up while result and report are written, too
