@@ -221,7 +221,7 @@ def export(out: str, weights: str, *, formats: Sequence[str] = (), settings: Set
     Args:
       out: folder of the files.
       weights: workdir, or file of weights.
-      formats: of torchvision, timm, detectron2, authors, stablehlo; () for all that the backbone can have.
+      formats: of torchvision, timm, detectron2, authors, stablehlo, onnx; () for all that the backbone can have.
       settings: other fields by their path.
     """
     del out

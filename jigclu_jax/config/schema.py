@@ -202,7 +202,9 @@ EXPORT: Fields = {
     **WEIGHTS,
     "model": CHECKPOINT_MODEL,
     # () is every one that the backbone can have
-    "formats": Field((), item=str, choices=("torchvision", "timm", "detectron2", "authors", "stablehlo"), what="() for all of them"),
+    "formats": Field(
+        (), item=str, choices=("torchvision", "timm", "detectron2", "authors", "stablehlo", "onnx"), what="() for all of them"
+    ),
     "side": Field(0, 0, 8192),  # of the images, in pixels; 0: as the run saw them, 224 where that is not known
     "force_config": RUN["force_config"],
 }

@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop.authors import to_authors
 from jigclu_jax.interop.layouts import to_detectron2
+from jigclu_jax.interop.onnx_graph import has_onnx, to_onnx
 from jigclu_jax.interop.torch_saving import torch_bytes
 from jigclu_jax.interop.torchvision import NumpyTree, to_torchvision
 from jigclu_jax.models import build_backbone
@@ -93,6 +94,11 @@ def _stablehlo(what: Exported) -> Files:
     return {"stablehlo.bin": bytes(exported.serialize())}
 
 
+def _onnx(what: Exported) -> Files:
+    """uint8[b, h, w, 3] -> float32[b, D], normalisation inside, for any b, h and w."""
+    return {"backbone.onnx": to_onnx(what.state, what.model["stem"], _about(what))}
+
+
 def _any(what: Exported) -> bool:
     del what
     return True
@@ -109,20 +115,21 @@ FORMATS: Mapping[str, tuple[Callable[[Exported], Files], Callable[[Exported], bo
     ),
     "authors": (_authors, lambda what: {"projection", "location"} <= what.heads.keys(), "the authors' holds the heads of a JigClu run"),
     "stablehlo": (_stablehlo, _any, ""),
+    "onnx": (_onnx, lambda what: has_onnx(), "it needs the package onnx: pip install 'jigclu_jax[onnx]'"),
 }
 QUICK = ("torchvision", "timm")  # what a pretraining leaves at its end
 
 
 def files_of(what: Exported, formats: tuple[str, ...]) -> Files:
-    """The files of the formats; () are all that the backbone can have.
+    """The files of the formats; () are all that the backbone can have here.
 
     Raises:
-      UserError: a format that it cannot have.
+      UserError: a format that it cannot have, or whose package is not installed.
     """
     found: Files = {}
     for name, (write, fits, why) in FORMATS.items():
         if name in formats and not fits(what):
-            raise UserError(f"config.formats: {name} cannot hold this {what.model['arch']}: {why}")
+            raise UserError(f"config.formats: {name} cannot be written of this {what.model['arch']}: {why}")
         if fits(what) and (name in formats or not formats):
             found |= write(what)
     return found
@@ -141,6 +148,8 @@ def loading(what: Exported, files: Files) -> str:
         "MODEL.PIXEL_STD: [58.395, 57.120, 57.375]\nMODEL.RESNETS.STRIDE_IN_1X1: False\nINPUT.FORMAT: RGB",
         "stablehlo.bin": 'import jax\nfeatures = jax.export.deserialize(open("stablehlo.bin", "rb").read()).call(images)  # uint8[b, '
         f"{what.side}, {what.side}, 3]",
+        "backbone.onnx": 'import onnxruntime\nsession = onnxruntime.InferenceSession("backbone.onnx")\n'
+        'features = session.run(["features"], {"images": images})[0]  # uint8[b, h, w, 3], RGB as decoded',
     }
     return "\n\n".join(text for name, text in texts.items() if name in files)
 

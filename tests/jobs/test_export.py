@@ -70,6 +70,12 @@ def test_stablehlo_gives_the_encoders_features_for_any_batch(workdir: Path, fold
         np.testing.assert_allclose(served.call(images[:count]), encoder(images[:count]), rtol=1e-5, atol=1e-6)
 
 
+def test_onnxruntime_gives_the_encoders_features(workdir: Path, folder: Path) -> None:
+    session = pytest.importorskip("onnxruntime").InferenceSession(folder / "backbone.onnx")
+    images = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(session.run(["features"], {"images": images})[0], load_encoder(workdir)(images), rtol=1e-4, atol=1e-5)
+
+
 def test_card_constants_and_classes(workdir: Path, folder: Path) -> None:
     about = json.loads((folder / "preprocessing.json").read_text())
     assert about["images"]["mean"] == [0.485, 0.456, 0.406] and about["images"]["side"] == 32
@@ -78,7 +84,7 @@ def test_card_constants_and_classes(workdir: Path, folder: Path) -> None:
     assert "resnet10, stem small, width 0.05" in card and about["digest"] in card and "torch.load" in card
     result = read_result(folder)
     assert result is not None and result["job"] == "export" and result["checkpoint_step"] == 5
-    assert set(result["files"]) == {"torchvision.safetensors", "torchvision.pth", "authors.pth.tar", "stablehlo.bin"}
+    assert set(result["files"]) == {"torchvision.safetensors", "torchvision.pth", "authors.pth.tar", "stablehlo.bin", "backbone.onnx"}
 
 
 def test_a_format_that_the_backbone_cannot_have(workdir: Path, tmp_path: Path) -> None:
