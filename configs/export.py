@@ -5,8 +5,8 @@
 
 Formats: torchvision (.safetensors and .pth, which PyTorch loads with weights_only), timm (a folder with config.json), detectron2 (.pkl),
 authors (their checkpoint, with the heads of a JigClu run), stablehlo and onnx (uint8 images in, features out, any batch size). Without a
-choice all are written that the backbone can have: timm and detectron2 know no other width and stem than torchvision's; onnx is a package of its
-own.
+choice all are written that the backbone can have: timm and detectron2 know no other width and stem than torchvision's; onnx needs the
+package of that name.
 
 Hardware: anything; seconds. Expected: the files, preprocessing.json and README.md in the workdir.
 """
