@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
+DOCS := .venv-docs
 LOCKS := requirements/lock-py311.txt requirements/lock-py312.txt requirements/lock-py313.txt
 PYTHON ?=
 # Of `make gpu`: how long, where to, images to train on, and a PyTorch script to time beside.
@@ -16,7 +17,7 @@ GPU_PYTHON ?= $(or $(PYTHON),$(wildcard $(BIN)/python),python3)
 # Processes of `make test`; each takes up to 3 GiB of memory.
 WORKERS ?= 2
 
-.PHONY: demo test test-all test-slow test-gpu gpu lint format lock clean env
+.PHONY: demo test test-all test-slow test-gpu gpu lint format docs lock clean env
 
 demo: env
 	$(BIN)/python -m jigclu_jax --config=configs/demo.py --workdir=runs/demo
@@ -51,6 +52,16 @@ format: env
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, into site/; its packages stay out of .venv. A warning (a dead link, a page in no menu) fails it.
+docs: $(DOCS)/installed.stamp
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+$(DOCS)/installed.stamp: requirements/lock-docs.txt
+	rm -rf $(DOCS)
+	$(or $(PYTHON),python3) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements/lock-docs.txt
+	touch $@
+
 env: $(STAMP)
 
 # The stamp is written last: an interrupted installation leaves none, and the next `make` starts from an empty environment.
@@ -77,7 +88,9 @@ lock:
 	  uv pip compile requirements.txt requirements/dev.in --python-version $$version --python-platform linux --generate-hashes --upgrade \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -q -o requirements/lock-py$${version/./}.txt || exit 1; \
 	done
+	uv pip compile requirements/docs.in --python-version 3.11 --universal --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" -q -o requirements/lock-docs.txt
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(DOCS) site .cache .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 	find jigclu_jax tests -name __pycache__ -type d -prune -exec rm -rf {} +
