@@ -1,5 +1,6 @@
 """`python -m jigclu_jax`: reads the command line and runs the job that the config selects."""
 
+import importlib
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from jigclu_jax.train.stop import STOP, Stopped
 DONE, FAILED, USER_ERROR, STOPPED = 0, 1, 2, 75
 # jobs that have nothing to keep before their first step: SIGTERM then ends them at once
 _TRAINING = ("pretrain", "probe", "finetune")
+# what is looked at and not run: `jigclu runs DIR`, in jobs/runs.py
+_LOOKS = ("runs",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +40,11 @@ def _main(arguments: Sequence[str]) -> int:
     try:
         STOP.install()
         set_signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that was closed is a log that nobody reads
+        if arguments and arguments[0] in _LOOKS:
+            look = importlib.import_module(f"jigclu_jax.jobs.{arguments[0]}")
+            _imported()
+            look.command(arguments[1:])
+            return DONE
         config, workdir = _parsed(arguments)
         from jigclu_jax.jobs import find_job  # only now: a mistake in the command line is answered at once
         from jigclu_jax.jobs.ending import say_end

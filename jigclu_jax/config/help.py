@@ -14,7 +14,7 @@ _HELP = f"""usage: {USAGE}
   --version, --help
 
 or in one call: jigclu VERB, where `jigclu` is `python -m jigclu_jax`; jigclu VERB --help lists its arguments
-verbs: pretrain, finetune, evaluate, embed, export, compare, demo
+verbs: pretrain, finetune, evaluate, embed, export, compare, demo; runs DIR lists what is in a folder
 
 jobs: {{jobs}}
 

@@ -42,7 +42,7 @@ def read_run(workdir: epath.PathLike) -> Run:
         trained, rows = root / _FINAL, read_metrics(root / _FINAL)
     found = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name[0] != ".") if folder.exists() else []
     pictures = {path.stem: path.read_text() if path.suffix == ".svg" else path.read_bytes() for path in found}
-    return Run(root, _json(root / "config.json"), _json(root / "result.json"), rows, _specs(trained, rows), pictures)
+    return Run(root, _json(root / "config.json"), _json(root / "result.json"), rows, read_specs(trained, rows), pictures)
 
 
 def save_picture(workdir: epath.PathLike, name: str, svg: str) -> None:
@@ -60,8 +60,8 @@ def is_fraction(name: str) -> bool:
     return any(part in name for part in ("top1", "top5", "accuracy", "retrieval"))
 
 
-def _specs(root: epath.Path, rows: Sequence[Mapping[str, Any]]) -> list[MetricSpec]:
-    """The specs as they are stored; workdirs of version 0.1.0 have none, and their metrics are known by name alone."""
+def read_specs(root: epath.Path, rows: Sequence[Mapping[str, Any]]) -> list[MetricSpec]:
+    """What the metrics of a workdir are, as it is stored; those of version 0.1.0 have none, and their metrics are known by name alone."""
     path = root / SPECS_FILE
     if path.exists():
         told = read_objects(path, {"name": (str,), "title": (str,)}, "delete it, and start the same command again")
@@ -81,4 +81,4 @@ def _json(path: epath.Path) -> dict[str, Any]:
     return read_json(path, {}, "restore it, or delete it and start the same command again") if path.exists() else {}
 
 
-__all__ = ["REPORT_FILE", "Run", "has_picture", "is_fraction", "read_run", "save_picture"]
+__all__ = ["REPORT_FILE", "Run", "has_picture", "is_fraction", "read_run", "read_specs", "save_picture"]

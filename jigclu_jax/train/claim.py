@@ -116,6 +116,28 @@ def claimed_folder(folder: epath.PathLike, name: str = FILE, option: str = "--wo
         yield claim
 
 
+def holder_of(folder: epath.PathLike) -> str:
+    """Who works on a folder, "" where nobody does. Nothing is written or waited for: a lease counts by its last sign of life."""
+    path = epath.Path(folder) / FILE
+    try:
+        if not is_remote(path):
+            handle = os.open(os.fspath(path), os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return os.read(handle, 200).decode(errors="replace").strip() or "another process"
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+            finally:
+                os.close(handle)
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError):  # no claim, or one of a lock that its process has left behind
+        return ""
+    beat = found.get("beat")
+    return str(found.get("holder")) if isinstance(beat, int | float) and time.time() - beat < LEASE_SECONDS else ""
+
+
 def _leave(path: epath.Path, made: Sequence[epath.Path]) -> None:
     """What the end of the block does, where the process ends before it."""
     path.unlink(missing_ok=True)
@@ -247,4 +269,4 @@ class _Lease:
         write_text(self._path, f'{{"holder": "{self._holder}", "token": "{self._token}", "beat": {time.time()}}}\n')
 
 
-__all__ = ["FILE", "Claim", "claimed", "claimed_folder"]
+__all__ = ["FILE", "Claim", "claimed", "claimed_folder", "holder_of"]
