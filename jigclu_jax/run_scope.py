@@ -4,6 +4,7 @@ So a second run in the process, or the notebook around it, finds what the first 
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -70,6 +71,7 @@ def run_scope() -> Iterator[None]:
                 before = getattr(sys, name)
                 setattr(sys, name, Lasting(before))
                 _ENDING.callback(setattr, sys, name, before)
+            _ENDING.callback(_drop_handlers)
     try:
         yield
     finally:
@@ -78,6 +80,13 @@ def run_scope() -> Iterator[None]:
             if not _ACTIVE and _ENDING is not None:
                 ending, _ENDING = _ENDING, None
                 ending.close()
+
+
+def _drop_handlers() -> None:
+    """Remove what Python's first warning has added to the root logger, where it writes into an output of a run."""
+    for handler in list(logging.root.handlers):
+        if isinstance(getattr(handler, "stream", None), Lasting):
+            logging.root.removeHandler(handler)
 
 
 def at_end_of_run(action: Action) -> None:

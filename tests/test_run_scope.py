@@ -59,6 +59,15 @@ def test_a_run_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp
         jax.config.update("jax_compilation_cache_dir", before_dir)
 
 
+def test_a_warning_of_a_run_leaves_no_handler(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    own = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with run_scope():
+        logging.warning("said")
+        logging.root.addHandler(own)
+    assert logging.root.handlers == [own] and "said" in capsys.readouterr().err
+
+
 def test_two_runs_in_a_row_and_one_in_a_thread_are_answered_alike(capsys: pytest.CaptureFixture[str]) -> None:
     before, codes = settings(), []
     for _ in range(2):

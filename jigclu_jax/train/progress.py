@@ -129,8 +129,7 @@ class Progress:
                 parts.append(f"input-bound: {100 * wait:.0f} % of the time waiting for images")
             done = step - (self._first_step or 0)
             seconds = (self._total_steps - step) * (self._batch_size / rate + self._all_paused / done)
-            took = self._all_seconds + self._all_paused
-            parts.append(f"{duration(seconds)} left" if step < self._total_steps else f"took {duration(took)}")
+            parts += [f"{duration(seconds)} left"] if step < self._total_steps else []
         return [part for part in parts if part]
 
     def _show(self, parts: list[str], keep: bool) -> None:
