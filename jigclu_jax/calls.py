@@ -18,7 +18,10 @@ from jigclu_jax import config as configs
 from jigclu_jax.config import check_config
 from jigclu_jax.config.command_line import override
 from jigclu_jax.config.jobs import CONFIGS
-from jigclu_jax.data.sources.opening import open_source
+from jigclu_jax.config.stored import read_config
+from jigclu_jax.data.sources.look import usual_side
+from jigclu_jax.data.sources.opening import Source, open_source
+from jigclu_jax.data.sources.prepared import is_prepared
 from jigclu_jax.encoder import Encoder, load_encoder
 from jigclu_jax.errors import UserError
 from jigclu_jax.jobs import find_job
@@ -31,6 +34,7 @@ Settings = Mapping[str, Any]
 _SEEN = 10_000_000  # images that a network sees in a pretraining whose epochs are not given,
 _EPOCHS = (100, 800)  # within these
 _SMALL = 64  # pixels: montages up to it have the small stem
+_SIDE, _SIDE_STEP = 224, 32  # the largest side that is chosen, and what a chosen one is a multiple of
 
 
 VERBS: dict[str, Callable[..., ConfigDict]] = {}
@@ -91,7 +95,7 @@ def pretrain(
     method: str = "",
     epochs: int = 0,
     batch_size: int = 0,
-    image_size: int = 224,
+    image_size: int = 0,
     weights: str = "",
     seed: int = 0,
     settings: Settings | None = None,
@@ -100,24 +104,28 @@ def pretrain(
 
     Args:
       out: folder of the run; called again, it goes on.
-      data: folder of images in any tree, an `.npz` file with the array image, "tfds:NAME", or "embedded" for pictures made here.
+      data: folder of images in any tree, folder of the job prepare, `.npz` file with the array image, "tfds:NAME", or "embedded" for
+        pictures made here.
       model: torchvision's name of the backbone.
       method: the library's own where none is given, "jigclu+" is its recipe with a higher rate and more (docs/which_method.md).
       epochs: 0: so many that the network sees ten million images, 100 to 800.
       batch_size: images of a step; 0: 256, or the largest power of two of which there are four. The learning rate is scaled by it.
-      image_size: side of a montage or crop in pixels; up to 64 the stem is the small one.
+      image_size: side of a montage or crop in pixels; up to 64 the stem is the small one. 0: that of the images (the median of the
+        shorter sides) in whole steps of 32, at least 32 and at most 224.
       weights: file of weights or workdir that the backbone starts from; "": random ones.
       seed: of everything that is drawn.
       settings: other fields by their path: {"optimizer.learning_rate": 0.1}.
     """
     del out
     config = configs.pretrain_config(method) if method else configs.pretrain_config()
-    config.seed, config.model.arch, config.data.image_size, config.init.weights = seed, model, image_size, weights
-    config.model.stem = "small" if image_size <= _SMALL else "imagenet"
+    config.seed, config.model.arch, config.init.weights = seed, model, weights
     _set_data(config.data, data, "")
-    config.online.eval_data.update({"resize": round(image_size * 8 / 7), "crop": image_size})
     given = dict(settings or {})
-    images = len(open_source(config.data, seed=seed)) if not (epochs and batch_size) else 0
+    source = None if epochs and batch_size and image_size else open_source(config.data, seed=seed)
+    image_size = image_size or int(given.get("data.image_size", 0)) or (_side_of(source) if source else _SIDE)
+    config.data.image_size, config.model.stem = image_size, "small" if image_size <= _SMALL else "imagenet"
+    config.online.eval_data.update({"resize": round(image_size * 8 / 7), "crop": image_size})
+    images = 0 if source is None else len(source)
     config.batch_size, usual = batch_size or min(256, 2 ** max((images // 4).bit_length() - 1, 0)), config.batch_size
     config.epochs = epochs or min(max(round(_SEEN / images), _EPOCHS[0]), _EPOCHS[1])
     config.optimizer.learning_rate *= config.batch_size / usual
@@ -125,7 +133,7 @@ def pretrain(
     config = _finished(config, given)
     print(
         f"{config.method.name}, {config.model.arch} (stem {config.model.stem}): {config.epochs} epochs, batch {config.batch_size}, "
-        f"learning rate {config.optimizer.learning_rate:g}",
+        f"learning rate {config.optimizer.learning_rate:g}, {config.data.image_size} pixels",
         flush=True,
     )
     return config
@@ -140,7 +148,7 @@ def finetune(
     eval_data: str = "",
     epochs: int = 100,
     batch_size: int = 256,
-    image_size: int = 224,
+    image_size: int = 0,
     seed: int = 0,
     settings: Settings | None = None,
 ) -> ConfigDict:
@@ -151,10 +159,11 @@ def finetune(
       data: as for pretrain, with labels: of a folder, `train/CLASS/*` and `val/CLASS/*`.
       weights: file of weights or workdir that the backbone starts from; "random" for none.
       eval_data: images that accuracies are measured on, where they are not beside the others.
-      epochs, batch_size, image_size, seed, settings: as for pretrain; the search over rates is in configs/finetune.py.
+      image_size: side of the crops in pixels; 0: as the run in `weights` had it, 224 for a file.
+      epochs, batch_size, seed, settings: as for pretrain; the search over rates is in configs/finetune.py.
     """
     del out
-    config = configs.finetune_config()
+    config, image_size = configs.finetune_config(), image_size or _side_of_run(weights)
     config.seed, config.epochs, config.batch_size, config.data.image_size = seed, epochs, batch_size, image_size
     config.optimizer.milestones = tuple(round(epochs * part, 3) for part in (0.3, 0.6, 0.9))
     config.init = "random" if weights == "random" else _set_origin(config, weights)
@@ -166,7 +175,7 @@ def finetune(
 
 @_verb
 def evaluate(
-    out: str, data: str, weights: str, *, eval_data: str = "", image_size: int = 224, seed: int = 0, settings: Settings | None = None
+    out: str, data: str, weights: str, *, eval_data: str = "", image_size: int = 0, seed: int = 0, settings: Settings | None = None
 ) -> ConfigDict:
     """Linear probe, nearest neighbours and more on the features of a frozen backbone, beside random weights; leaves a page.
 
@@ -177,7 +186,7 @@ def evaluate(
       eval_data, image_size, seed, settings: as for finetune.
     """
     del out
-    config = configs.evaluate_config()
+    config, image_size = configs.evaluate_config(), image_size or _side_of_run(weights)
     config.seed = seed
     _set_origin(config, weights)
     _set_labelled(config, data, eval_data, image_size)
@@ -191,7 +200,7 @@ def embed(
     weights: str,
     *,
     format: str = "npz",
-    image_size: int = 224,
+    image_size: int = 0,
     batch_size: int = 256,
     settings: Settings | None = None,
 ) -> ConfigDict:
@@ -202,12 +211,12 @@ def embed(
       data: as for pretrain.
       weights: file of weights, or workdir.
       format: npz, parquet or csv.
-      image_size: side of the centre crop in pixels; the short side is resized to 8 / 7 of it.
+      image_size: side of the centre crop in pixels, as for finetune; the short side is resized to 8 / 7 of it.
       batch_size: images of a pass.
       settings: other fields by their path.
     """
     del out
-    config = configs.embed_config()
+    config, image_size = configs.embed_config(), image_size or _side_of_run(weights)
     _set_origin(config, weights)
     _set_data(config.data, data, "")
     config.update({"format": format, "resize": round(image_size * 8 / 7), "crop": image_size, "eval_batch_size": batch_size})
@@ -315,8 +324,19 @@ def _set_data(group: ConfigDict, data: str, split: str) -> None:
     elif data.startswith("tfds:"):
         group.update({"source": "tfds", "name": data.removeprefix("tfds:"), "split": {"": "train", "val": "validation"}.get(split, split)})
     else:
-        source = "arrays" if data.lower().endswith(".npz") else "folder"
+        source = "arrays" if data.lower().endswith(".npz") else "prepared" if is_prepared(data) else "folder"
         group.update({"source": source, "path": data, "split": "" if source == "arrays" else split})
+
+
+def _side_of(source: Source) -> int:
+    """The side that pretraining has where none is given."""
+    return min(max(usual_side(source) // _SIDE_STEP * _SIDE_STEP, _SIDE_STEP), _SIDE)
+
+
+def _side_of_run(weights: str) -> int:
+    """The side that the images of a run had; of a file it is not known."""
+    path = epath.Path(weights).expanduser()
+    return int(read_config(path).data.image_size) if (path / FOLDER).exists() else _SIDE
 
 
 def _set_labelled(config: ConfigDict, data: str, eval_data: str, image_size: int) -> None:

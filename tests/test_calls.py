@@ -17,6 +17,8 @@ from tiny_checkpoint import make_workdir
 import jigclu_jax
 from jigclu_jax.__main__ import main
 from jigclu_jax.calls import VERBS, Run, parse_verb
+from jigclu_jax.config import prepare_config
+from jigclu_jax.jobs import prepare
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,34 @@ def test_defaults_follow_from_the_images(place: Path, capsys: pytest.CaptureFixt
     given = VERBS["pretrain"]("out", "embedded", model="resnet50", method="simclr", epochs=3, batch_size=16)
     assert (given.method.name, given.epochs, given.batch_size, given.data.split) == ("simclr", 3, 16, "train")
     assert given.is_locked
+
+
+@pytest.mark.parametrize(("side", "chosen", "stem"), [(20, 32, "small"), (32, 32, "small"), (100, 96, "imagenet"), (300, 224, "imagenet")])
+def test_the_side_follows_from_the_images(tmp_path: Path, capsys: pytest.CaptureFixture[str], side: int, chosen: int, stem: str) -> None:
+    np.savez(tmp_path / "set.npz", image=np.zeros((3, side, side + 9, 3), np.uint8))
+    config = VERBS["pretrain"]("out", str(tmp_path / "set.npz"), epochs=1, batch_size=2)
+    assert (config.data.source, config.data.image_size, config.model.stem) == ("arrays", chosen, stem)
+    assert f"{chosen} pixels" in capsys.readouterr().out
+    given = VERBS["pretrain"]("out", str(tmp_path / "set.npz"), epochs=1, batch_size=2, settings={"data.image_size": 64})
+    assert (given.data.image_size, given.model.stem) == (64, "small")
+
+
+def test_prepared_shards_are_known_by_their_look(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", image=images)
+    config = prepare_config()
+    config.data.update({"source": "arrays", "path": str(tmp_path / "set.npz"), "split": ""})
+    config.output = str(tmp_path / "shards")
+    prepare.run(config, tmp_path / "run")
+    found = VERBS["pretrain"]("out", config.output, epochs=1, batch_size=2)
+    assert (found.data.source, found.data.path, found.data.image_size) == ("prepared", config.output, 32)
+
+
+def test_later_jobs_take_the_side_of_the_run(place: Path) -> None:
+    assert VERBS["embed"]("out", "embedded", str(place / "run")).crop == 32
+    assert VERBS["evaluate"]("out", "embedded", str(place / "run")).eval_data.crop == 32
+    assert VERBS["finetune"]("out", "embedded", str(place / "run")).data.image_size == 32
+    assert VERBS["finetune"]("out", "embedded", "random").data.image_size == 224
 
 
 def test_a_plus_is_a_method_with_settings_of_its_own() -> None:

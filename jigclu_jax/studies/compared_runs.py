@@ -21,7 +21,17 @@ _NO_FIGURES = (
     *("train_images", "eval_images", "test_images", "watched_images", "held_out_images"),
 )
 # of a config: where and how a run was done, and its seed
-NO_DIFFERENCE = ("seed", "log_every_steps", "force_config", "log.tensorboard", "log.pictures", "data.threads", "data.workers", "cache")
+NO_DIFFERENCE = (
+    "seed",
+    "log_every_steps",
+    "force_config",
+    "grown_data",
+    "log.tensorboard",
+    "log.pictures",
+    "data.threads",
+    "data.workers",
+    "cache",
+)
 
 
 @dataclasses.dataclass(frozen=True)

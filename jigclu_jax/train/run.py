@@ -31,6 +31,7 @@ from jigclu_jax.train.checkpoint import Checkpoints, check_newest
 from jigclu_jax.train.claim import Claim
 from jigclu_jax.train.disk import disk_error
 from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.identity import check_identity
 from jigclu_jax.train.introduction import about_to_compile, introduce
 from jigclu_jax.train.loop import ROW_METRICS, UNMEASURED, EpochHook, Hooks, Input, Outputs, Start, Trained, fit
 from jigclu_jax.train.memory import check_size, own_peak, peak_memory
@@ -209,7 +210,7 @@ def run_training(
 
     Resume policy: a checkpoint counts once it is complete; the run goes on from the newest that can be read, with rows of
     `metrics.jsonl` after it dropped. Batches are a function of the step, so that the position is all that is needed. A config
-    that differs, another number of images, or another class list is refused.
+    that differs, another number of images (more of them: without `config.grown_data`), or another class list is refused.
 
     Args:
       training: from `prepare_training`.
@@ -251,10 +252,10 @@ def _run(
     classes = list(source.classes) if source.classes else None
     meta: dict[str, Any] = {"config": config_as_dict(config), "classes": classes, "images": len(source), **identity}
 
-    def check_identity(old: Mapping[str, Any]) -> None:
-        _check_identity(old, meta, epath.Path(workdir), tuple(identity))
+    def check(old: Mapping[str, Any]) -> None:
+        check_identity(old, meta, epath.Path(workdir), tuple(identity), training.target if config.grown_data else None)
 
-    check_newest(workdir, training.target, check_identity)  # a refusal must leave the workdir with the config of its checkpoints
+    check_newest(workdir, training.target, check)  # a refusal must leave the workdir with the config of its checkpoints
     root = open_workdir(workdir, config, write=main)
     specs = metric_specs(training.method, epoch_hooks)
     if main:
@@ -268,7 +269,7 @@ def _run(
     peers.agree({f"list of checkpoints in {root}": checkpoints.steps()})
     earlier: tuple[int, float] = (0, 0.0)
     old: Mapping[str, Any] = {}
-    restored = checkpoints.restore_newest(training.target, check_identity)
+    restored = checkpoints.restore_newest(training.target, check)
     if restored:
         state, old = restored
         meta["seconds"] = old["seconds"]
@@ -285,7 +286,8 @@ def _run(
     if first >= plan.total_steps:
         progress.say(f"{root} is complete: {first} steps, nothing left to train")
     elif first:
-        progress.say(f"{root}: going on from step {first} of {plan.total_steps}")
+        grown = f", with {len(source):,} images where there were {old['images']:,}" if old.get("images") not in (None, len(source)) else ""
+        progress.say(f"{root}: going on from step {first} of {plan.total_steps}{grown}")
     if first < plan.total_steps:
         progress.say(about_to_compile(len(source), config.batch_size, training.mesh.size, plan.total_steps - first))
     stream: Batches | None = None
@@ -325,17 +327,3 @@ def _run(
         checkpoints.close()
         if main:
             note_skipped(root, training.skipped.values())
-
-
-def _check_identity(old: Mapping[str, Any], new: Mapping[str, Any], root: epath.Path, identity: Sequence[str]) -> None:
-    """Refuse a checkpoint of a run on other images, classes, or whatever else is named."""
-    what = {"images": "number of images", "classes": "list of classes", **{name: name for name in identity}}
-    for name, text in what.items():
-        then, now = old.get(name), new[name]
-        if then != now:
-            shown = ""
-            if name == "images":
-                shown = f" ({then} then, {now} now)"
-            elif name == "classes" and len(then or ()) != len(now or ()):
-                shown = f" ({len(then or ())} classes then, {len(now or ())} now)"
-            raise UserError(f"the {text} has changed since {root} was begun{shown}: use another workdir, or what it was begun with")

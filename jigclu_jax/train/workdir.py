@@ -24,6 +24,7 @@ _HARMLESS = (
     "log",
     "log_every_steps",
     "force_config",
+    "grown_data",
     "debug",
     "profile",
     "seeds",

@@ -1,5 +1,6 @@
 """A disk that fills up or cannot be written, a real one where this machine lets a test mount it; runs on other images than before."""
 
+import contextlib
 import errno
 import shutil
 import subprocess
@@ -116,7 +117,7 @@ def test_other_images_or_classes_than_those_of_the_start_are_refused_before_anyt
     """And other shapes, which a forced config may bring."""
     config = tiny.pretrain_config(epochs=1, method="supervised")
     config.data.update({"source": "arrays", "path": str(tmp_path / "data.npz"), "split": "", "limit": 0})
-    pixels = np.random.default_rng(0).integers(0, 255, (48, 32, 32, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3), np.uint8)
 
     def write(count: int, classes: int) -> None:
         np.savez(tmp_path / "data.npz", image=pixels[:count], label=np.arange(count) % classes)
@@ -128,6 +129,7 @@ def test_other_images_or_classes_than_those_of_the_start_are_refused_before_anyt
     for count, classes, width, named in (
         (48, 3, 0.05, ("list of classes", "4", "3")),
         (44, 4, 0.05, ("number of images", "48", "44")),
+        (64, 4, 0.05, ("number of images", "48", "64", "--config.grown_data=True")),
         (48, 4, 0.1, ("checkpoint 3", "shape")),
     ):
         write(count, classes)
@@ -138,6 +140,14 @@ def test_other_images_or_classes_than_those_of_the_start_are_refused_before_anyt
             with raises_naming(f"{tmp_path}/run", *named):
                 pretrain.run(again, tmp_path / "run")
             assert contents(tmp_path / "run") == before
+    config.grown_data = True
+    for count, named in ((44, ("44", "48")), (64, ())):
+        write(count, 4)
+        with raises_naming(*named) if named else contextlib.nullcontext():
+            pretrain.run(config, tmp_path / "run")
+    step, meta, _ = read_checkpoint(tmp_path / "run")
+    assert (step, meta["images"]) == (4, 64)  # where a run of 64 images from the start would end
+    before = contents(tmp_path / "run")
     config.model.width = 0.1
     with raises_naming(f"{tmp_path}/run", "model.width", "--config.force_config"):
         pretrain.run(config, tmp_path / "run")

@@ -1,8 +1,10 @@
 """A look at a set of images before it is used: what it consists of, and whether its pictures are pictures."""
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import UInt8
 
 from jigclu_jax.data.sources.opening import Source, innermost
 from jigclu_jax.errors import ImageError, UnknownWhite, first_few
@@ -36,21 +38,35 @@ def oddities(source: Source, seconds: float = _SECONDS) -> list[str]:
       UnknownWhite: the files leave open which sample is white.
     """
     counts, flat, read = np.zeros(256, np.int64), 0, 0
-    deadline = time.monotonic() + seconds
-    for index in np.unique(np.linspace(0, len(source) - 1, _SAMPLE, dtype=np.int64)):
-        if time.monotonic() > deadline:
-            break
-        try:
-            image = source.read(int(index))
-        except UnknownWhite:
-            raise
-        except ImageError:
-            continue
+    for image in _looked_at(source, seconds):
         image = image[:: max(image.shape[0] // _PIXELS, 1), :: max(image.shape[1] // _PIXELS, 1)]
         counts += np.bincount(image.ravel(), minlength=256)
         flat += int(np.ptp(image.reshape(-1, 3), axis=0).max()) <= _FLAT
         read += 1
     return _found(counts, flat, read) if read else []
+
+
+def usual_side(source: Source, seconds: float = _SECONDS) -> int:
+    """The median of the images' shorter sides in pixels, of those that `oddities` looks at; 0 where none can be read.
+
+    Raises:
+      UnknownWhite: the files leave open which sample is white.
+    """
+    sides = [min(image.shape[:2]) for image in _looked_at(source, seconds)]
+    return int(np.median(sides)) if sides else 0
+
+
+def _looked_at(source: Source, seconds: float) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    deadline = time.monotonic() + seconds
+    for index in np.unique(np.linspace(0, len(source) - 1, _SAMPLE, dtype=np.int64)):
+        if time.monotonic() > deadline:
+            break
+        try:
+            yield source.read(int(index))
+        except UnknownWhite:
+            raise
+        except ImageError:
+            continue
 
 
 def _found(counts: np.ndarray, flat: int, read: int) -> list[str]:

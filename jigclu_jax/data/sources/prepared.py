@@ -38,6 +38,12 @@ def shard_path(folder: Path, split: str, number: int) -> Path:
     return folder / f"{split}-{number:05d}.array_record"
 
 
+def is_prepared(folder: str | Path) -> bool:
+    """Whether a local folder is one that the prepare job writes to, finished or not."""
+    root = Path(folder).expanduser()
+    return not is_remote(folder) and root.is_dir() and (any(root.glob("*-00000.array_record")) or any(root.glob(".*.preparing")))
+
+
 def read_summary(folder: str | Path, split: str) -> tuple[Path, dict[str, Any]]:
     """(folder, contents of SPLIT.json); split "" takes the only one there is.
 
