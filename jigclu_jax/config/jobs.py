@@ -26,6 +26,7 @@ from jigclu_jax.config.schema import (
     MODEL,
     ONLINE,
     OPTIMIZER,
+    PREPARE,
     RUN,
     SOURCE,
     VOTE,
@@ -136,20 +137,6 @@ EVALUATE: Fields = {
         "views": Field(1024, 1, 10**6),  # evaluation images whose two crops measure alignment
         "cells": Field(4096, 1, 10**8),  # montage cells that the location head is judged on, at least, where the run has one
     },
-}
-
-# Images of any source into shards that are quick to read (`data/prepare/shards.py`), or their check.
-PREPARE: Fields = {
-    "seed": RUN["seed"],  # draws the subset of data.limit
-    "mode": Field("write", choices=("write", "verify")),
-    "output": Field(""),  # local folder of the shards
-    "output_split": Field(""),  # name of the split there; "": data.split, or "all"
-    "format": Field("jpeg", choices=("jpeg", "raw")),  # jpeg: re-encoded; raw: RGB bytes, for small images
-    "short_side": Field(256, 1, 65_500),  # larger images are reduced to it, in pixels
-    "quality": Field(90, 1, 100),  # of the JPEG encoder
-    "shard_images": Field(8192, 1, 1 << 31),
-    "threads": Field(0, 0, 1024),  # 0: one a core
-    "data": SOURCE,
 }
 
 

@@ -224,7 +224,21 @@ EMBED: Fields = {
     "force_config": RUN["force_config"],
 }
 
+# Images of any source into shards that are quick to read (`data/prepare/shards.py`), or their check.
+PREPARE: Fields = {
+    "seed": RUN["seed"],  # draws the subset of data.limit
+    "mode": Field("write", choices=("write", "verify")),
+    "output": Field(""),  # local folder of the shards
+    "output_split": Field(""),  # name of the split there; "": data.split, or "all"
+    "format": Field("jpeg", choices=("jpeg", "raw")),  # jpeg: re-encoded; raw: RGB bytes, for small images
+    "short_side": Field(256, 1, 65_500),  # larger images are reduced to it, in pixels
+    "quality": Field(90, 1, 100),  # of the JPEG encoder
+    "shard_images": Field(8192, 1, 1 << 31),
+    "threads": Field(0, 0, 1024),  # 0: one a core
+    "data": SOURCE,
+}
+
 __all__ = [
     *("AUGMENT", "CHECKPOINT_MODEL", "CROP", "EMBED", "EVALUATION", "EXPORT", "HEADS", "INIT", "INPUT", "MODEL", "ONLINE", "OPTIMIZER"),
-    *("RUN", "SAVING", "SOURCE", "VOTE", "WEIGHTS"),
+    *("PREPARE", "RUN", "SAVING", "SOURCE", "VOTE", "WEIGHTS"),
 ]
