@@ -3,6 +3,9 @@
     python -m jigclu_jax --config=configs/study_methods.py --workdir=runs/study --config.pretrain.data.path=/data/cifar10
     python -m jigclu_jax --config=configs/study_methods.py:equal=epochs,seeds=2 --workdir=runs/study_epochs \\
         --config.pretrain.data.path=/data/cifar10
+    python -m jigclu_jax --config=configs/study_methods.py:judge=evaluate,few=0.01 --workdir=runs/study_judged \\
+        --config.pretrain.data.path=/data/cifar10
+    python -m jigclu_jax --config=configs/compare.py --workdir=runs/study_table --config.runs=runs/study_judged/cells/*/seed*/judge*
     python -m jigclu_jax --config=configs/study_methods.py:images=0,arch=resnet18,width=1,epochs=200 --workdir=runs/study_full \\
         --config.pretrain.data.path=/data/cifar10
 
@@ -10,6 +13,9 @@ Compute is counted in u, forward passes of the backbone over a full-size image (
 JigClu's montages are as large as an image, so that an image costs it 3 u and a method with two views 6 u. `epochs` are the first arm's;
 with `equal=u` the others train as many epochs as cost the same. `--config.arms` takes other arms: a name, then fields of
 `config.pretrain`. The same command again goes on; the same command in a second terminal takes its share.
+
+`judge=evaluate` judges by probe and neighbours, `few=0.01` once more with 1 % of the labels; `compare` makes one table of it all, and of
+studies on several data sets: probe, kNN, few labels, images/s, memory and u, methods by rows, data sets by columns.
 
 Each method has settings for small images and few of them (queue, clusters, heads), and one rate that was not searched for:
 a campaign of one's own should give every arm the same number of tries. `supervised` trains with the labels and is the upper line.
@@ -19,7 +25,7 @@ Hardware: 2 CPU cores for the defaults (2,000 images, ResNet-18 at width 1/8), o
 
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import ablation_config, parse_arg
+from jigclu_jax.config import ablation_config, evaluate_config, parse_arg
 
 _TWO_VIEWS = "augment.crop_area=(0.2,1.0)"
 ARMS = (
@@ -42,11 +48,28 @@ ARMS = (
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Arguments: equal (u, epochs), seeds (their number), epochs, images (0: all), arch, width, batch_size, learning_rate, side (of an
-    image in pixels)."""
+    image in pixels), judge (fast_probe, evaluate), few (labels, a fraction)."""
     args = parse_arg(
-        arg, equal="u", seeds=3, epochs=20, images=2000, arch="resnet18", width=0.125, batch_size=64, learning_rate=0.06, side=32
+        arg,
+        equal="u",
+        seeds=3,
+        epochs=20,
+        images=2000,
+        arch="resnet18",
+        width=0.125,
+        batch_size=64,
+        learning_rate=0.06,
+        side=32,
+        judge="fast_probe",
+        few=0.0,
     )
     config = ablation_config()
+    if args["judge"] == "evaluate":
+        config.judge = evaluate_config()
+        config.judge.data.subset_seed = config.judge.eval_data.subset_seed = 0
+        config.judge.update({"cache": "none", "random_init": False})
+        config.judge.probe.checks = ()
+    config.few = args["few"]
     config.table, config.arms, config.equal, config.seeds = "arms", ARMS, args["equal"], tuple(range(args["seeds"]))
     pretrain, judge, side = config.pretrain, config.judge, args["side"]
     pretrain.epochs, pretrain.batch_size = args["epochs"], args["batch_size"]

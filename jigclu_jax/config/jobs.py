@@ -130,6 +130,8 @@ EVALUATE: Fields = {
     **changed(_FEATURES, {"random_init": True}),
     "probe": HEADS,
     "knn": VOTE,
+    # > 0: probe and neighbours also on features averaged over that many random crops of every image, told apart from those of one view
+    "crops": Field(0, 0, 256),
     "reading": {
         "queries": Field(8, 1, 1000),  # evaluation images shown with their neighbours
         "neighbours": Field(6, 1, 1000),
@@ -236,6 +238,7 @@ _JOBS: Mapping[str, Fields] = {
         "pretrain": _ablated,  # of the table's first row; the others change some of its fields
         "judge": _judge,  # how good a backbone is; checkpoint, seed and, where it names none, images are filled in
         "metric": Field("probe_top1_last"),  # field of the judge's result.json that the table is made of
+        "few": Field(0.0, low=0, below=1),  # > 0: judged once more with that fraction of the labels, for `compare`
         "force_config": RUN["force_config"],
     },
     "demo": {

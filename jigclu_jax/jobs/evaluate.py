@@ -1,5 +1,6 @@
 """Job `evaluate`: all evaluations that apply to a backbone, in one result.json and one page."""
 
+import dataclasses
 import logging
 import time
 from typing import Any
@@ -7,17 +8,20 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import crop_augment_config
 from jigclu_jax.data.augment.law import Law
-from jigclu_jax.data.input.views import two_views
+from jigclu_jax.data.input.views import random_crops
+from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.view import View
 from jigclu_jax.device import distributed
 from jigclu_jax.errors import UserError
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.confusion import class_accuracies, confusion_matrix
 from jigclu_jax.evals.fast_probe import Probed
+from jigclu_jax.evals.features import FeatureBank
 from jigclu_jax.evals.knn import nearest
 from jigclu_jax.evals.spread import alignment, effective_rank, uniformity
 from jigclu_jax.jobs.backbones import Backbone, random_backbone
@@ -66,6 +70,8 @@ def _evaluated(config: ConfigDict, workdir: epath.PathLike, backbone: Backbone, 
         control = features.of_sets(other, sets)
         fields |= of_random_backbone(probe_fields(config, control, sets)[0] | knn_fields(config, control, sets)[0])
         fields |= {f"{name}_random_init": value for name, value in _spread_fields(config, features, other, sets, control).items()}
+    if config.crops:
+        fields["crops"] = _averaged_fields(config, features, backbone, sets, banks)
     pretext, drawing = _pretext(config, backbone, sets, features)
     fields |= pretext
     announce("drawing the page")
@@ -80,24 +86,35 @@ def _evaluated(config: ConfigDict, workdir: epath.PathLike, backbone: Backbone, 
 def _spread_fields(config: ConfigDict, features: Features, backbone: Backbone, sets: Sets, banks: Banks) -> dict[str, float]:
     """Effective rank and uniformity of the evaluation images' features, alignment of those of two crops of an image."""
     rows = _some(len(banks.test), _RANK_ROWS, config.seed)
-    count = _some(len(banks.test), config.reading.views, config.seed)
-    announce(f"features of two crops of {len(count):,} images")
-    views = features.of_batches(
-        backbone,
-        two_views(
-            sets.test,
-            banks.test.indices[count],
-            View("crop", config.eval_data.crop, Law.of(crop_augment_config())),
-            seed=config.seed,
-            batch_size=config.eval_batch_size,
-            part=(jax.process_index(), jax.process_count()),
-        ),
-    ).features
+    chosen = banks.test.indices[_some(len(banks.test), config.reading.views, config.seed)]
+    views = _of_crops(config, features, backbone, sets.test, chosen, 2)
     return {
         "rank_features": effective_rank(banks.test.features[rows]),
         "uniformity_features": uniformity(banks.test.features, config.seed),
-        "alignment_features": alignment(views[: len(count)], views[len(count) :]),
+        "alignment_features": alignment(views[0], views[1]),
     }
+
+
+def _of_crops(
+    config: ConfigDict, features: Features, backbone: Backbone, source: Source, indices: np.ndarray, count: int
+) -> Float32[np.ndarray, "c n d"]:
+    """Features of `count` random crops of each of these images."""
+    announce(f"features of {count} crops of {len(indices):,} images")
+    crop = View("crop", config.eval_data.crop, Law.of(crop_augment_config()))
+    part = (jax.process_index(), jax.process_count())
+    batches = random_crops(source, indices, crop, count=count, seed=config.seed, batch_size=config.eval_batch_size, part=part)
+    return features.of_batches(backbone, batches).features.reshape(count, len(indices), -1)
+
+
+def _averaged_fields(config: ConfigDict, features: Features, backbone: Backbone, sets: Sets, banks: Banks) -> dict[str, Any]:
+    """Probe and neighbours on features that are means over `config.crops` random crops, apart from those of one view."""
+
+    def averaged(bank: FeatureBank, source: Source) -> FeatureBank:
+        means = _of_crops(config, features, backbone, source, bank.indices, config.crops).mean(axis=0)
+        return dataclasses.replace(bank, features=means)
+
+    both = Banks(averaged(banks.train, sets.train), averaged(banks.test, sets.test), banks.oddities)
+    return {"count": config.crops} | probe_fields(config, both, sets)[0] | knn_fields(config, both, sets)[0]
 
 
 def _classes(config: ConfigDict, probed: Probed, banks: Banks, sets: Sets) -> tuple[np.ndarray, list[tuple[str, int, float, float, float]]]:

@@ -105,6 +105,17 @@ def _heads(run: Run) -> list[Block]:
     return [Text(text), Table(("learning rate", *(f"decay {decay:g}" for decay in decays)), rows, rates.index(rate))]
 
 
+def _crops(run: Run) -> list[Block]:
+    """Accuracies on features of one view, and beside them those on features averaged over crops."""
+    averaged = run.result.get("crops") or {}
+    single = {one.label: one.own for one in part.find_accuracies(run.result, _FEATURES)}
+    rows: list[Row] = []
+    for one in part.find_accuracies(averaged, _FEATURES):
+        (value, ends), (mean, mean_ends) = single[one.label], one.own
+        rows.append((one.label, Fraction(value), format_interval(ends), Fraction(mean), format_interval(mean_ends)))
+    return part.table(("evaluation", "one view", "95 % interval", f"mean of {averaged.get('count')} crops", "95 % interval"), rows)
+
+
 def _classes(run: Run) -> list[Block]:
     """Accuracy of every class that has images."""
     counts = [sum(row) for row in run.result.get("confusion") or () if sum(row)]
@@ -162,6 +173,10 @@ _SPREAD_TEXT = (
     "Effective rank (RankMe) counts the directions that the features use; near 1 they have collapsed. Uniformity is 0 where all features"
     " are one and about -4 where they are spread evenly over the sphere; alignment is 0 where two views of an image give one feature."
 )
+_CROPS_TEXT = (
+    "Features averaged over several random crops of every image, of training and of evaluation, give other accuracies than those of one"
+    " view: compare either column with figures of its own kind alone."
+)
 _ABOUT = {
     "backbone": "backbone",
     "classes": "classes",
@@ -196,6 +211,7 @@ _NOTES = {
 }
 _EVALUATION = (
     ("Accuracy", "Accuracy on the evaluation images, which no choice has seen." + _BOOTSTRAP, part.accuracies("evaluation", _FEATURES)),
+    ("Features averaged over crops", _CROPS_TEXT, _crops),
     ("Heads", "", _heads),
     ("Spread of the features", _SPREAD_TEXT, part.numbers(_SPREAD)),
     ("Classes", "", part.together(part.pictures(_CONFUSION), _classes)),

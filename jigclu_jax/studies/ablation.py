@@ -170,6 +170,9 @@ def _run_trial(config: ConfigDict, row: Row, seed: int, epochs: int, folder: epa
         _run_job(judge, "judge", folder / "judge")
         judged = read_result(folder / "judge") or {}
         found |= {"value": _value(config.metric, judged, folder), "interval": judged.get(f"{config.metric}_interval")}
+        if config.few:
+            judge.data.fraction = config.few
+            _run_job(judge, "judge", folder / "judge_few")
     except NonFiniteError as error:
         print(f"{folder}: {error}", flush=True)
         found["images_per_second"] = found["images_per_second"] or _logged_rate(folder / "pretrain")

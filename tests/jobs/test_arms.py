@@ -96,21 +96,25 @@ def test_u_of_the_methods_are_those_of_the_page(arm: str, expected: float) -> No
 
 def test_equal_u_gives_each_arm_the_epochs_it_can_pay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs: dict[str, float] = {}
+    judged: list[tuple[str, str, float]] = []
 
     def run(config: ConfigDict, workdir: Any) -> None:
         root = open_workdir(workdir, config)
         if config.job == "pretrain":
             epochs[config.method.name] = config.epochs
             assert config.optimizer.warmup_epochs < config.epochs
+        else:
+            judged.append((config.job, root.name, config.data.fraction))
         result = {"seconds": 1.0, "images_per_second": 1.0, "probe_top1_last": 0.5, "probe_top1_last_interval": [0.4, 0.6]}
         write_result(root, {"job": config.job} | result)
 
     monkeypatch.setattr(ablation, "find_job", lambda name: SimpleNamespace(run=run))
     monkeypatch.setattr(ablation, "u_per_image", lambda config, facts: {"jigclu": 3.0, "simclr": 6.0}[config.method.name])
-    config = study("jigclu", "simclr method.name=simclr", epochs=20, seeds=1)
+    config = study("jigclu", "simclr method.name=simclr", epochs=20, seeds=1, judge="evaluate", few=0.01)
     config.pretrain.data.update({"source": "embedded", "limit": 96})
     ablation.run(config, tmp_path / "run")
     assert epochs == {"jigclu": 20, "simclr": 10}
+    assert judged == 2 * [("evaluate", "judge", 0.0), ("evaluate", "judge_few", 0.01)]
     rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
     assert [(row["row"], row["u"], row["epochs"]) for row in rows] == [("jigclu", 3.0, 20), ("simclr", 6.0, 10)]
     assert "u an image" in (tmp_path / "run" / "table.md").read_text()

@@ -103,8 +103,11 @@ def test_a_fast_probe_and_its_files(pretrained: Path, tmp_path: Path, capsys: py
 
 
 def test_evaluate_leaves_one_page_with_everything(pretrained: Path, tmp_path: Path) -> None:
-    evaluate.run(config("evaluate", pretrained), tmp_path / "all")
+    settings = config("evaluate", pretrained)
+    settings.crops = 2
+    evaluate.run(settings, tmp_path / "all")
     found = result(tmp_path / "all")
+    assert found["crops"]["count"] == 2 and 0 <= found["crops"]["probe_top1_last"] <= 1
     names = {"probe_top1_last", "ridge_top1", "knn_top1_weighted_20", "location_top1", "rank_features", "rank_embeddings", "class_top1"}
     assert names | {"alignment_features", "uniformity_embeddings"} <= found.keys()
     confusion = np.array(found["confusion"])
@@ -114,6 +117,7 @@ def test_evaluate_leaves_one_page_with_everything(pretrained: Path, tmp_path: Pa
     page = (tmp_path / "all" / "report.html").read_text()
     for heading in (
         "Accuracy",
+        "Features averaged over crops",
         "Heads",
         "Classes",
         "Nearest neighbours",

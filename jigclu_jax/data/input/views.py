@@ -1,4 +1,4 @@
-"""Batches of two random crops of the same images: positive pairs to judge any backbone by."""
+"""Batches of random crops of the same images: positive pairs to judge any backbone by, and what features are averaged over."""
 
 from collections.abc import Iterator
 
@@ -11,23 +11,24 @@ from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.view import View
 
 
-def two_views(
+def random_crops(
     source: Source,
     indices: Int64[np.ndarray, " n"],
     crop: View,
     *,
+    count: int,
     seed: int,
     batch_size: int,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of one random `crop` of every image, then of another one; of each, this host's part (its number, how many there are).
+    """Batches of one random `crop` of every image, then of another one, `count` in all; of each, this host's part (its number, how many).
 
     As `data/input/evaluation.py` yields them: image uint8[b, side, side, 3], label int32[b] (-1), mask bool[b] (False: padding), b =
     batch_size / hosts.
     """
     host, hosts = part
     local, side = batch_size // hosts, crop.side
-    for view in range(2):
+    for view in range(count):
         for begin in range(0, len(indices), batch_size):
             own = indices[begin : begin + batch_size][host * local : (host + 1) * local]
             image = np.zeros((local, side, side, 3), np.uint8)
