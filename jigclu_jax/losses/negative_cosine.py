@@ -1,8 +1,9 @@
 """Negative cosine similarity between predictions and targets that have no gradient (BYOL, SimSiam, FastSiam)."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jigclu_jax.ops.unit_length import unit_length
 
@@ -22,3 +23,13 @@ def mean_of_others(rows: Float[Array, "b v d"]) -> Float[Array, "b v d"]:
     Source: Pototzky, Sultan, Schmidt-Thieme 2022, "FastSiam: resource-efficient self-supervised learning on a single GPU", section 3.
     """
     return (rows.sum(axis=1, keepdims=True) - rows) / (rows.shape[1] - 1)
+
+
+def mean_of_cluster(rows: Float[Array, "n d"], clusters: Int[Array, " n"], count: int) -> Float[Array, "n d"]:
+    """For each row the mean of the other rows of its cluster, ids from 0 to `count` - 1, each of two rows or more; memory is linear in n.
+
+    `mean_of_others` for views that lie anywhere in the batch.
+    """
+    sums = jax.ops.segment_sum(rows, clusters, count)
+    sizes = jax.ops.segment_sum(jnp.ones_like(rows[:, 0]), clusters, count)
+    return (sums[clusters] - rows) / (sizes[clusters] - 1)[:, None]

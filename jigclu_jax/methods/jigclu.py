@@ -16,10 +16,11 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.losses.chance import uninformed_losses
 from jigclu_jax.losses.clustering import clustering_loss
 from jigclu_jax.losses.cross_entropy import accuracy, cross_entropy
+from jigclu_jax.losses.negative_cosine import mean_of_cluster, negative_cosine
 from jigclu_jax.losses.retrieval import retrieval_accuracy
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
 from jigclu_jax.metrics import MetricSpec, accuracy_spec, loss_spec
-from jigclu_jax.models import Functional, build_backbone, create_linear, create_projection, init_parts
+from jigclu_jax.models import Functional, build_backbone, create_linear, create_mlp, create_projection, init_parts
 from jigclu_jax.ops.decouple import decouple
 from jigclu_jax.ops.montage import split_cells
 from jigclu_jax.ops.normalize import normalize
@@ -40,6 +41,9 @@ FIELDS = {
     "projection_norm": Field(False),  # BatchNorm before the ReLU of the clustering branch
     # a flipped patch's location is its place in the mirrored image: without, left and right cannot be told apart
     "mirrored_location": Field(False),
+    "decoupled": Field(False),  # an image's own patches leave the clustering loss's denominator
+    # > 0: weight of the cosine between a predictor's output and the mean of the image's other patches, which has no gradient (FastSiam)
+    "centroid_weight": Field(0.0, 0, 1e6),
 }
 DEFAULTS = {"saving.best_metric": "accuracy_retrieval"}
 # What "jigclu+" sets: a recipe of this library for batch 256 and 200 epochs, at the paper's cost (docs/which_method.md).
@@ -69,6 +73,9 @@ class JigClu(Method):
       cluster_weight: alpha.
       location_weight: beta.
       dtype: compute dtype of the backbone.
+      decoupled: the clustering loss has negatives alone in its denominator.
+      centroid_weight: of the centroid loss.
+      predictor: its MLP, embedding -> embedding; None without it.
       separate: cells go through the backbone as images of their own, each pooled to one vector: the paper's comparison, no montages.
     """
 
@@ -84,12 +91,18 @@ class JigClu(Method):
     location_weight: float
     dtype: str
     separate: bool = False
+    decoupled: bool = False
+    centroid_weight: float = 0.0
+    predictor: Functional | None = None
 
     def init(self, key: jax.Array, facts: DataFacts) -> tuple[Tree, Tree, Tree]:
-        """Parameters {backbone, projection, location}, statistics {backbone}, with a BatchNorm in it {projection}; no extra state."""
+        """Parameters {backbone, projection, location, predictor if any}, statistics of those that have BatchNorm; no extra state."""
         del facts
         keys = jax.random.split(key, 3)
-        return *init_parts(keys, backbone=self.backbone, projection=self.projection, location=self.location), {}
+        params, stats = init_parts(keys, backbone=self.backbone, projection=self.projection, location=self.location)
+        if self.predictor is not None:
+            params["predictor"], stats["predictor"] = self.predictor.init(jax.random.fold_in(key, 3))
+        return params, stats, {}
 
     def outputs(self, params: Tree, stats: Tree, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array, Tree]:
         """Montages, normalised, float[b, S, S, 3] -> one row a cell, row-major within a montage, b * m * m in all.
@@ -109,24 +122,32 @@ class JigClu(Method):
     def forward(self, params: Tree, stats: Tree, extra: Tree, batch: Batch, train: bool = True) -> tuple[Tree, Tree, Tree]:
         """Features float[b, m*m, D], embeddings float[b, m*m, 128] and location logits float[b, m*m, m*m] of the batch's cells."""
         images = batch[self.views[0].name]["image"]
-        features, embeddings, logits, stats = self.outputs(params, stats, normalize(images, self.dtype), train)
+        features, embeddings, logits, after = self.outputs(params, stats, normalize(images, self.dtype), train)
         rows = {"features": features, "embeddings": embeddings, "logits": logits}
-        return {name: row.reshape(len(images), -1, row.shape[-1]) for name, row in rows.items()}, stats, extra
+        if self.predictor is not None:
+            own = params["predictor"], stats["predictor"]
+            rows["predictions"], after["predictor"] = self.predictor.apply(*own, embeddings, train)
+        return {name: row.reshape(len(images), -1, row.shape[-1]) for name, row in rows.items()}, after, extra
 
     def objective(self, params: Tree, outputs: Tree, extra: Tree, batch: Batch) -> tuple[jax.Array, tuple[Tree, Metrics]]:
-        """alpha * clustering + beta * location over all patches of the global batch (paper, equations 1 to 4)."""
+        """alpha * clustering + beta * location over all patches of the global batch (paper, equations 1 to 4), and the centroid loss."""
         embeddings, logits = (outputs[name].reshape(-1, outputs[name].shape[-1]) for name in ("embeddings", "logits"))
         clusters, locations = (batch[self.views[0].name][name].reshape(-1) for name in ("cluster", "location"))
-        loss_cluster = clustering_loss(embeddings, clusters, self.temperature, self.base_temperature)
+        temperatures = self.temperature, self.base_temperature
+        loss_cluster = clustering_loss(embeddings, clusters, *temperatures, decoupled=self.decoupled)
         loss_location = cross_entropy(logits, locations)
         loss = self.cluster_weight * loss_cluster + self.location_weight * loss_location
         metrics = {
-            "loss": loss,
             "loss_cluster": loss_cluster,
             "loss_location": loss_location,
             "accuracy_location": accuracy(logits, locations),
             "accuracy_retrieval": retrieval_accuracy(embeddings, clusters),
         }
+        if self.predictor is not None:
+            centroids = mean_of_cluster(embeddings, clusters, len(batch["example"]))
+            metrics["loss_centroid"] = negative_cosine(outputs["predictions"].reshape(embeddings.shape), centroids)
+            loss += self.centroid_weight * metrics["loss_centroid"]
+        metrics["loss"] = loss
         return loss, (extra, jax.tree.map(jax.lax.stop_gradient, metrics))
 
     def tasks(self, outputs: Tree, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -140,15 +161,17 @@ _RETRIEVAL = "The share of patches whose nearest other patch of the batch, by em
 
 
 def metric_specs(own: ConfigDict, batch_size: int) -> tuple[MetricSpec, ...]:
-    """Both losses and both branches' accuracies for the settings `own`, with what a network reaches that tells nothing apart."""
+    """The losses and both branches' accuracies for the settings `own`, with what a network reaches that tells nothing apart."""
     cells = own.grid * own.grid
-    cluster, location = uninformed_losses(batch_size, own.grid, own.temperature, own.base_temperature)
+    cluster, location = uninformed_losses(batch_size, own.grid, own.temperature, own.base_temperature, decoupled=own.decoupled)
+    centroid = (loss_spec("loss_centroid", "centroid loss", 0.0),) if own.centroid_weight else ()
     return (
         loss_spec("loss", "loss", own.cluster_weight * cluster + own.location_weight * location),
         loss_spec("loss_cluster", "clustering loss", cluster),
         loss_spec("loss_location", "location loss", location),
         accuracy_spec("accuracy_location", "location accuracy", 1 / cells, about=_LOCATION),
         accuracy_spec("accuracy_retrieval", "retrieval accuracy", (cells - 1) / (batch_size * cells - 1), "retrieval", _RETRIEVAL),
+        *centroid,
     )
 
 
@@ -156,9 +179,13 @@ def create(config: ConfigDict, facts: DataFacts) -> JigClu:
     """The method for a pretraining config; labels are not needed.
 
     Raises:
-      UserError: a decouple size or a side of montages that the grid does not divide.
+      UserError: a decouple size or a side of montages that the grid does not divide; a single image where negatives are needed.
     """
     model, own = config.model, config.method
+    if own.decoupled and facts.batch_size < 2:
+        raise UserError(
+            f"config.method.decoupled needs the patches of other images, and config.batch_size is {facts.batch_size}: use 2 or more"
+        )
     if own.decouple_size % own.grid:
         raise UserError(f"config.method.decouple_size={own.decouple_size} must be a multiple of config.method.grid={own.grid}, or 0")
     side = patch_side(config.data.image_size, own.grid)
@@ -178,4 +205,7 @@ def create(config: ConfigDict, facts: DataFacts) -> JigClu:
         location_weight=own.location_weight,
         dtype=model.dtype,
         separate=own.input == "cells",
+        decoupled=own.decoupled,
+        centroid_weight=own.centroid_weight,
+        predictor=create_mlp([own.embedding_dim] * 3, dtype=model.dtype) if own.centroid_weight else None,
     )

@@ -10,12 +10,13 @@ import pytest
 from jigclu_jax.losses import clustering_loss, retrieval_accuracy
 
 
-def transcribed_loss(z: np.ndarray, clusters: np.ndarray, temperature: float, base_temperature: float) -> float:
+def transcribed_loss(z: np.ndarray, clusters: np.ndarray, temperature: float, base_temperature: float, decoupled: bool = False) -> float:
     """Equation 2 of the paper, anchor by anchor and pair by pair, times the code's temperature / base_temperature."""
     total = 0.0
     for i in range(len(z)):
         positives = [p for p in range(len(z)) if p != i and clusters[p] == clusters[i]]
-        others = sum(math.exp(float(z[i] @ z[a]) / temperature) for a in range(len(z)) if a != i)
+        left_out = [i, *(positives if decoupled else ())]
+        others = sum(math.exp(float(z[i] @ z[a]) / temperature) for a in range(len(z)) if a not in left_out)
         anchor = 0.0
         for p in positives:
             anchor += math.log(math.exp(float(z[i] @ z[p]) / temperature) / others)
@@ -62,6 +63,28 @@ def test_gradient_against_central_differences(rows: str) -> None:
         expected[index] = (up - down) / (2 * step)
     grad = jax.jit(jax.grad(lambda z: clustering_loss(z, jnp.asarray(clusters), 0.3, 0.07)))(jnp.asarray(z, "float32"))
     np.testing.assert_allclose(grad, expected, atol=2e-5 * max(1.0, np.abs(expected).max()))
+
+
+def test_decoupled_against_the_transcription() -> None:
+    z, clusters, step = unit_rows(12, 4), np.random.default_rng(1).permutation(np.repeat([0, 1, 2], 4)), 1e-6
+    expected = np.zeros_like(z)
+    for index in np.ndindex(*z.shape):
+        shift = np.zeros_like(z)
+        shift[index] = step
+        up, down = (transcribed_loss(z + sign * shift, clusters, 0.3, 0.07, decoupled=True) for sign in (1, -1))
+        expected[index] = (up - down) / (2 * step)
+    value, grad = jax.value_and_grad(lambda z: clustering_loss(z, jnp.asarray(clusters), 0.3, 0.07, decoupled=True))(
+        jnp.asarray(z, "float32")
+    )
+    assert float(value) == pytest.approx(transcribed_loss(z, clusters, 0.3, 0.07, decoupled=True), rel=1e-5)
+    np.testing.assert_allclose(grad, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_decoupled_without_negatives_is_nothing() -> None:
+    value, grad = jax.value_and_grad(lambda z: clustering_loss(z, jnp.zeros(4, int), 0.3, 0.07, decoupled=True))(
+        jnp.asarray(unit_rows(4, 3))
+    )
+    assert value == 0 and not np.any(grad)
 
 
 @pytest.mark.parametrize("n", [4, 24, 1024])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jigclu_jax.losses.negative_cosine import mean_of_others, negative_cosine
+from jigclu_jax.losses.negative_cosine import mean_of_cluster, mean_of_others, negative_cosine
 
 
 def arrays(views: int = 4) -> tuple[jax.Array, jax.Array]:
@@ -35,6 +35,14 @@ def test_the_loss_is_the_papers(views: int) -> None:
 def test_of_two_views_the_other_one_is_the_target() -> None:
     _, projections = arrays(2)
     np.testing.assert_allclose(mean_of_others(projections), projections[:, ::-1], atol=1e-6)
+
+
+def test_the_mean_of_a_cluster_is_that_of_views_that_were_shuffled() -> None:
+    _, projections = arrays()
+    order = np.random.default_rng(0).permutation(20)
+    rows, clusters = projections.reshape(20, 8)[order], jnp.repeat(jnp.arange(5), 4)[order]
+    expected = mean_of_others(projections).reshape(20, 8)[order]
+    np.testing.assert_allclose(mean_of_cluster(rows, clusters, 5), expected, atol=1e-6)
 
 
 def test_closed_forms() -> None:

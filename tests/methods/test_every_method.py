@@ -31,7 +31,7 @@ FACTS = DataFacts(IMAGES, tuple("abcde"), BATCH, IMAGES // BATCH)
 # settings of `config.method` that make a method small, or fit 96 images in batches of 16
 SMALL: dict[str, dict[str, Any]] = {
     "instdisc": {"embedding_dim": 16, "negatives": 32},
-    "jigclu": {"embedding_dim": 16},
+    "jigclu": {"embedding_dim": 16, "decoupled": True, "centroid_weight": 0.5},
     "jigpuz": {"permutations": 20, "tower_dim": 16},
     "pirl": {"embedding_dim": 16, "negatives": 32, "tile_size": 8},
     "byol": {"hidden_dim": 32, "embedding_dim": 16},
