@@ -22,9 +22,11 @@ else:
     # float32 is TF32 on a GPU and bfloat16 on a TPU, and results are compared to what float32 allows
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # XLA ends a process whose collective waits for longer than 40 seconds, which several devices on one busy core may do
-_PATIENCE = ("xla_cpu_collective_call_terminate_timeout_seconds", "xla_cpu_collective_timeout_seconds")
-if _PATIENCE[0] not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{name}=600" for name in _PATIENCE)]).strip()
+_FLAGS = {"xla_cpu_collective_call_terminate_timeout_seconds": "600", "xla_cpu_collective_timeout_seconds": "600"}
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    _FLAGS["xla_cpu_use_fusion_emitters"] = "false"  # the older code generator compiles the same program in a third of the time
+_given = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join([_given, *(f"--{name}={value}" for name, value in _FLAGS.items() if name not in _given)]).strip()
 
 # a shell has Ctrl-C ignored in what it starts in the background, and what the tests start would inherit that
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
