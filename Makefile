@@ -22,15 +22,15 @@ WORKERS ?= 2
 demo: env
 	$(BIN)/python -m jigclu_jax --config=configs/demo.py --workdir=runs/demo
 
-# A file's tests share what they train, and stay together. What needs eight devices runs in a process of its own: JAX fixes their number
+# A file's tests share what they train, and stay together. What needs eight devices runs in processes of its own: JAX fixes their number
 # when it starts.
 test: env
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not devices8"
-	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "not slow and devices8"
+	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and devices8"
 
 test-slow: env
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow and not devices8"
-	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "slow and devices8"
+	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and devices8"
 
 test-all: test test-slow
 
@@ -78,7 +78,7 @@ $(STAMP): $(LOCKS) pyproject.toml requirements.txt
 	echo "Making $(VENV) with $$python ($$tag)"; \
 	rm -rf $(VENV); \
 	"$$python" -m venv $(VENV) || { echo "make: $$python cannot make an environment; its venv module is missing (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }; \
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r "requirements/lock-$$tag.txt"; \
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-compile -q -r "requirements/lock-$$tag.txt"; \
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -e .; \
 	touch $@
 

@@ -61,9 +61,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole jobs come first, so that no long file begins when the other workers have ended; what needs eight devices may be skipped.
 
     How many devices a CPU has is fixed when JAX starts, and with eight every job of the other tests would compile and run for
-    eight: these tests have a process of their own, in which nothing else runs.
+    eight: these tests have processes of their own, in which nothing else runs.
     """
-    items.sort(key=lambda item: "jobs" not in item.path.parts)
+    items.sort(key=lambda item: {"jobs", "methods"}.isdisjoint(item.path.parts))
     marked = [item for item in items if "devices8" in item.keywords]
     if marked:
         import jax

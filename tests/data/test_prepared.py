@@ -160,14 +160,14 @@ def test_what_does_not_match_the_index_is_refused(folder: Path, tmp_path: Path) 
         }[change]()
         return copy
 
-    for name, change, expected in [
-        ("train-00001.array_record", "cut", r"train-00001.*bytes, the index says"),
-        ("train-00001.array_record", "gone", r"train-00001\.array_record: this shard is missing"),
-        ("train-00002.npz", "other", r"train-00002\.npz: 4 records.*says 3"),
-        ("train.json", "noise", r"train\.json: no index of prepared images"),
+    for name, change, numbers in [
+        ("train-00001.array_record", "cut", ()),
+        ("train-00001.array_record", "gone", ()),
+        ("train-00002.npz", "other", (" 4 ", " 3")),
+        ("train.json", "noise", ()),
     ]:
         copy = damaged(name, change)
-        with pytest.raises(UserError, match=expected):
+        with raises_naming(str(copy / name), *numbers):
             PreparedSource(str(copy), "train")
         if name != "train.json":
             assert verify_shards(copy, "train")[1], change

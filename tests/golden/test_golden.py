@@ -1,14 +1,10 @@
 """The authors' numbers: everything in float64 to 1e-6 relative, the first step's outputs in float32 to 1e-4 of the largest."""
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import pytest
 from golden import authors_numbers as authors
+from golden.float64_errors import float64_errors
 
 SLOW = pytest.mark.slow
 
@@ -22,16 +18,8 @@ SLOW = pytest.mark.slow
         pytest.param("resnet50_p112.npz", 721, marks=SLOW),
     ],
 )
-def test_float64(file: str, numbers: int) -> None:
-    root = authors.FOLDER.parent.parent
-    process = subprocess.run(
-        [sys.executable, str(authors.FOLDER / "check_x64.py"), file],
-        env={**os.environ, "JAX_ENABLE_X64": "1", "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    errors = json.loads(process.stdout)
+def test_float64(float64: None, file: str, numbers: int) -> None:
+    errors = float64_errors(file)
     assert len(errors) == numbers
     assert {name: error for name, error in errors.items() if not error <= 1e-6} == {}
 

@@ -28,46 +28,53 @@ def losses(workdir: Path) -> list[float]:
     return [row["loss"] for row in read_metrics(workdir)]
 
 
-def test_device_trains_as_host_does_and_resident_learns_from_the_same_images(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Workdirs `host`, `device` and `resident`, two of them with pictures."""
+    root = tmp_path_factory.mktemp("places")
     for place in ("host", "device", "resident"):
-        pretrain.run(config(place), tmp_path / place)
-    host, device, resident = (losses(tmp_path / place) for place in ("host", "device", "resident"))
+        changed = config(place)
+        changed.log.pictures = place != "device"
+        pretrain.run(changed, root / place)
+    return root
+
+
+def test_device_trains_as_host_does_and_resident_learns_from_the_same_images(trained: Path) -> None:
+    host, device, resident = (losses(trained / place) for place in ("host", "device", "resident"))
     assert host[0] == pytest.approx(device[0], abs=2e-3), "the same pictures to a rounding: the same first loss"
     assert len(host) == len(device) == len(resident) == 12
     assert host[0] == pytest.approx(resident[0], rel=0.05) and np.isfinite(resident).all()
 
 
-@pytest.mark.parametrize("dispatch", [1, 4])
-def test_a_resident_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, dispatch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("dispatch", "rows"), [(1, 12), (4, 4)])
+def test_a_resident_run_that_was_stopped_ends_as_one_that_was_not(
+    trained: Path, tmp_path: Path, dispatch: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also with several steps a call, where the stop comes between two calls."""
-    options = {"dispatch_steps": dispatch}
-    changed = config("resident", **options)
-    changed.log_every_steps = 4
-    pretrain.run(changed, tmp_path / "straight")
+    changed, straight = config("resident", dispatch_steps=dispatch), trained / "resident"
+    if dispatch > 1:
+        changed.log_every_steps, straight = dispatch, tmp_path / "straight"
+        pretrain.run(changed, straight)
     seen = iter([False] * 2 + [True] + [False] * 100)
     monkeypatch.setattr(type(STOP), "requested", property(lambda self: next(seen)))
     with pytest.raises(Preempted):
         pretrain.run(changed, tmp_path / "stopped")
     monkeypatch.undo()
     pretrain.run(changed, tmp_path / "stopped")
-    straight, resumed = read_metrics(tmp_path / "straight"), read_metrics(tmp_path / "stopped")
-    assert [(row["step"], row["loss"]) for row in straight] == [(row["step"], row["loss"]) for row in resumed]
+    expected, found = ([(row["step"], row["loss"]) for row in read_metrics(workdir)] for workdir in (straight, tmp_path / "stopped"))
+    assert found == expected and len(found) == rows
 
 
-def test_steps_of_one_call_are_those_of_single_calls(tmp_path: Path) -> None:
-    for dispatch in (1, 5):
-        pretrain.run(config("resident", dispatch_steps=dispatch), tmp_path / str(dispatch))
-    np.testing.assert_allclose(losses(tmp_path / "5")[:4], losses(tmp_path / "1")[:4], rtol=2e-3)
+def test_steps_of_one_call_are_those_of_single_calls(trained: Path, tmp_path: Path) -> None:
+    pretrain.run(config("resident", dispatch_steps=5), tmp_path / "5")
+    np.testing.assert_allclose(losses(tmp_path / "5")[:4], losses(trained / "resident")[:4], rtol=2e-3)
     assert len(losses(tmp_path / "5")) == 12, "every logged step ends a call"
 
 
 @pytest.mark.parametrize("place", ["host", "resident"])
-def test_pictures_of_the_three_places_are_in_the_report(tmp_path: Path, place: str) -> None:
-    changed = config(place)
-    changed.log.pictures = True
-    pretrain.run(changed, tmp_path / "run")
-    assert {path.stem for path in (tmp_path / "run" / "pictures").iterdir()} == {"montages", "patches", "places"}
-    assert "three places" in (tmp_path / "run" / "report.html").read_text()
+def test_pictures_of_the_three_places_are_in_the_report(trained: Path, place: str) -> None:
+    assert {path.stem for path in (trained / place / "pictures").iterdir()} == {"montages", "patches", "places"}
+    assert "three places" in (trained / place / "report.html").read_text()
 
 
 def test_pretraining_and_probe_from_resident_data_need_no_tensorflow(tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ probe.run(config, {str(tmp_path / "probe")!r})
     assert 0 <= result["probe_top1_last"] <= 1
 
 
-def test_a_probe_from_resident_crops_sees_each_label(tmp_path: Path) -> None:
+def test_a_probe_from_resident_crops_sees_each_label(trained: Path, tmp_path: Path) -> None:
     """One class a colour: a linear layer on random features tells them apart only if labels go with their images."""
     rng = np.random.default_rng(0)
     label = np.arange(96) % 3
@@ -110,9 +117,7 @@ def test_a_probe_from_resident_crops_sees_each_label(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "set.npz", train_image=image, train_label=label, val_image=image[:48], val_label=label[:48], classes=["r", "g", "b"]
     )
-    changed = config("resident", limit=48)
-    pretrain.run(changed, tmp_path / "run")
-    found = tiny.probe_config(str(tmp_path / "run"), 4)
+    found = tiny.probe_config(str(trained / "resident"), 4)
     found.data.update({"source": "arrays", "path": str(tmp_path / "set.npz"), "split": "train", "limit": 0, "augment": "resident"})
     found.eval_data.update({"split": "val", "limit": 0})
     probe.run(found, tmp_path / "probe")

@@ -73,23 +73,24 @@ def test_the_loss_of_the_first_step_is_that_of_no_knowledge(straight: Path) -> N
     assert first["loss_cluster"] == pytest.approx(0.3 / 0.07 * np.log(63), rel=0.1)
 
 
-@pytest.mark.parametrize("stop_after", [3, 6, 9])
-def test_a_stopped_run_goes_on_to_the_same_end(straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the first epoch, at its end, and in the second."""
     write = JsonlWriter.write
+    for stop_after in (3, 6, 9):
 
-    def stop_at(self: JsonlWriter, step: int, metrics: Mapping[str, Any]) -> None:
-        write(self, step, metrics)
-        if step == stop_after:
-            STOP.request()
+        def stop_at(self: JsonlWriter, step: int, metrics: Mapping[str, Any], last: int = stop_after) -> None:
+            write(self, step, metrics)
+            if step == last:
+                STOP.request()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(JsonlWriter, "write", stop_at)
-        with pytest.raises(Preempted):
-            pretrain.run(tiny.pretrain_config(), tmp_path / "run")
-    STOP.clear()
-    saved, _, _ = read_checkpoint(tmp_path / "run")
-    assert stop_after <= saved <= stop_after + 1
-    assert not (tmp_path / "run" / "result.json").exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(JsonlWriter, "write", stop_at)
+            with pytest.raises(Preempted):
+                pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+        STOP.clear()
+        saved, _, _ = read_checkpoint(tmp_path / "run")
+        assert stop_after <= saved <= stop_after + 1
+        assert not (tmp_path / "run" / "result.json").exists()
     pretrain.run(tiny.pretrain_config(), tmp_path / "run")
     assert without_clock(read_metrics(tmp_path / "run")) == without_clock(read_metrics(straight))
     assert_same_tree(read_checkpoint(tmp_path / "run")[2], read_checkpoint(straight)[2])
@@ -116,21 +117,21 @@ def test_a_run_that_was_killed_before_its_result_has_the_rate_it_measured(straig
 
 def test_last_and_best_checkpoints_are_kept(tmp_path: Path) -> None:
     config = tiny.pretrain_config(epochs=5)
+    config.data.limit = 32  # 2 steps an epoch
     config.saving.best_metric, config.saving.best_mode = "learning_rate", "max"  # falls: the first epoch is the best
     pretrain.run(config, tmp_path / "run")
     kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit())
-    assert kept == [6, 24, 30]
-    assert read_checkpoint(tmp_path / "run", "best")[0] == 6
-    assert read_checkpoint(tmp_path / "run", "last")[0] == 30
+    assert kept == [2, 8, 10]
+    assert read_checkpoint(tmp_path / "run", "best")[0] == 2
+    assert read_checkpoint(tmp_path / "run", "last")[0] == 10
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    config = tiny.pretrain_config()
-    pretrain.run(config, tmp_path / "run")
+    shutil.copytree(straight, tmp_path / "run")
     for file in (tmp_path / "run" / "checkpoints" / "12" / "state").rglob("*"):
         if file.is_file() and file.name not in ("commit_success.txt",):
             file.write_bytes(b"damaged")
-    pretrain.run(config, tmp_path / "run")
+    pretrain.run(tiny.pretrain_config(), tmp_path / "run")
     assert "checkpoint 12" in caplog.text and "cannot be read" in caplog.text
     assert without_clock(read_metrics(tmp_path / "run")) == without_clock(read_metrics(straight))
     assert_same_tree(read_checkpoint(tmp_path / "run")[2], read_checkpoint(straight)[2])
@@ -187,16 +188,26 @@ def test_probe_of_a_run(straight: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert not any("backbone" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(probed["opt"]))
 
 
-def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, tmp_path: Path) -> None:
-    """An oracle that shares nothing with the evaluation loop: features by the encoder, accuracy by numpy."""
+def whole_evaluation(straight: Path) -> Any:
     config = tiny.probe_config(str(straight))
     config.eval_data.limit = 0
-    probe.run(config, tmp_path / "probe")
-    result = json.loads((tmp_path / "probe" / "result.json").read_text())
+    return config
+
+
+@pytest.fixture(scope="module")
+def probed(straight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("probed") / "probe"
+    probe.run(whole_evaluation(straight), workdir)
+    return workdir
+
+
+def test_probe_figures_are_those_of_the_saved_classifier(straight: Path, probed: Path) -> None:
+    """An oracle that shares nothing with the evaluation loop: features by the encoder, accuracy by numpy."""
+    result = json.loads((probed / "result.json").read_text())
     images, labels, _ = load_embedded("validation")
     if images.shape[1] != 32:
         images = np.stack([resize_and_centre_crop(image, 32, 32) for image in images])
-    head = read_checkpoint(tmp_path / "probe")[2]["params"]["classifier"]
+    head = read_checkpoint(probed)[2]["params"]["classifier"]
     scores = jigclu_jax.load_encoder(straight)(images) @ head["kernel"] + head["bias"]
     order = np.argsort(-scores, axis=1)
     assert result["probe_top1_last"] == pytest.approx((order[:, 0] == labels).mean(), abs=2 / len(labels))
@@ -226,30 +237,27 @@ def test_images_left_out_are_in_no_figure_and_no_interval(straight: Path, tmp_pa
     )
 
 
-def test_rows_of_an_earlier_version_have_intervals_of_all_images(straight: Path, tmp_path: Path) -> None:
-    config = tiny.probe_config(str(straight), epochs=1)
-    probe.run(config, tmp_path / "probe")
+def test_rows_of_an_earlier_version_have_intervals_of_all_images(straight: Path, probed: Path, tmp_path: Path) -> None:
+    shutil.copytree(probed, tmp_path / "probe")
     path = tmp_path / "probe" / "metrics.jsonl"
     before = json.loads((tmp_path / "probe" / "result.json").read_text())
     rows = [{name: value for name, value in row.items() if name != "eval_images"} for row in read_metrics(tmp_path / "probe")]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    probe.run(config, tmp_path / "probe")
+    probe.run(whole_evaluation(straight), tmp_path / "probe")
     after = json.loads((tmp_path / "probe" / "result.json").read_text())
     assert {name: after[name] for name in before if "probe" in name or name == "eval_images"} == {
         name: before[name] for name in before if "probe" in name or name == "eval_images"
     }
 
 
-def test_probe_of_a_stopped_probe_goes_on(straight: Path, tmp_path: Path) -> None:
-    config = tiny.probe_config(str(straight), epochs=3)
-    probe.run(config, tmp_path / "whole")
+def test_a_probe_that_was_stopped_goes_on(straight: Path, probed: Path, tmp_path: Path) -> None:
     STOP.request()
     with pytest.raises(Preempted):
-        probe.run(config, tmp_path / "cut")
+        probe.run(whole_evaluation(straight), tmp_path / "cut")
     STOP.clear()
-    probe.run(config, tmp_path / "cut")
-    assert without_clock(read_metrics(tmp_path / "cut"))[-1] == without_clock(read_metrics(tmp_path / "whole"))[-1]
-    assert_same_tree(read_checkpoint(tmp_path / "cut")[2], read_checkpoint(tmp_path / "whole")[2])
+    probe.run(whole_evaluation(straight), tmp_path / "cut")
+    assert without_clock(read_metrics(tmp_path / "cut"))[-1] == without_clock(read_metrics(probed))[-1]
+    assert_same_tree(read_checkpoint(tmp_path / "cut")[2], read_checkpoint(probed)[2])
 
 
 def test_probe_refuses_a_backbone_that_is_another(straight: Path, tmp_path: Path) -> None:
@@ -260,24 +268,18 @@ def test_probe_refuses_a_backbone_that_is_another(straight: Path, tmp_path: Path
     assert not (tmp_path / "probe").exists()
 
 
-def test_supervised_training_gives_a_backbone_that_can_be_probed(tmp_path: Path) -> None:
-    config = tiny.pretrain_config(epochs=1, method="supervised")
-    pretrain.run(config, tmp_path / "labels")
-    assert "accuracy_top1" in read_metrics(tmp_path / "labels")[-1]
-    probe.run(tiny.probe_config(str(tmp_path / "labels"), epochs=1), tmp_path / "probe")
-    assert json.loads((tmp_path / "probe" / "result.json").read_text())["probe_top1_last"] is not None
-
-
-def test_padding_of_an_incomplete_batch_never_reaches_batch_norms_statistics(tmp_path: Path) -> None:
+def test_a_backbone_trained_with_labels_is_probed_and_padding_never_reaches_batch_norms_statistics(tmp_path: Path) -> None:
     """100 images in batches of 16: a backbone in training sees the 6 whole ones, a probe, whose backbone stands still, the rest as well."""
     config = tiny.pretrain_config(epochs=1, method="supervised")
     config.data.limit = 100
     pretrain.run(config, tmp_path / "labels")
     assert [row["step"] for row in read_metrics(tmp_path / "labels")] == list(range(1, 7))
+    assert "accuracy_top1" in read_metrics(tmp_path / "labels")[-1]
     config = tiny.probe_config(str(tmp_path / "labels"), epochs=1)
     config.data.limit = 100
     probe.run(config, tmp_path / "probe")
     assert [row["step"] for row in read_metrics(tmp_path / "probe")][-1] == 7
+    assert json.loads((tmp_path / "probe" / "result.json").read_text())["probe_top1_last"] is not None
     config = tiny.pretrain_config(epochs=1, method="supervised")
     config.data.limit = 15
     with raises_naming("15 images", "config.batch_size=16"):

@@ -1,6 +1,5 @@
-"""Real processes and real signals: SIGTERM saves and leaves with 75, SIGKILL loses nothing that was saved."""
+"""Real processes and real signals: SIGTERM saves and leaves with 75; SIGKILL has methods/test_contract.py and test_kills.py."""
 
-import json
 import os
 import signal
 import subprocess
@@ -56,16 +55,3 @@ def test_sigterm_saves_and_workdir_alone_goes_on(tmp_path: Path) -> None:
     assert f"going on from step {stopped} of 1200" in errors
     steps = [row["step"] for row in read_metrics(workdir)]
     assert steps == list(range(1, len(steps) + 1)) and steps[-1] > stopped
-
-
-def test_sigkill_is_survived(tmp_path: Path) -> None:
-    workdir = tmp_path / "run"
-    process = start(workdir, 3)
-    wait_for_row(workdir, 8, process)  # the first epoch of 6 steps has been saved, or is being saved
-    process.kill()
-    process.communicate(timeout=60)
-    again = start(workdir, 3)
-    _, errors = again.communicate(timeout=240)
-    assert again.returncode == 0, errors
-    assert [row["step"] for row in read_metrics(workdir)] == list(range(1, 19))
-    assert json.loads((workdir / "result.json").read_text())["job"] == "pretrain"

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from named_errors import assert_names, raises_naming
 from tiny_checkpoint import make_workdir, tiny_config
 from train.test_checkpoint import META, newest, save, state
 
@@ -53,9 +54,9 @@ def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, caplog: pytest.LogCa
             assert step == 20 and as_saved(tree, 20), f"{path} byte {where}"
             found["the same"] += 1
         except UserError as error:
-            assert "checkpoint 20 in" in str(error) and "\n" not in str(error)
+            assert_names(str(error), "checkpoint 20 ", str(tmp_path))
             if "format" not in str(error):
-                assert "whole is step 10" in str(error)
+                assert_names(str(error), "step 10")
             found["refused"] += 1
         path.write_bytes(whole)
     assert found["refused"] > 12, found
@@ -74,7 +75,7 @@ def test_a_changed_weight_is_found_by_every_reader(tmp_path: Path, name: str, ca
     good, other = (tmp_path / name / "checkpoints" / "20" / "state" for name in ("good", "other"))
     good.rename(tmp_path / "aside")
     other.rename(good)
-    with pytest.raises(UserError, match=rf"checkpoint 20 in .* is damaged: {name}/.*conv1/kernel has changed .*; whole is step 10$"):
+    with raises_naming("checkpoint 20 ", str(tmp_path / "good"), f" {name}/", "conv1/kernel", "step 10"):
         read_checkpoint(tmp_path / "good")
     assert read_checkpoint(tmp_path / "good", "10")[0] == 10
     with caplog.at_level(logging.WARNING):
@@ -117,7 +118,7 @@ def test_whatever_happens_to_a_file_the_checkpoint_before_it_serves(tmp_path: Pa
             step, _, tree = read_checkpoint(tmp_path)
             assert step == 20 and as_saved(tree, 20), path
         except UserError as error:
-            assert "checkpoint 20 in" in str(error) and "whole is step 10" in str(error), path
+            assert_names(str(error), "checkpoint 20 ", "step 10")
         assert read_checkpoint(tmp_path, "best")[0] == 10
         if path.is_dir():
             path.rmdir()
@@ -160,7 +161,7 @@ def test_foreign_meta_is_damage(tmp_path: Path, name: str) -> None:
     save(tmp_path, 10, 20)
     (tmp_path / "checkpoints" / "20" / "meta" / "metadata").write_text(json.dumps(META_DAMAGES[name]))
     assert newest(tmp_path) == 10
-    with pytest.raises(UserError, match=r"checkpoint 20 in .* is damaged: .*; whole is step 10"):
+    with raises_naming("checkpoint 20 ", str(tmp_path), "step 10"):
         read_checkpoint(tmp_path)
 
 
@@ -191,7 +192,7 @@ def test_half_of_the_digests_is_damage(tmp_path: Path) -> None:
     for name in ("digest", "leaves"):
         meta = json.loads(path.read_text())
         path.write_text(json.dumps({key: value for key, value in meta.items() if key != name}))
-        with pytest.raises(UserError, match=r"checkpoint 10 in .* is damaged: its meta has changed"):
+        with raises_naming("checkpoint 10 ", str(tmp_path), "meta"):
             read_checkpoint(tmp_path)
         path.write_text(json.dumps(meta))
 
@@ -204,9 +205,8 @@ def test_an_encoder_of_another_architecture_than_its_weights_is_refused(tmp_path
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     stored["model"]["arch"] = arch
     without_digests(tmp_path / "run", 5, config=stored)
-    with pytest.raises(UserError, match=f"{tmp_path}/run") as raised:
+    with raises_naming(f"{tmp_path}/run"):
         load_encoder(tmp_path / "run")
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "bool", "uint8", "float64"])

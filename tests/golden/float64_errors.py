@@ -1,19 +1,19 @@
-"""Prints, as one JSON object, the relative error of every golden number of one file, computed in float64.
+"""The relative error of every golden number of one file, computed in float64: JAX's float64 has to be on."""
 
-Run in a process of its own with JAX_ENABLE_X64=1: `python check_x64.py resnet18_p32.npz`. Called by test_golden.py.
-"""
-
-import json
-import sys
 from typing import Any
 
-import authors_numbers as authors
 import jax
 import jax.numpy as jnp
 import numpy as np
+from golden import authors_numbers as authors
 
 from jigclu_jax.interop import to_authors
 from jigclu_jax.losses import clustering_loss
+
+
+def float64_errors(file: str) -> dict[str, float]:
+    """Name of each number of the file -> error relative to it."""
+    return loss_alone() if file == "loss.npz" else whole_training(file)
 
 
 def loss_alone() -> dict[str, float]:
@@ -31,14 +31,14 @@ def whole_training(file: str) -> dict[str, float]:
     """Outputs and gradient norms of step 0, losses of every step, parameters and statistics after all steps of SGD."""
     config, arrays = authors.load(file)
     network = authors.Network(config, "float64")
-    params, stats = network.weights()
+    params, stats = jax.device_get(network.weights())
     gradient = jax.jit(jax.value_and_grad(network.loss, has_aux=True))
     velocity: Any = None
     errors: dict[str, float] = {}
     for step in range(config["steps"]):
         batch = authors.golden_batch(config, step)
-        (_, ((clu, loc), outputs, new_stats)), grads = gradient(
-            params, stats, jnp.asarray(batch.image, "float64"), jnp.asarray(batch.cluster), jnp.asarray(batch.location)
+        (_, ((clu, loc), outputs, new_stats)), grads = jax.device_get(
+            gradient(params, stats, jnp.asarray(batch.image, "float64"), jnp.asarray(batch.cluster), jnp.asarray(batch.location))
         )
         if step == 0:
             errors |= dict(authors.output_errors(arrays, batch, clu, loc, outputs))
@@ -60,8 +60,3 @@ def whole_training(file: str) -> dict[str, float]:
     if left:
         raise AssertionError(f"{file} holds numbers that were not compared: {left[:5]}")
     return errors
-
-
-if __name__ == "__main__":
-    name = sys.argv[1]
-    print(json.dumps(loss_alone() if name == "loss.npz" else whole_training(name)))
