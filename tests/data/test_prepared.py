@@ -22,7 +22,7 @@ from jigclu_jax.data.sources.opening import Source, Subset, open_source
 from jigclu_jax.data.sources.prepared import PreparedSource
 from jigclu_jax.data.sources.reader import ImageReader
 from jigclu_jax.data.sources.tfds import open_tfds
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import ImageError
 
 COUNT = 11
 
