@@ -3,10 +3,11 @@
     pip install torch torchvision pycocotools
     python detection_torchvision.py --data BCCD --weights runs/exported/torchvision.pth --arch resnet18 --out runs/bccd
 
-The paper (section 4.3): FPN, BatchNorm that is trained and synchronised in backbone, FPN and a box head of four convolutions and one linear
+The paper: FPN, BatchNorm that is trained and synchronised in backbone, FPN and a box head of four convolutions and one linear
 layer, SGD at 0.01 for 8 images a batch, the rate divided by 10 at 2/3 and 8/9 of the iterations. One process: its batch is the
 statistics' batch, so that 2 images a batch want `--norm frozen`, where the backbone's statistics stay those of pretraining, and FPN and
-head have none. `--weights random` starts from nothing; a `.pth` of the labels' classifier is another start.
+head have none. `--weights random` starts from nothing (with `--norm trained`: what is frozen must have been trained); the export of a run
+with labels is another start.
 
 Data: `Annotations/*.xml` with boxes and `JPEGImages/*`; every fifth image is kept for AP (pycocotools), whatever `ImageSets` says.
 """
@@ -166,6 +167,8 @@ def main() -> None:
     parser.add_argument("--eval-images", type=int, default=10**6, help="at most that many")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
+    if args.weights == "random" and args.norm == "frozen":
+        parser.error("--weights random needs --norm trained")
     torch.manual_seed(0)
     images, classes = read_voc(args.data)
     held = images[::5][: args.eval_images]
