@@ -18,8 +18,8 @@ from jigclu_jax.train.stop import STOP, Stopped
 DONE, FAILED, USER_ERROR, STOPPED = 0, 1, 2, 75
 # jobs that have nothing to keep before their first step: SIGTERM then ends them at once
 _TRAINING = ("pretrain", "probe", "finetune")
-# what is looked at and not run: `jigclu runs DIR`, in jobs/runs.py
-_LOOKS = ("runs",)
+# what is looked at and not run: `jigclu runs DIR`, `jigclu doctor`, in jobs/
+_LOOKS = ("runs", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

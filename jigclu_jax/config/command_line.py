@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
             raise UserError(f"--config.{name} needs --config=FILE beside it: without, the run goes on with {workdir}/config.json as it is")
         config, where = read_config(workdir), f"{workdir}/config.json"
     else:
-        file, argument = _file_and_argument(spec)
+        file, argument = find_config(spec)
         config, where = load_config(file, argument), f"--config={file}"
         for name, value in overrides:
             override(config, name, value, file)
@@ -150,7 +150,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[tuple[str, Te
     return options, overrides
 
 
-def _file_and_argument(spec: str) -> tuple[str, str | None]:
+def find_config(spec: str) -> tuple[str, str | None]:
     """The value of `--config`, taken apart at the colon that ends the longest path of a file; a bare name is a file in `configs/`."""
     if spec.endswith(".json"):
         return spec, None
@@ -220,4 +220,4 @@ def _nearest_file(path: Path) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-__all__ = ["load_config", "override", "parse"]
+__all__ = ["find_config", "load_config", "override", "parse"]

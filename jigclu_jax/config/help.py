@@ -14,7 +14,9 @@ _HELP = f"""usage: {USAGE}
   --version, --help
 
 or in one call: jigclu VERB, where `jigclu` is `python -m jigclu_jax`; jigclu VERB --help lists its arguments
-verbs: pretrain, finetune, evaluate, embed, export, compare, demo; runs DIR lists what is in a folder
+verbs: pretrain, finetune, evaluate, embed, export, compare, demo
+  runs DIR    lists the runs in a folder
+  doctor      looks at this machine and measures it: jigclu doctor --data=/path/to/images
 
 jobs: {{jobs}}
 
