@@ -157,6 +157,7 @@ RUN: Fields = {
     "force_config": Field(False),  # True: go on in a workdir although its config differs
     "grown_data": Field(False),  # True: go on although there are more images than when the run was begun (docs/data.md)
     "log": {"tensorboard": Field(True), "pictures": Field(True)},
+    "report": {"every": Field(0, 0, _DAYS)},  # > 0: report.html is written anew every that many epochs while the run trains
     # "A-B": trace steps A to B into DIR/profile; "N": the N steps after the first
     "profile": Field("", rule=_span, what="be 'A-B' for steps A to B, or 'N' for the N steps after the first"),
     "debug": {"nans": Field(False)},  # True: stop at the operation that makes the first NaN, named; slow

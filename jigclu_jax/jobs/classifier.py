@@ -17,6 +17,7 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.evals.frozen import digest
 from jigclu_jax.jobs.accuracy import accuracy_hook, accuracy_results, open_eval_source
 from jigclu_jax.jobs.backbones import Backbone, with_backbone
+from jigclu_jax.jobs.reporting import live_page
 from jigclu_jax.methods import Classifier, create_method
 from jigclu_jax.train.freezing import split
 from jigclu_jax.train.loop import EpochHook
@@ -56,7 +57,9 @@ class Classification:
         training, config = self.training, self.training.config
         before = self._frozen(start)
         identity = {"backbone": digest({"params": start.params["backbone"], "stats": start.stats["backbone"]})}
-        trained = run_training(training, root, start=start, identity=identity, epoch_hooks=(self.hook,))
+        trained = run_training(
+            training, root, start=start, identity=identity, epoch_hooks=(self.hook, *live_page(config.report.every, training.plan, root))
+        )
         if self._frozen(trained.state) != before:
             raise RuntimeError("frozen weights have changed in training: its results are void; this is a fault of the program")
         return training_result(training, root, trained) | accuracy_results(root, config, self.eval_source)

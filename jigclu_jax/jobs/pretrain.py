@@ -16,7 +16,7 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.evals.features import compile_features, compute_features
 from jigclu_jax.jobs.backbones import Backbone, starting_backbone, with_backbone
 from jigclu_jax.jobs.export import export_last
-from jigclu_jax.jobs.reporting import report, save_pictures
+from jigclu_jax.jobs.reporting import live_page, report, save_pictures
 from jigclu_jax.jobs.watching import open_watch
 from jigclu_jax.methods import create_method
 from jigclu_jax.models import build_backbone
@@ -60,7 +60,7 @@ def _pretrain(config: ConfigDict, workdir: epath.PathLike) -> None:
         identity={} if backbone is None else {"backbone": backbone.digest},
         begin=lambda root: save_pictures(training, root),
         features_of=features_of(training) if method.works_between_epochs else None,
-        epoch_hooks=(watch.hook(training),) if watch else (),
+        epoch_hooks=(*((watch.hook(training),) if watch else ()), *live_page(config.report.every, training.plan, workdir)),
     )
     if distributed.is_main():
         started = {"init": backbone and {"origin": backbone.origin, "report": list(backbone.imported)}}

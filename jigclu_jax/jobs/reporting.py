@@ -17,6 +17,7 @@ from jigclu_jax.data.view import View
 from jigclu_jax.device import distributed
 from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.device.resident import resident_side
+from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import crop_and_resize
 from jigclu_jax.ops.montage import from_planes, to_planes
@@ -24,6 +25,7 @@ from jigclu_jax.report.pages import write_page
 from jigclu_jax.report.pictures import crops_sheet, montage_sheet, patches_sheet, places_sheet
 from jigclu_jax.report.workdir_files import has_picture, save_picture
 from jigclu_jax.train.counting import announce
+from jigclu_jax.train.loop import EpochHook, Plan
 from jigclu_jax.train.run import Training
 from jigclu_jax.train.supply import open_supply
 
@@ -79,6 +81,22 @@ def patches_by_place(config: ConfigDict, reader: ImageReader, view: View, found:
 def report(workdir: epath.PathLike) -> None:
     """Write `report.html`."""
     logging.info("report: %s", write_page(workdir))
+
+
+def live_page(every: int, plan: Plan, workdir: epath.PathLike) -> tuple[EpochHook, ...]:
+    """What writes the page of a run anew while it trains, every so many epochs, 0 for never; one that cannot be written ends no run."""
+    if not every or not distributed.is_main():
+        return ()
+
+    def measure(step: int, _: object) -> dict[str, float]:
+        if step < plan.total_steps and step // plan.steps_per_epoch % every == 0:
+            try:
+                write_page(workdir, live=True)
+            except (OSError, UserError, ValueError) as error:
+                logging.warning("report.html: %s", one_line(error))
+        return {}
+
+    return (EpochHook((), measure),)
 
 
 def say_result(fields: Mapping[str, Any], where: str = "") -> None:

@@ -91,6 +91,7 @@ class Page:
     summary: str = ""
     notices: Sequence[str] = ()
     footer: str = ""
+    refresh: int = 0  # seconds after which a browser loads it anew; 0: never
 
 
 def write(path: epath.Path, page: Page) -> epath.Path:

@@ -11,6 +11,8 @@ from jigclu_jax.report.page import Block, Fraction, Row, Table, Text, format_int
 from jigclu_jax.report.workdir_files import REPORT_FILE, Run, read_run
 from jigclu_jax.train.progress import duration
 
+_LOOK_AGAIN = 30  # seconds
+
 
 @dataclass(frozen=True)
 class JobPage:
@@ -29,15 +31,22 @@ class JobPage:
     configs: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_page(workdir: epath.PathLike) -> epath.Path:
-    """Writes `DIR/report.html` from the files of a workdir, finished or not; returns its path."""
+def write_page(workdir: epath.PathLike, *, live: bool = False) -> epath.Path:
+    """Writes `DIR/report.html` from the files of a workdir, finished or not; returns its path. A browser loads a live one now and then."""
     run = read_run(workdir)
     job = JOBS.get(run.config.get("job") or run.result.get("job") or "", JOBS["pretrain"])
     sections = [(title, part.with_text(text, builder(run))) for title, text, builder in job.sections]
     configs = {title: run.inner(folder).config for title, folder in job.configs.items()}
     summary, notices = _finding(run, job.labels)
     about = part.describe(run.config.get("pretrain") or run.config)
-    made = page.Page(job.title, [*sections, *part.ending(run, configs)], f"{summary}{about}", [*notices, *_oddities(run)], part.footer())
+    made = page.Page(
+        job.title,
+        [*sections, *part.ending(run, configs)],
+        f"{summary}{about}",
+        [*notices, *_oddities(run)],
+        part.footer(),
+        _LOOK_AGAIN if live else 0,
+    )
     return page.write(run.root / REPORT_FILE, made)
 
 

@@ -23,6 +23,7 @@ from jigclu_jax.train.claim import FILE as CLAIM
 _HARMLESS = (
     "log",
     "log_every_steps",
+    "report",
     "force_config",
     "grown_data",
     "debug",

@@ -19,7 +19,8 @@ from jigclu_jax.config import read_config
 from jigclu_jax.data.augment.crops import resize_and_centre_crop
 from jigclu_jax.data.sources.toy import load_embedded
 from jigclu_jax.errors import NonFiniteError, Preempted
-from jigclu_jax.jobs import pretrain, probe
+from jigclu_jax.jobs import pretrain, probe, reporting
+from jigclu_jax.report.pages import write_page
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.writers import JsonlWriter, read_metrics
@@ -27,9 +28,19 @@ from jigclu_jax.train.writers import JsonlWriter, read_metrics
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs that nothing disturbed."""
+    """A run of two epochs that nothing disturbed; beside it the page that it had after the first."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
-    pretrain.run(tiny.pretrain_config(), workdir)
+    config = tiny.pretrain_config()
+    config.report.every = 1
+
+    def kept(root: Path, live: bool = False) -> None:
+        page = Path(write_page(root, live=live))
+        if live:
+            shutil.copy(page, workdir.parent / "live.html")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "write_page", kept)
+        pretrain.run(config, workdir)
     return workdir
 
 
@@ -62,8 +73,10 @@ def test_files_of_a_run(straight: Path) -> None:
     step, meta, tree = read_checkpoint(straight)
     assert step == 12 and meta["config"]["job"] == "pretrain" and "striped star" in " ".join(meta["classes"])
     assert tree["params"].keys() == {"backbone", "projection", "location"}
-    assert read_config(straight).to_dict() == tiny.pretrain_config().to_dict()
-    assert (straight / "report.html").exists()
+    assert read_config(straight).to_dict() == tiny.pretrain_config().to_dict() | {"report": {"every": 1}}
+    live, last = ((folder / name).read_text() for folder, name in ((straight.parent, "live.html"), (straight, "report.html")))
+    assert 'http-equiv="refresh"' in live and 'http-equiv="refresh"' not in last
+    assert live.count("data:image/svg") and live.count("data:image/svg") <= last.count("data:image/svg")
 
 
 def test_the_loss_of_the_first_step_is_that_of_no_knowledge(straight: Path) -> None:
