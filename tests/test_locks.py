@@ -29,5 +29,5 @@ def test_a_lock_pins_what_is_asked_for(minor: str) -> None:
 def test_there_is_a_lock_for_every_python_that_is_promised() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     promised = {match[1] for text in project["classifiers"] if (match := re.search(r"Python :: 3\.(\d+)$", text))}
-    assert promised == set(PYTHONS) == {path.stem.removeprefix("lock-py3") for path in (ROOT / "requirements").glob("lock-*")}
+    assert promised == set(PYTHONS) == {path.stem.removeprefix("lock-py3") for path in (ROOT / "requirements").glob("lock-py*")}
     assert not SpecifierSet(project["requires-python"]).contains(f"3.{int(min(promised)) - 1}")
