@@ -51,6 +51,8 @@ def one_line(error: BaseException | str) -> str:
     """The text of `error` without line breaks and cut to 300 characters; of an OSError what the system says, without the path."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     line = " ".join(str(text).split())
+    if "allow_pickle" in line:  # numpy's advice is to trust the file
+        line = "it holds Python objects and no arrays"
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 

@@ -38,7 +38,7 @@ from jigclu_jax.train.memory import check_size, own_peak, peak_memory
 from jigclu_jax.train.nonfinite import with_examples
 from jigclu_jax.train.optimizer import Optimizer, create_optimizer
 from jigclu_jax.train.plan import Plan
-from jigclu_jax.train.progress import Progress
+from jigclu_jax.train.progress import Progress, duration
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.skipped import note_skipped, read_skipped
 from jigclu_jax.train.state import STEP_METRICS, TrainState, abstract_state, create_state
@@ -309,7 +309,7 @@ def _run(
 
     try:
         with jax.debug_nans(config.debug.nans):
-            return fit(
+            trained = fit(
                 Start(state, meta, unmeasured=bool(old.get(UNMEASURED))),
                 training.step_fn,
                 Input(batches_between, training.mesh),
@@ -318,6 +318,9 @@ def _run(
                 STOP,
                 Hooks(before_epoch if training.method.works_between_epochs else None, epoch_hooks),
             )
+        if trained.steps:
+            progress.say(f"trained in {duration(trained.seconds)}, compilation and saving included")  # as the page says it
+        return trained
     except NonFiniteError as error:
         raise with_examples(error, config, source, plan.steps_per_epoch, root if main else None) from error.__cause__
     finally:

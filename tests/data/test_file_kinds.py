@@ -117,5 +117,6 @@ def test_a_file_as_the_folder_is_named_with_what_to_do(tmp_path: pathlib.Path) -
 def test_a_folder_without_images_says_what_it_holds(tmp_path: pathlib.Path, name: str, data: bytes, named: str) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / name).write_bytes(data)
-    with pytest.raises(UserError, match=named):
-        FolderSource(tmp_path)
+    for place, split in ((tmp_path, ""), (tmp_path / "deep", "train")):
+        with pytest.raises(UserError, match=named):
+            FolderSource(place, split)

@@ -44,7 +44,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
 
 
 def said(capfd: pytest.CaptureFixture[str]) -> list[str]:
-    return [line for line in capfd.readouterr().err.splitlines() if not line.startswith(("step ", "loading ", "compiling "))]
+    return [line for line in capfd.readouterr().err.splitlines() if not line.startswith(("step ", "loading ", "compiling ", "trained in "))]
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from jigclu_jax.errors import NonFiniteError, Preempted
 from jigclu_jax.jobs import pretrain, probe, reporting
 from jigclu_jax.report.pages import write_page
 from jigclu_jax.train.checkpoint import read_checkpoint
+from jigclu_jax.train.progress import duration
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.writers import JsonlWriter, read_metrics
 
@@ -184,7 +185,8 @@ def test_probe_of_a_run(straight: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert (result["seed"], result["eval_images"]) == (0, 40)
     names = ("top1_last", "top1_best", "top5_last", "top5_best", "top1_random_init", "top1_best_random_init")
     page = (tmp_path / "probe" / "report.html").read_text()
-    said = capsys.readouterr().out
+    said, heard = capsys.readouterr()
+    assert f"trained in {duration(result['seconds'])}, " in heard
     for name in (f"probe_{name}" for name in names):
         # the bootstrap's own distribution, without drawing: within an image of its quantiles
         exact = stats.binom.ppf([0.025, 0.975], 40, result[name]) / 40

@@ -168,6 +168,9 @@ def _unknown_split(root: epath.Path, split: str) -> str:
         return f"{root}: no folder {split!r} in it: set path to {root.parent}, or {_NO_LABELS}"
     folders = [printable(name) for name in folders_in(root)]
     if not folders:
+        listing = list_images(root)
+        if not listing.files:
+            return f"{root}: no images in this folder: {_instead(root, listing)}"
         return f"{root}: no folder {split!r} in it, and no other folder: {_NO_LABELS}"
     near = difflib.get_close_matches(split, folders, n=1)
     guess = f"{near[0]!r}" if near else "one of them"
