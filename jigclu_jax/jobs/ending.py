@@ -5,7 +5,7 @@ import shlex
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.data.sources.presets import PRESETS
+from jigclu_jax.data.sources.presets import PRESETS, folder_in_place_of_preset
 from jigclu_jax.device import distributed
 
 _TRANSFER = ("cifar10", "cifar100")  # presets of configs/finetune.py by TFDS's names
@@ -38,6 +38,7 @@ def next_command(config: ConfigDict, workdir: epath.PathLike) -> str:
         preset = data["data.name"] if data.get("data.name") in PRESETS else f"folder,resize={round(side * 8 / 7)},crop={side}"
         return _command(f"evaluate:preset={preset}", f"{root}_evaluation", {"checkpoint": root, **data})
     if config.job in ("probe", "evaluate", "fast_probe", "knn"):
+        config = folder_in_place_of_preset(config)
         data = _data(config)
         preset = data["data.name"] if data.get("data.name") in _TRANSFER else f"folder,image_size={config.eval_data.crop}"
         origin = {name: config[name] for name in ("checkpoint", "weights") if config[name]}

@@ -12,6 +12,7 @@ from jigclu_jax.report.curves import COLOURS, FADED, INK, empty_axes, legend_nam
 _NAMED = 40  # classes whose names fit beside a matrix
 _NUMBERED = 12  # classes whose fractions fit into its cells
 _LEGEND = 20
+_LONGEST = 32  # characters of a name that fit beside a drawing
 
 
 def draw_confusion(matrix: Int[np.ndarray, "c c"], names: Sequence[str]) -> Figure:
@@ -25,8 +26,9 @@ def draw_confusion(matrix: Int[np.ndarray, "c c"], names: Sequence[str]) -> Figu
     axes.set_xlabel("taken for", color=INK)
     axes.set_ylabel("is", color=INK)
     if few:
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-        axes.set_yticks(range(len(names)), names)
+        shown = [_shortened(name) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=60, ha="right")
+        axes.set_yticks(range(len(names)), shown)
     if len(names) <= _NUMBERED:
         for row, column in np.argwhere(np.isfinite(fraction)):
             ink = "white" if fraction[row, column] > 0.55 else "#26262b"
@@ -45,12 +47,16 @@ def draw_map(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"], na
         own = labels == number
         marker = "osD^v"[number // len(COLOURS) % 5]
         style: dict[str, Any] = {"s": 14, "color": COLOURS[number % len(COLOURS)], "marker": marker, "alpha": 0.75, "linewidths": 0}
-        axes.scatter(points[own, 0], points[own, 1], label=legend_name(name), **style)
+        axes.scatter(points[own, 0], points[own, 1], label=legend_name(_shortened(name)), **style)
     axes.set_xlabel(along[0], color=INK)
     axes.set_ylabel(along[1], color=INK)
     if len(names) <= _LEGEND:
         figure.legend(fontsize=8, frameon=False, labelcolor=INK, loc="outside lower center", markerscale=2, ncols=5)
     return figure
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def principal_axes(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:

@@ -81,6 +81,9 @@ def test_what_follows_features_of_somebodys_weights() -> None:
     tuned, _ = parse(shlex.split(next_command(config, "runs/knn"))[3:])
     assert (tuned.job, tuned.init, tuned.weights) == ("finetune", "weights", "their.pth")
     assert tuned.eval_data.split == "val"
+    alone = load_config("configs/evaluate.py")
+    alone.checkpoint, alone.data.path = "runs/mine", "photos"  # where a path alone stands for a folder
+    assert parse(shlex.split(next_command(alone, "runs/page"))[3:])[0].data.source == "folder"
     features = embed_config()
     assert "near_duplicates('runs/my features/features.npz')" in shlex.split(next_command(features, "runs/my features"))[2]
 

@@ -127,3 +127,11 @@ def test_names_of_classes_and_runs_are_shown_as_they_are_written() -> None:
     for name in NAMES:
         assert confusion.count(f">{name}<") == 2, "beside the rows and below the columns"
         assert all(f">{name}<" in text or f"> {name}<" in text for text in drawn)
+
+
+def test_long_names_leave_room_for_the_drawing() -> None:
+    names = ["x" * 200, "short"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = curves.svg(draw_confusion(np.eye(2, dtype=np.int64), names))
+    assert ">short<" in drawn and "x" * 100 not in drawn and "xxxx…" in drawn
