@@ -1,6 +1,7 @@
 """Makes each notebook from the script of the same name: `python notebooks/build.py`.
 
-A script is Python with `# %%` before each code cell and `# %% [markdown]` before each text cell, whose lines are comments.
+A script is Python with `# %%` before each code cell and `# %% [markdown]` before each text cell, whose lines are comments. `# %% [install]`
+stands for the cells of `parts/install.py`, which all notebooks begin with.
 Scripts are what is edited and reviewed; a test fails while a notebook differs from its script.
 """
 
@@ -15,6 +16,7 @@ _MARK = "# %%"
 def cells(script: str) -> list[tuple[str, str]]:
     """("code" or "markdown", text) of each cell; what stands before the first mark (linters' comments) is left out."""
     found: list[tuple[str, list[str]]] = []
+    script = script.replace(f"{_MARK} [install]", (FOLDER / "parts" / "install.py").read_text(encoding="utf-8").rstrip())
     for line in script.splitlines():
         if line.startswith(_MARK):
             kind = line.removeprefix(_MARK).strip()

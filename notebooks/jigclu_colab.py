@@ -1,4 +1,4 @@
-# ruff: noqa: E402
+# ruff: noqa: E402, F821
 # %% [markdown]
 # # Jigsaw clustering in a notebook
 #
@@ -8,24 +8,7 @@
 #
 # Method: Chen, Liu, Jia, *Jigsaw Clustering for Unsupervised Visual Representation Learning*, CVPR 2021.
 
-# %% [markdown]
-# ## Install
-# Nothing happens here where `jigclu_jax` is installed already. On Colab, put in the address of the git repository.
-
-# %%
-import importlib.util
-import os
-import subprocess
-import sys
-
-REPOSITORY = ""  # @param {type:"string"}
-
-if importlib.util.find_spec("jigclu_jax") is None:
-    if not REPOSITORY:
-        raise SystemExit("jigclu_jax is not installed: set REPOSITORY to the address of its git repository")
-    subprocess.run(["git", "clone", "--depth=1", REPOSITORY, "jigclu_jax_source"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "jigclu_jax_source"], check=True)
-    sys.path.insert(0, os.path.abspath("jigclu_jax_source"))  # an editable installation is found from the next start on
+# %% [install]
 
 # %% [markdown]
 # ## Parameters
@@ -38,11 +21,8 @@ PROBE_EPOCHS = 10  # @param {type:"integer"}
 IMAGES = 2048  # @param {type:"integer"}
 WIDTH = 0.25  # @param {type:"number"}
 
-if os.environ.get("JIGCLU_NOTEBOOK") == "tiny":  # how the tests run these cells
+if TINY:
     EPOCHS, PROBE_EPOCHS, IMAGES, WIDTH = 1, 1, 128, 0.05
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads the images; it has much to say
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # %%
 import jax

@@ -6,9 +6,21 @@ from types import ModuleType
 
 import nbformat
 import pytest
+from tiny_checkpoint import make_workdir
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# What each prints, how many pictures it shows as SVG and as PNG, and what is there afterwards
+EXPECTED = {
+    "jigclu_colab": (("refused:", "pretrained 0.", "(128, 26) float32"), 5, 0, "runs/pretrain/report.html"),
+    "jigclu_features": (
+        ("vectors of 26 numbers", "(64, 26) float32", "largest difference to the encoder: 0.0"),
+        1,
+        0,
+        "runs/export/stablehlo.bin",
+    ),
+    "jigclu_method": (("by hand", "accuracy_retrieval"), 2, 2, "weights"),
+}
 
 
 def _builder() -> ModuleType:
@@ -21,7 +33,7 @@ def _builder() -> ModuleType:
 
 def test_every_script_has_its_notebook() -> None:
     scripts = {path.stem for path in (ROOT / "notebooks").glob("*.py")} - {"build"}
-    assert {path.stem for path in NOTEBOOKS} == scripts >= {"jigclu_colab"}
+    assert {path.stem for path in NOTEBOOKS} == scripts == set(EXPECTED)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -47,13 +59,19 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Mon
     from nbclient import NotebookClient
 
     monkeypatch.setenv("JIGCLU_NOTEBOOK", "tiny")
+    monkeypatch.setenv("JIGCLU_NOTEBOOK_WEIGHTS", str(make_workdir(tmp_path / "weights")))
     monkeypatch.setenv("JIGCLU_NOTEBOOK_WORKDIR", str(tmp_path / "runs"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     document = nbformat.read(notebook, as_version=4)
     NotebookClient(document, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(output.text for cell in document.cells for output in cell.get("outputs", ()) if output.get("name") == "stdout")
-    assert "refused:" in printed and "pretrained 0." in printed and "(128, 26) float32" in printed
-    shown = [output for cell in document.cells for output in cell.get("outputs", ()) if output.output_type == "display_data"]
-    assert sum("image/svg+xml" in output.data for output in shown) == 3 + 2
-    assert (tmp_path / "runs" / "pretrain" / "report.html").exists()
+    words, drawings, plots, left = EXPECTED[notebook.stem]
+    outputs = [output for cell in document.cells for output in cell.get("outputs", ())]
+    printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
+    assert "this machine has a" in printed
+    for word in words:
+        assert word in printed
+    shown = [output for output in outputs if output.output_type == "display_data"]
+    assert sum("image/svg+xml" in output.data for output in shown) == drawings
+    assert sum("image/png" in output.data for output in shown) == plots
+    assert (tmp_path / left).exists()
