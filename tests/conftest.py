@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
@@ -55,6 +55,22 @@ def float64() -> Iterator[None]:
 def needs_tensorflow() -> None:
     """Leaves a test of the host's pictures out where there is no TensorFlow, as on a machine that has a GPU and nothing else."""
     pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unrendered(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Curves of whole jobs are made, but not rendered, which takes a second a run: report/ looks at drawings, two files of jobs/."""
+    if {"jobs", "methods"}.isdisjoint(request.path.parts) or request.path.name in ("test_compare.py", "test_pretrain_probe.py"):
+        yield
+        return
+    from jigclu_jax.report import curves
+
+    def made(rows: curves.Rows, wanted: Sequence[curves.Panel]) -> list[tuple[curves.Panel, str]]:
+        return [(panel, "<svg></svg>") for panel in wanted if curves.draw_panel(rows, panel)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "draw_curves", made)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

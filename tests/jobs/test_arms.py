@@ -29,7 +29,7 @@ def study(*arms: str, **arguments: Any) -> ConfigDict:
 def small(method: str, side: int, **settings: Any) -> ConfigDict:
     config = pretrain_config(method)
     config.update({"batch_size": 16, "epochs": 1})
-    config.model.update({"arch": "resnet18", "stem": "small", "width": 0.25})
+    config.model.update({"arch": "resnet10", "stem": "small", "width": 0.25})
     config.data.update({"image_size": side, "min_side": 1})
     config.online.eval_data.update({"resize": 32, "crop": 32})
     config.method.update(settings)

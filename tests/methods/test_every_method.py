@@ -48,7 +48,6 @@ def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     module = importlib.import_module(f"jigclu_jax.methods.{request.param}")
     monkeypatch.setattr(module, "build_backbone", lambda model: tiny_backbone(model.dtype, blocks=1))
     monkeypatch.setattr(pretrain, "export_last", lambda *what: None)  # three blocks are no ResNet of any format
-    monkeypatch.setattr(pretrain, "report", lambda workdir: None)  # drawing takes longer than training
     for place in (module, features):  # `before_epoch` may ask for features
         monkeypatch.setattr(place, "build_backbone", lambda model: tiny_backbone(model["dtype"], blocks=1))
     found = pretrain_config(request.param)

@@ -29,11 +29,11 @@ def make_batch(step: int) -> dict[str, Any]:
 def train(devices: int, dtype: str, batch_of: Callable[[int], dict[str, Any]] = make_batch, *, resnet: bool = False) -> dict[str, Any]:
     """What the steps leave: losses of each, norm and gradient (plus the decay) of the first, parameters and statistics after the last.
 
-    The backbone is the tiny one, or a thin ResNet-18.
+    The backbone is the tiny one, or a thin ResNet of every stage.
     """
     config = pretrain_config()
     config.optimizer.learning_rate = 0.03 * BATCH / 256  # the paper's rate is for batch 256: at 16 the run is chaotic in float32
-    config.model.update({"arch": "resnet18", "stem": "small", "width": 0.125, "dtype": dtype})
+    config.model.update({"arch": "resnet10", "stem": "small", "width": 0.125, "dtype": dtype})
     mesh, facts = create_mesh(jax.devices()[:devices]), tiny_facts(config)
     method, optimizer = create_method(config, facts) if resnet else tiny_method(config, blocks=1), create_optimizer(config.optimizer)
     state = jax.device_put(create_state(method, facts, optimizer, 0, abstract_state(method, facts, optimizer, mesh)), replicated(mesh))
