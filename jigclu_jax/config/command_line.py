@@ -188,7 +188,7 @@ def _value(name: str, text: Text, field: Field) -> Any:
         items = tuple(value) if isinstance(value, tuple | list) else (value,)
         whole = field.item is float or (field.default and isinstance(field.default[0], float))
         return tuple(float(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items) if whole else items
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError):
         wanted = {int: "a whole number", float: "a number"}.get(field.kind) or f"numbers, as in --{name}={_example(field.default)}"
         raise UserError(f"{name}={text} is not of type {field.kind.__name__}: give {wanted}") from None
 

@@ -178,7 +178,7 @@ HEADS: Fields = {
 }
 
 # k nearest neighbours by cosine (Wu et al., CVPR 2018).
-VOTE: Fields = {"neighbours": Field((20, 200), 1, 10**6, least=1), "temperature": Field(0.07, above=0, high=100)}
+VOTE: Fields = {"neighbours": Field((20, 200), 1, 10**6, least=1), "temperature": Field(0.07, low=1e-3, high=100)}
 
 # Which weights are read: those of a training run, or of a file.
 WEIGHTS: Mapping[str, Field] = {

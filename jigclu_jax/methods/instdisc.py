@@ -27,7 +27,7 @@ from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
 
 BANK_FIELDS = {
-    "temperature": Field(0.07, above=0, high=1000),  # the authors' for ImageNet; 0.1 for CIFAR-10
+    "temperature": Field(0.07, low=1e-3, high=1000),  # the authors' for ImageNet; 0.1 for CIFAR-10
     "momentum": Field(0.5, low=0, below=1),  # of a row of the memory bank
     # rows of the bank that a batch is contrasted with by noise-contrastive estimation; 0: all of them, in a softmax. Of a few hundred
     # images all embeddings fell together under the first, and were told apart under the second

@@ -30,9 +30,9 @@ FIELDS = {
     "overlap": Field(0.3, 0, 32),  # a crop reaches overlap / (m - 1) of the image's side into its neighbours
     "shuffle_group": Field(0, 0, 2**20),  # patches are shuffled within that many consecutive images; 0: whole batch up to 256
     "input": Field("montage", choices=("montage", "cells")),  # cells: every cell through the backbone as an image of its own, to compare
-    "temperature": Field(0.3, above=0, high=1000),
+    "temperature": Field(0.3, low=1e-3, high=1000),
     # the clustering loss carries temperature / base_temperature: in the code, not in the paper
-    "base_temperature": Field(0.07, above=0, high=1000),
+    "base_temperature": Field(0.07, low=1e-3, high=1000),
     "cluster_weight": Field(1.0, 0, 1e6),
     "location_weight": Field(1.0, 0, 1e6),
     "embedding_dim": Field(128, 1, 2**16),

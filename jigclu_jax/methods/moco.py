@@ -27,7 +27,7 @@ from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
 
 FIELDS = {
-    "temperature": Field(0.2, above=0, high=1000),  # 0.07 in version 1
+    "temperature": Field(0.2, low=1e-3, high=1000),  # 0.07 in version 1
     "queue": Field(65_536, 1, 2**24),  # embeddings of earlier batches, a multiple of the batch size
     "momentum": Field(0.999, low=0, below=1),  # of the key encoder
     "layers": Field(2, 1, 8),  # linear layers of the projection: 1 in version 1

@@ -22,7 +22,7 @@ from jigclu_jax.ops.normalize import normalize
 from jigclu_jax.ops.unit_length import unit_length
 
 FIELDS = {
-    "temperature": Field(0.1, above=0, high=1000),  # the authors' for ImageNet; 0.5 for CIFAR-10
+    "temperature": Field(0.1, low=1e-3, high=1000),  # the authors' for ImageNet; 0.5 for CIFAR-10
     "hidden_dim": Field(2048, 1, 2**16),  # of the projection's hidden layers
     "layers": Field(2, 1, 8),  # linear layers of the projection: 2 in the paper, 3 in the authors' later code
     "embedding_dim": Field(128, 1, 2**16),

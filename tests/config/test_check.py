@@ -44,6 +44,7 @@ def test_the_defaults_pass(make: Callable[[], ConfigDict]) -> None:
         ("epochs", 0),
         ("epochs", -3),
         ("method.temperature", 0.0),
+        ("method.temperature", 1e-30),
         ("method.base_temperature", float("nan")),
         ("saving.every_epochs", 0.0),
         ("seed", -1),

@@ -69,6 +69,7 @@ def test_a_field_is_set_in_its_type(config: ConfigDict, name: str, text: str | b
         ("optimizer.learning_rate", "fast", "config.optimizer.learning_rate=fast is not of type float: give a number"),
         ("optimizer.per_epoch", "yes", "config.optimizer.per_epoch=yes is not of type bool: use True or False"),
         ("optimizer.milestones", "(a,b)", "config.optimizer.milestones=(a,b) is not of type tuple: give numbers"),
+        ("optimizer.milestones", "9" * 400, "config.optimizer.milestones=999"),
         (
             "augment.crop_area",
             "0.2,x",
