@@ -172,9 +172,9 @@ SMALL = {
 
 
 @pytest.mark.slow
-def test_python_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every page in the same folder, so that a second pretraining of the same name finds the first one done."""
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(tmp_path)
     for name, settings in SMALL.items():
         monkeypatch.setattr(jigclu_jax, name, functools.partial(getattr(jigclu_jax, name), settings=settings))
     names = {"images": np.zeros((2, 32, 32, 3), np.uint8)}
@@ -183,4 +183,4 @@ def test_python_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for text in texts:
             exec(re.sub(r"/path/to/\w+|/data/\w+", str(place / "images"), text), names)
     for path in ("mine/report.html", "features/features.npz", "weights/backbone.onnx", "page/report.html", "exported/timm/config.json"):
-        assert (place / "runs" / path).exists(), path
+        assert (tmp_path / "runs" / path).exists(), path
