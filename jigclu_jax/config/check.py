@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.config.fields import Field, flat
 from jigclu_jax.config.jobs import fields_of, method_name
 from jigclu_jax.config.stored import RENAMED
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, one_line
 
 
 def check_config(config: ConfigDict, where: str = "") -> None:
@@ -45,7 +45,7 @@ def _check(config: ConfigDict, where: str, prefix: str) -> None:
                 raise UserError(f"{where}{prefix}{name} is no config of a job: start from {config.job}_config() of jigclu_jax.config")
             _check(found[name], where, f"{prefix}{name}.")
         elif problem := field.problem(found[name]):  # a value may be the command line's, a type is the file's
-            raise UserError(f"{'' if field.of_type(found[name]) else where}{prefix}{name}={found[name]!r} {problem}")
+            raise UserError(f"{'' if field.of_type(found[name]) else where}{prefix}{name}={one_line(repr(found[name]))} {problem}")
 
 
 def meant(name: str, known: Sequence[str], prefix: str = "config.") -> str:

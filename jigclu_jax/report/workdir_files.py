@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from jigclu_jax import atomic_file
-from jigclu_jax.json_file import read_json, read_objects
+from jigclu_jax.json_file import NOTHING, NUMBER, DamagedFile, check_kinds, read_json, read_objects, reason
 from jigclu_jax.metrics import SPECS_FILE, MetricSpec, accuracy_spec, loss_spec
 from jigclu_jax.train.writers import read_metrics
 
@@ -64,10 +64,22 @@ def read_specs(root: epath.Path, rows: Sequence[Mapping[str, Any]]) -> list[Metr
     """What the metrics of a workdir are, as it is stored; those of version 0.1.0 have none, and their metrics are known by name alone."""
     path = root / SPECS_FILE
     if path.exists():
-        told = read_objects(path, {"name": (str,), "title": (str,)}, "delete it, and start the same command again")
-        known = {field.name for field in dataclasses.fields(MetricSpec)}
-        return [MetricSpec(**{name: value for name, value in spec.items() if name in known}) for spec in told]
+        remedy = "delete it, and start the same command again"
+        try:
+            return [_spec(found) for found in read_objects(path, {"name": (str,), "title": (str,)}, remedy)]
+        except ValueError as error:
+            raise DamagedFile(f"{path}: {reason(error)}: {remedy}") from error
     return [_by_name(name) for name in dict.fromkeys(name for row in rows for name in row if name not in _POSITION)]
+
+
+def _spec(stored: Mapping[str, Any]) -> MetricSpec:
+    """ValueError where a field has another type than a spec's; what another version knew beside is left out."""
+    kinds = {"unit": (str,), "chance": (*NUMBER, NOTHING), "better": (str,), "short": (str,), "about": (str,)}
+    check_kinds(stored, {name: types for name, types in kinds.items() if name in stored})
+    if stored.get("better", "") not in ("max", "min", ""):
+        raise ValueError(f"`better` is {stored['better']!r:.60} and neither max nor min")
+    known = {field.name for field in dataclasses.fields(MetricSpec)}
+    return MetricSpec(**{name: value for name, value in stored.items() if name in known})
 
 
 def _by_name(name: str) -> MetricSpec:
