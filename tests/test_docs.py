@@ -166,7 +166,7 @@ def test_commands_are_what_the_program_takes(page: Path, place: Path, monkeypatc
 # Settings by which what the pages call takes seconds.
 SMALL = {
     "pretrain": {"data.image_size": 32, "model.arch": "resnet18", "epochs": 1, "batch_size": 16, "model.stem": "imagenet"},
-    "evaluate": {"eval_data.resize": 36, "eval_data.crop": 32, "probe.epochs": 1, "eval_batch_size": 16},
+    "evaluate": {"eval_data.resize": 36, "eval_data.crop": 32, "probe.epochs": 1, "eval_batch_size": 16, "random_init": False},
     "embed": {"resize": 36, "crop": 32, "eval_batch_size": 16},
 }
 
