@@ -14,7 +14,7 @@ DATA ?=
 PEER ?=
 # With JAX for the GPU; neither of the two targets makes an environment, as neither may need a network. In .venv: pip install -e '.[cuda]'
 GPU_PYTHON ?= $(or $(PYTHON),$(wildcard $(BIN)/python),python3)
-# Processes of `make test`; each takes up to 3 GiB of memory.
+# Processes of `make test`; each takes up to 5 GiB of memory.
 WORKERS ?= 2
 
 .PHONY: demo test test-all test-slow test-gpu gpu lint format docs lock clean env

@@ -28,9 +28,10 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
 _given = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join([_given, *(f"--{name}={value}" for name, value in _FLAGS.items() if name not in _given)]).strip()
 
-# a shell has Ctrl-C ignored in what it starts in the background, and what the tests start would inherit that
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a shell has Ctrl-C ignored in what it starts in the background, nohup the loss of the terminal; what the tests start would inherit that
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 from jaxtyping import install_import_hook  # noqa: E402
 

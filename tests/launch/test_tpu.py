@@ -64,11 +64,15 @@ def test_a_mistake_and_failures_without_a_checkpoint_end_it(cloud: Cloud) -> Non
 def test_an_interrupted_launcher_deletes_its_tpu(cloud: Cloud, state: str, sent: signal.Signals) -> None:
     (cloud.root / "after_create").write_text(f"{state}\n")
     process = subprocess.Popen(cloud.command("tpu.sh", *TARGET, "--", *RUN), env=cloud.environment, stderr=subprocess.DEVNULL)
-    wait_for(cloud.root / "calls", " create mine")
-    if state == "ACTIVE":
-        cloud.started(0)
-    process.send_signal(sent)
-    assert process.wait(30) == 130
+    try:
+        wait_for(cloud.root / "calls", " create mine")
+        if state == "ACTIVE":
+            cloud.started(0)
+        process.send_signal(sent)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        process.wait()
     assert actions(cloud) == ["create", "delete"] and not (cloud.root / "states").exists() and not cloud.home(0).exists()
 
 
