@@ -28,11 +28,9 @@ test: env
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not devices8"
 	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and devices8"
 
-# At last the authors' numbers and the losses once more, by the code generator that a user's CPU has (tests/conftest.py takes the quicker one).
 test-slow: env
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow and not devices8"
 	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and devices8"
-	XLA_FLAGS=--xla_cpu_use_fusion_emitters=true $(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not devices8" tests/golden tests/losses
 
 test-all: test test-slow
 

@@ -22,13 +22,9 @@ else:
     # float32 is TF32 on a GPU and bfloat16 on a TPU, and results are compared to what float32 allows
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # XLA ends a process whose collective waits for longer than 40 seconds, which several devices on one busy core may do
-_FLAGS = {"xla_cpu_collective_call_terminate_timeout_seconds": "600", "xla_cpu_collective_timeout_seconds": "600"}
-# XLA's older code generator compiles a program in a third of the time. It does not give two programs the same bits: tests that compare one
-# device with several have what users have.
-if os.environ["JAX_PLATFORMS"] == "cpu" and "JAX_NUM_CPU_DEVICES" not in os.environ:
-    _FLAGS["xla_cpu_use_fusion_emitters"] = "false"
-_given = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = " ".join([_given, *(f"--{name}={value}" for name, value in _FLAGS.items() if name not in _given)]).strip()
+_PATIENCE = ("xla_cpu_collective_call_terminate_timeout_seconds", "xla_cpu_collective_timeout_seconds")
+if _PATIENCE[0] not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{name}=600" for name in _PATIENCE)]).strip()
 
 # a shell has Ctrl-C ignored in what it starts in the background, nohup the loss of the terminal; what the tests start would inherit that
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
