@@ -159,7 +159,9 @@ def create_cloud(root: Path) -> Cloud:
     executable(root / "bin" / "uv", UV)
     (root / "temporary").mkdir()
     path = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return Cloud(root, {**os.environ, "PATH": path, "FAKE": str(root), "TMPDIR": str(root / "temporary")})
+    # a true gcloud, should one ever be reached, finds nobody's credentials
+    none = {"CLOUDSDK_CONFIG": str(root / "no_credentials"), "CLOUDSDK_CORE_PROJECT": "pretended"}
+    return Cloud(root, {**os.environ, **none, "PATH": path, "FAKE": str(root), "TMPDIR": str(root / "temporary")})
 
 
 def wait_for(path: Path, text: str = "") -> None:

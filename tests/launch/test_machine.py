@@ -56,9 +56,13 @@ def test_a_mistake_and_failures_in_a_row_end_it(tmp_path: Path, environment: dic
 def test_a_signal_reaches_the_run_and_ends_both(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "plan").write_text("stay\n0\n")
     process = subprocess.Popen(command(tmp_path), env=environment, stderr=subprocess.DEVNULL)
-    wait_for(tmp_path / "environment", "alone")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 75
+    try:
+        wait_for(tmp_path / "environment", "alone")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 75
+    finally:
+        process.kill()
+        process.wait()
     assert len((tmp_path / "started").read_text().splitlines()) == 1
 
 

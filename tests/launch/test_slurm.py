@@ -91,12 +91,16 @@ def test_failures_in_a_row_end_it_unless_there_is_a_new_checkpoint(tmp_path: Pat
 def test_a_sigterm_to_the_batch_shell_reaches_the_step(tmp_path: Path, cluster: dict[str, str]) -> None:
     text = slurm(*OPTIONS, "--dry-run", "--", "--config=a.py", f"--workdir={tmp_path / 'run'}").stdout
     process = subprocess.Popen(["bash", "-c", text], env=cluster, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    for _ in range(400):
-        if (tmp_path / "started").exists():
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    try:
+        for _ in range(400):
+            if (tmp_path / "started").exists():
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
     assert (tmp_path / "told").exists() and (tmp_path / "scontrol").read_text() == "requeue 7\n"
 
 
