@@ -1,6 +1,6 @@
 # The library with the packages that its tests ran with, on the CPU:
 #   docker build -t jigclu_jax .
-#   docker run --rm -v "$PWD/runs:/work/runs" jigclu_jax demo
+#   docker run --rm -v "$PWD/runs:/data/runs" jigclu_jax demo
 FROM python:3.12-slim
 
 WORKDIR /opt/jigclu_jax
@@ -12,6 +12,6 @@ COPY configs configs
 COPY jigclu_jax jigclu_jax
 RUN pip install --no-cache-dir --no-deps .
 
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["jigclu"]
 CMD ["--help"]

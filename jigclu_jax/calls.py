@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax import config as configs
 from jigclu_jax.config import check_config
-from jigclu_jax.config.command_line import override
+from jigclu_jax.config.command_line import Parser, add_set, override, settings_of
 from jigclu_jax.config.jobs import CONFIGS
 from jigclu_jax.config.stored import read_config
 from jigclu_jax.data.sources.look import usual_side
@@ -276,27 +276,19 @@ def parse_verb(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
       SystemExit: help was asked for, and is printed.
     """
     build = VERBS[arguments[0]]
-    parser = _Parser(prog=f"jigclu {build.__name__}", description=inspect.getdoc(build), allow_abbrev=False)
+    parser = Parser(prog=f"jigclu {build.__name__}", description=inspect.getdoc(build), allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     types = typing.get_type_hints(build)
     for name, parameter in inspect.signature(build).parameters.items():
         if name == "settings":
-            parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another field of the job's config")
+            add_set(parser)
             continue
         several = {"nargs": "*"} if types[name] == Sequence[str] else {"type": types[name]}
         needed = parameter.default is parameter.empty
         parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", required=needed, default=parameter.default, **several)
     found = vars(parser.parse_args(arguments[1:]))
-    pairs = [text.partition("=") for text in found.pop("set")]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise UserError(f"--set {name} has no value: use --set {name}=VALUE")
-    return build(**found, settings={name: text for name, _, text in pairs}), found["out"]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{message}; {self.prog} --help lists the arguments")
+    settings = settings_of(found.pop("set"))
+    return build(**found, settings=settings), found["out"]
 
 
 def _finished(config: ConfigDict, settings: Settings | None) -> ConfigDict:

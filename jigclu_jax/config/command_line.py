@@ -5,6 +5,7 @@
 translate them took more lines than stand here.
 """
 
+import argparse
 import ast
 import difflib
 import inspect
@@ -14,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -28,6 +29,29 @@ from jigclu_jax.errors import UserError, one_line
 
 T = TypeVar("T")
 Text = str | bool | None  # what stood after `=`; None where there was nothing, False for `--noconfig.name`
+
+
+class Parser(argparse.ArgumentParser):
+    """The arguments of a verb of `jigclu`; a mistake is a UserError that names the help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help lists the arguments")
+
+
+def add_set(parser: Parser) -> None:
+    """`--set FIELD=VALUE`, as often as wanted; `parser`'s `set` holds what `settings_of` reads."""
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another field of the job's config")
+
+
+def settings_of(texts: Sequence[str]) -> dict[str, str]:
+    """FIELD=VALUE -> field and value; UserError where a value is missing."""
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise UserError(f"--set {name} has no value: use --set {name}=VALUE")
+    return {name: text for name, _, text in pairs}
+
+
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 

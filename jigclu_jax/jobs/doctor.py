@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jigclu_jax.config import check_config, load_config
-from jigclu_jax.config.command_line import find_config, override
+from jigclu_jax.config.command_line import Parser, add_set, find_config, override, settings_of
 from jigclu_jax.data.input.index_stream import IndexStream
 from jigclu_jax.data.input.sampler import Sampler
 from jigclu_jax.data.sources.opening import Source, Subset, open_source
@@ -55,17 +55,12 @@ def command(arguments: Sequence[str]) -> None:
       UserError: anything wrong with the command line itself.
       SystemExit: help was asked for, and is printed.
     """
-    parser = argparse.ArgumentParser(prog="jigclu doctor", description=__doc__.partition("\n")[0], allow_abbrev=False, exit_on_error=False)
+    parser = Parser(prog="jigclu doctor", description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", default="", help="a folder of your images; without it, synthetic photographs are read")
     parser.add_argument("--config", default="", help="a config as for a run, pretrain_folder where none is given")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another field of the config")
-    try:
-        given, unknown = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise UserError(f"{error}; jigclu doctor --help says more") from None
-    if unknown:
-        raise UserError(f"jigclu doctor knows no {unknown[0]!r}; jigclu doctor --help says more")
+    add_set(parser)
+    given = parser.parse_args(arguments)
     if not 0 < given.seconds <= 600:
         raise UserError(f"--seconds={given.seconds:g}: give a number above 0, up to 600")
     machine = look(".")
@@ -90,9 +85,7 @@ def _config(given: argparse.Namespace, machine: Machine) -> ConfigDict:
     config = load_config(*find_config(spec))
     if config.job != "pretrain":
         raise UserError(f"--config={spec} is for the job {config.job}: give one of a pretraining")
-    for name, equals, text in (pair.partition("=") for pair in given.set):
-        if not equals:
-            raise UserError(f"--set {name} has no value: use --set {name}=VALUE")
+    for name, text in settings_of(given.set).items():
         override(config, name, text)
     check_config(config, f"--config={spec}")
     return config

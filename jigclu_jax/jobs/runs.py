@@ -1,6 +1,5 @@
 """`jigclu runs DIR`: the runs below a folder, a line each: what they are, how far they are, and their figures."""
 
-import argparse
 import datetime
 import math
 import sys
@@ -11,6 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import check_config, read_config
+from jigclu_jax.config.command_line import Parser
 from jigclu_jax.config.jobs import method_name
 from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.json_file import parse_json, read_json
@@ -37,15 +37,9 @@ def command(arguments: Sequence[str]) -> None:
       UserError: no folder of that name.
       SystemExit: help was asked for, and is printed.
     """
-    parser = argparse.ArgumentParser(prog="jigclu runs", description=__doc__, allow_abbrev=False, exit_on_error=False)
+    parser = Parser(prog="jigclu runs", description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", nargs="?", default="runs", help="a folder or gs://BUCKET/DIR")
-    try:
-        found, unknown = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise UserError(f"{error}; jigclu runs --help says more") from None
-    if unknown:
-        raise UserError(f"jigclu runs takes one folder, not {unknown[0]!r}; jigclu runs --help says more")
-    print("\n".join(table(epath.Path(found.folder).expanduser())))
+    print("\n".join(table(epath.Path(parser.parse_args(arguments).folder).expanduser())))
 
 
 def table(root: epath.Path) -> list[str]:
