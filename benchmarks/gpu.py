@@ -39,6 +39,8 @@ def parts_of(arguments: argparse.Namespace, out: Path) -> list[Part]:
     device = ["--places=device", *([] if arguments.small else ["--steps=30", "--rounds=2"])]
     processes = f"--workers={min(max((os.cpu_count() or 2) - 2, 2), 14)}"
     tests = TESTS[1:2] if arguments.small else TESTS
+    if importlib.util.find_spec("xdist") and (os.cpu_count() or 2) >= 8:
+        tests = ["-n", "6", "--dist", "loadfile", *tests]  # most of their time is compilation; they share the device
     compared = {} if arguments.small else {"JAX_PLATFORMS": "cuda"}
 
     def script(name: str, *options: str) -> list[str]:
@@ -103,7 +105,9 @@ def describe() -> None:
         memory = (device.memory_stats() or {}).get("bytes_limit", 0)
         print_row(f"device {device.id}", round(memory / 2**30, 1), "GiB", kind=device.device_kind, platform=device.platform)
     packages = {name: _version(name) for name in ("jax", "jaxlib", "flax", "torch", "tensorflow")}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.strip()
+    commit = ""
+    if shutil.which("git"):
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.strip()
     facts = {"python": platform.python_version(), **packages, "version": jigclu_jax.__version__, "commit": commit[:9]}
     print_row("processor cores", os.cpu_count() or 0, "cores", **facts)
     if shutil.which("nvidia-smi"):
