@@ -9,16 +9,13 @@ statistics' batch, so that 2 images a batch want `--norm frozen`, where the back
 head have none. `--weights random` starts from nothing (with `--norm trained`: what is frozen must have been trained); the export of a run
 with labels is another start.
 
-Data: `Annotations/*.xml` with boxes and `JPEGImages/*`; every fifth image is kept for AP (pycocotools), whatever `ImageSets` says.
+Data: `voc_folder.py`.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import time
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +23,51 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 from torchvision.ops.misc import FrozenBatchNorm2d
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # preprocessing.json of an export
-
-
-def read_voc(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Images with boxes float[n, 4] (x0, y0, x1, y1) and labels int[n] from 1, and the names of the classes."""
-    images, names = [], set()
-    for path in sorted((folder / "Annotations").glob("*.xml")):
-        root = ET.parse(path).getroot()
-        found = [
-            (o.findtext("name"), [float(o.find("bndbox").findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax")])
-            for o in root.iter("object")
-        ]
-        found = [(name, box) for name, box in found if box[2] > box[0] and box[3] > box[1]]
-        names |= {name for name, _ in found}
-        images.append({"path": folder / "JPEGImages" / f"{path.stem}.jpg", "found": found})
-    classes = sorted(names)
-    for number, image in enumerate(images):
-        found = image.pop("found")
-        image["id"] = number
-        image["boxes"] = np.array([box for _, box in found], np.float32).reshape(-1, 4)
-        image["labels"] = np.array([1 + classes.index(name) for name, _ in found], np.int64)
-    return images, classes
+from voc_folder import MEAN, STD, average_precision, read_voc, split
 
 
-def pixels(path: Path) -> torch.Tensor:
+class Images(torch.utils.data.Dataset):
+    """uint8[3, h, w] and the entry of `images`, boxes as tensors; of the pairs (number, mirrored) that a loader asks for."""
+
+    def __init__(self, images: list[dict[str, Any]]) -> None:
+        self.images = images
+
+    def __getitem__(self, which: tuple[int, bool]) -> tuple[torch.Tensor, dict[str, Any]]:
+        image = self.images[which[0]]
+        picture = torch.from_numpy(np.array(Image.open(image["path"]).convert("RGB"))).permute(2, 0, 1)
+        boxes, labels = torch.from_numpy(image["boxes"].copy()), torch.from_numpy(1 + image["labels"])  # 0: the background
+        if which[1]:
+            picture = picture.flip(-1)
+            boxes[:, [0, 2]] = picture.shape[-1] - boxes[:, [2, 0]]
+        return picture.contiguous(), {"boxes": boxes, "labels": labels, "id": image["id"]}
+
+
+def together(pairs: list[tuple[Any, Any]]) -> tuple[tuple[Any, ...], ...]:
+    """Images have sizes of their own, so that a batch is a tuple of them."""
+    return tuple(zip(*pairs, strict=True))
+
+
+def loader(images: list[dict[str, Any]], batches: list[list[tuple[int, bool]]], workers: int) -> torch.utils.data.DataLoader:
+    """Lists of images and of their boxes, a pair a batch; `workers` processes read them (0: this one)."""
+    return torch.utils.data.DataLoader(Images(images), batch_sampler=batches, num_workers=workers, collate_fn=together)
+
+
+def shuffled(images: int, batch: int, iterations: int, seed: int) -> list[list[tuple[int, bool]]]:
+    """Batches of (number, mirrored): every image once before any comes again, every second one mirrored."""
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([rng.permutation(images) for _ in range(-(-iterations * batch // images))])[: iterations * batch]
+    mirrored = rng.random(len(order)) < 0.5
+    pairs = list(zip(order.tolist(), mirrored.tolist(), strict=True))
+    return [pairs[first : first + batch] for first in range(0, len(pairs), batch)]
+
+
+def to_device(pictures: Sequence[torch.Tensor], device: str) -> list[torch.Tensor]:
     """float[3, h, w] of 0 to 1."""
-    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float() / 255
+    return [picture.to(device).float() / 255 for picture in pictures]
 
 
 def build(arch: str, weights: str, norm: str, classes: int, side: int) -> FasterRCNN:
@@ -82,38 +90,18 @@ def build(arch: str, weights: str, norm: str, classes: int, side: int) -> Faster
     return model
 
 
-def batches(images: list[dict[str, Any]], size: int, seed: int) -> Iterator[tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]]:
-    """Shuffled images and their boxes without end; every second one is mirrored."""
-    rng = np.random.default_rng(seed)
-    order: list[int] = []
-    while True:
-        order = order if len(order) >= size else list(rng.permutation(len(images)))
-        chosen, order = [images[i] for i in order[:size]], order[size:]
-        inputs, targets = [], []
-        for image in chosen:
-            picture, boxes = pixels(image["path"]), torch.from_numpy(image["boxes"].copy())
-            if rng.random() < 0.5:
-                picture, boxes = (
-                    picture.flip(-1),
-                    torch.stack([picture.shape[-1] - boxes[:, 2], boxes[:, 1], picture.shape[-1] - boxes[:, 0], boxes[:, 3]], 1),
-                )
-            inputs.append(picture)
-            targets.append({"boxes": boxes, "labels": torch.from_numpy(image["labels"])})
-        yield inputs, targets
-
-
-def train(model: FasterRCNN, images: list[dict[str, Any]], iterations: int, batch: int, rate: float, device: str) -> None:
+def train(model: FasterRCNN, supply: torch.utils.data.DataLoader, rate: float, device: str) -> None:
     """SGD with a warm-up over a tenth of the iterations, divided by 10 at 2/3 and 8/9."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], rate, momentum=0.9, weight_decay=1e-4)
-    begun, supply = time.monotonic(), batches(images, batch, seed=0)
+    begun, iterations = time.monotonic(), len(supply)
     model.train()
-    for step in range(iterations):
+    for step, (pictures, boxes) in enumerate(supply):
         part = step / iterations
         factor = min(1.0, (step + 1) / max(iterations / 10, 1)) * 0.1 ** ((part >= 2 / 3) + (part >= 8 / 9))
         for group in optimizer.param_groups:
             group["lr"] = rate * factor
-        inputs, targets = next(supply)
-        losses = model([x.to(device) for x in inputs], [{name: value.to(device) for name, value in target.items()} for target in targets])
+        targets = [{name: target[name].to(device) for name in ("boxes", "labels")} for target in boxes]
+        losses = model(to_device(pictures, device), targets)
         loss = sum(losses.values())
         optimizer.zero_grad()
         loss.backward()
@@ -122,35 +110,17 @@ def train(model: FasterRCNN, images: list[dict[str, Any]], iterations: int, batc
             print(f"step {step + 1}/{iterations}  loss {loss.item():.3f}  {time.monotonic() - begun:.0f} s", flush=True)
 
 
-def average_precision(model: FasterRCNN, images: list[dict[str, Any]], classes: list[str], device: str) -> dict[str, float]:
-    """COCO's AP, AP50 and AP75 in percent."""
-    truth, numbered, found = [], [], []
+@torch.no_grad()
+def detect(model: FasterRCNN, supply: torch.utils.data.DataLoader, device: str) -> list[dict[str, Any]]:
+    """Boxes as `average_precision` takes them."""
+    found: list[dict[str, Any]] = []
     model.eval()
-    for image in images:
-        picture = pixels(image["path"]).to(device)
-        numbered.append({"id": image["id"], "height": picture.shape[1], "width": picture.shape[2]})
-        for (x0, y0, x1, y1), label in zip(image["boxes"].tolist(), image["labels"].tolist(), strict=True):
-            box = [x0, y0, x1 - x0, y1 - y0]
-            truth.append(
-                {"id": len(truth) + 1, "image_id": image["id"], "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-            )
-        with torch.no_grad():
-            [result] = model([picture])
-        for (x0, y0, x1, y1), label, score in zip(*(result[name].tolist() for name in ("boxes", "labels", "scores")), strict=True):
-            found.append({"image_id": image["id"], "category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": score})
-    if not found:
-        return {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {
-            "images": numbered,
-            "annotations": truth,
-            "categories": [{"id": i + 1, "name": name} for i, name in enumerate(classes)],
-        }
-        coco.createIndex()
-        judge = COCOeval(coco, coco.loadRes(found), "bbox")
-        judge.evaluate(), judge.accumulate(), judge.summarize()
-    return {name: round(100 * float(value), 2) for name, value in zip(("AP", "AP50", "AP75"), judge.stats, strict=False)}
+    for pictures, images in supply:
+        for image, result in zip(images, model(to_device(pictures, device)), strict=True):
+            for (x0, y0, x1, y1), label, score in zip(*(result[name].tolist() for name in ("boxes", "labels", "scores")), strict=True):
+                box = [x0, y0, x1 - x0, y1 - y0]
+                found.append({"image_id": image["id"], "category_id": label - 1, "bbox": box, "score": score})
+    return found
 
 
 def main() -> None:
@@ -165,27 +135,28 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="0: 0.01 for 8 images a batch, in proportion")
     parser.add_argument("--side", type=int, default=480, help="short side of the images in pixels")
     parser.add_argument("--eval-images", type=int, default=10**6, help="at most that many")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images; 0: none beside this one")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     if args.weights == "random" and args.norm == "frozen":
         parser.error("--weights random needs --norm trained")
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     images, classes = read_voc(args.data)
-    held = images[::5][: args.eval_images]
+    trained_on, held = split(images)
+    held = held[: args.eval_images]
+    order = shuffled(len(trained_on), args.batch, args.iterations, args.seed)
     model = build(args.arch, args.weights, args.norm, len(classes), args.side).to(args.device)
-    train(
-        model,
-        [image for i, image in enumerate(images) if i % 5],
-        args.iterations,
-        args.batch,
-        args.rate or 0.01 * args.batch / 8,
-        args.device,
-    )
-    found = average_precision(model, held, classes, args.device)
+    begun = time.monotonic()
+    train(model, loader(trained_on, order, args.workers), args.rate or 0.01 * args.batch / 8, args.device)
+    seconds = round(time.monotonic() - begun, 1)
+    one_by_one = loader(held, [[(i, False)] for i in range(len(held))], args.workers)
+    found = average_precision(held, detect(model, one_by_one, args.device), classes)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), args.out / "detector.pth")
     settings = {name: value if isinstance(value, int | float) else str(value) for name, value in vars(args).items()}
-    (args.out / "result.json").write_text(json.dumps({**settings, "classes": classes, "images": len(held), **found}, indent=2) + "\n")
+    about = {**settings, "classes": classes, "images": len(held), "train_seconds": seconds, **found}
+    (args.out / "result.json").write_text(json.dumps(about, indent=2) + "\n")
     print(f"{args.weights}: " + ", ".join(f"{name} {value:.2f}" for name, value in found.items()) + f" on {len(held)} images")
 
 
