@@ -73,7 +73,7 @@ def _timm(what: Exported) -> Files:
 def _detectron2(what: Exported) -> Files:
     """Pickled numpy arrays under "model": its own format, which it matches to a model's names by their ends."""
     state = {to_detectron2(name): value for name, value in what.state.items() if not name.endswith("num_batches_tracked")}
-    return {"detectron2.pkl": pickle.dumps({"model": state, "__author__": "jigclu_jax", "matching_heuristics": True}, 2)}
+    return {"detectron2.pkl": pickle.dumps({"model": state, "__author__": "jigclu_jax", "matching_heuristics": True}, 4)}
 
 
 def _authors(what: Exported) -> Files:

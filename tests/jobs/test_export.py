@@ -1,5 +1,6 @@
 """Exports: read back to the bit, key by key as other programs name them, and what cannot be is refused."""
 
+import ast
 import json
 import pickle
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import yaml
 from named_errors import raises_naming
 from tiny_checkpoint import make_workdir, tiny_config
 
@@ -114,6 +116,15 @@ def test_timms_folder_and_detectron2s_file() -> None:
     assert found["model"]["res2.0.shortcut.weight"].shape == (256, 64, 1, 1)
     assert found["model"]["stem.conv1.norm.running_var"].shape == (64,)
     assert {name.split(".")[0] for name in found["model"]} == {"stem", "res2", "res3", "res4", "res5"}
+
+
+@pytest.mark.parametrize("name", ["syncbn", "voc"])
+def test_detectron2s_configs_name_data_sets_as_tuples(name: str) -> None:
+    """Its reader takes a text in parentheses as Python; a name without quotes leaves the text, which it refuses."""
+    path = Path(__file__).parents[2] / "examples" / "detectron2" / f"faster_rcnn_R_50_FPN_{name}.yaml"
+    for value in yaml.safe_load(path.read_text())["DATASETS"].values():
+        found = ast.literal_eval(value)
+        assert isinstance(found, tuple) and all(isinstance(each, str) for each in found)
 
 
 def test_equal_weights_are_equal_files() -> None:
