@@ -156,7 +156,12 @@ RUN: Fields = {
     "log_every_steps": Field(50, 1, 10**9),
     "force_config": Field(False),  # True: go on in a workdir although its config differs
     "grown_data": Field(False),  # True: go on although there are more images than when the run was begun (docs/data.md)
-    "log": {"tensorboard": Field(True), "pictures": Field(True)},
+    "log": {
+        "tensorboard": Field(True),
+        "pictures": Field(True),
+        "tracker": Field("", choices=("", "wandb", "mlflow", "trackio")),  # where the metrics go as well (docs/running.md)
+        "project": Field("jigclu_jax"),  # there; an experiment of MLflow's
+    },
     "report": {"every": Field(0, 0, _DAYS)},  # > 0: report.html is written anew every that many epochs while the run trains
     # "A-B": trace steps A to B into DIR/profile; "N": the N steps after the first
     "profile": Field("", rule=_span, what="be 'A-B' for steps A to B, or 'N' for the N steps after the first"),

@@ -28,6 +28,7 @@ from jigclu_jax.train.counting import announce
 from jigclu_jax.train.loop import EpochHook, Plan
 from jigclu_jax.train.run import Training
 from jigclu_jax.train.supply import open_supply
+from jigclu_jax.train.trackers import send_report
 
 _PREVIEWED = 8  # images whose crops are shown
 
@@ -79,8 +80,9 @@ def patches_by_place(config: ConfigDict, reader: ImageReader, view: View, found:
 
 
 def report(workdir: epath.PathLike) -> None:
-    """Write `report.html`."""
+    """Write `report.html`, and give it to the workdir's run at a tracker, where it has one."""
     logging.info("report: %s", write_page(workdir))
+    send_report(workdir)
 
 
 def live_page(every: int, plan: Plan, workdir: epath.PathLike) -> tuple[EpochHook, ...]:

@@ -28,6 +28,8 @@ NO_DIFFERENCE = (
     "grown_data",
     "log.tensorboard",
     "log.pictures",
+    "log.tracker",
+    "log.project",
     "data.threads",
     "data.workers",
     "cache",

@@ -1,6 +1,7 @@
 """Runs a training job around the loop: workdir, state or checkpoint, step, writers."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -46,6 +47,7 @@ from jigclu_jax.train.step import Step, Update, compile_step
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.supply import Batches, Supply, open_supply
 from jigclu_jax.train.trace import Trace, profile_window
+from jigclu_jax.train.trackers import check_tracker, open_tracker
 from jigclu_jax.train.workdir import check_shared, config_as_dict, flatten, open_workdir, read_result
 from jigclu_jax.train.writers import create_writer
 
@@ -134,6 +136,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
       UserError: batch, sizes or intervals that cannot work, or fewer images than one batch.
     """
     peers.agree(_facts(config, source))
+    check_tracker(config.log.tracker)
     mesh = create_mesh()
     peers.agree({"number of devices": jax.local_device_count()})  # each process reads as large a part of a batch
     check_batch(config.batch_size, mesh, accumulate=config.accumulate)
@@ -280,7 +283,8 @@ def _run(
     peers.agree({"step of the newest checkpoint that can be read": first})
     if distributed.several():
         STOP.pass_on()
-    writer = create_writer(root, tensorboard=config.log.tensorboard, resume_step=first, enabled=main)
+    tracker = functools.partial(open_tracker, config, root) if config.log.tracker else None
+    writer = create_writer(root, tensorboard=config.log.tensorboard, resume_step=first, enabled=main, tracker=tracker)
     stderr = sys.stderr if main else None
     progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=stderr, timed=earlier, specs=specs)
     if first >= plan.total_steps:

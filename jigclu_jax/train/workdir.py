@@ -43,10 +43,11 @@ _HARMLESS = (
 _PATHS = ("path", "data_dir", "list", "checkpoint", "weights", "cache", "output")
 # Fields that say what a step is: the position of a checkpoint would be another one.
 _POSITION = ("batch_size",)
+TRACKED_FILE = "tracked_as"  # the name of the run at a tracker (train/trackers.py)
 _LEFT_BEHIND = 3600.0  # seconds after which nobody is writing a file any more
 # What a run writes up to its first checkpoint.
 _RUN_FILES = (
-    *("config.json", "metrics.jsonl", "metric_specs.json", "nonfinite.json", "images_skipped.txt"),
+    *("config.json", "metrics.jsonl", "metric_specs.json", "nonfinite.json", "images_skipped.txt", TRACKED_FILE),
     *("checkpoints", "tensorboard", "pictures", "profile"),
 )
 _RESULT_FIELDS = (

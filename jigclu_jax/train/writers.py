@@ -255,17 +255,26 @@ class MultiWriter:
             writer.close()
 
 
-def create_writer(workdir: epath.PathLike, *, tensorboard: bool = True, resume_step: int = 0, enabled: bool = True) -> MetricWriter:
+def create_writer(
+    workdir: epath.PathLike,
+    *,
+    tensorboard: bool = True,
+    resume_step: int = 0,
+    enabled: bool = True,
+    tracker: Callable[[], MetricWriter] | None = None,
+) -> MetricWriter:
     """Opens a run's writers; `enabled=False` (every process but the first) writes and creates nothing.
 
-    `resume_step` is the step of the checkpoint that the run goes on from, 0 for a new run. UserError where a
-    `metrics.jsonl` is there that this library did not write.
+    `resume_step` is the step of the checkpoint that the run goes on from, 0 for a new run; `tracker` opens one more writer. UserError
+    where a `metrics.jsonl` is there that this library did not write.
     """
     if not enabled:
         return NullWriter()
     writers: list[MetricWriter] = [JsonlWriter(workdir, resume_step=resume_step)]
     if tensorboard:
         writers.append(TensorBoardWriter(epath.Path(workdir) / TENSORBOARD_FOLDER, resume_step=resume_step))
+    if tracker is not None:
+        writers.append(tracker())
     return MultiWriter(writers)
 
 

@@ -13,6 +13,7 @@ from jobs import tiny
 from named_errors import raises_naming
 from PIL import Image
 from scipy import stats
+from tracked import calls, stand_in
 
 import jigclu_jax
 from jigclu_jax.config import read_config
@@ -88,7 +89,9 @@ def test_the_loss_of_the_first_step_is_that_of_no_knowledge(straight: Path) -> N
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped in the first epoch, at its end, and in the second."""
+    """Stopped in the first epoch, at its end, and in the second; a tracker is told of one run, and of its report at the end."""
+    config = tiny.pretrain_config()
+    config.log.tracker = "trackio"
     write = JsonlWriter.write
     for stop_after in (3, 6, 9):
 
@@ -97,15 +100,21 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(straight: Path, tmp_path
             if step == last:
                 STOP.request()
 
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, stand_in(tmp_path):
             patch.setattr(JsonlWriter, "write", stop_at)
             with pytest.raises(Preempted):
-                pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+                pretrain.run(config, tmp_path / "run")
         STOP.clear()
         saved, _, _ = read_checkpoint(tmp_path / "run")
         assert stop_after <= saved <= stop_after + 1
         assert not (tmp_path / "run" / "result.json").exists()
-    pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+    with stand_in(tmp_path) as file:
+        pretrain.run(config, tmp_path / "run")
+    told = calls(file)
+    assert len({call[1]["name"] for call in told if call[0] == "init"}) == 1 and {call[1] for call in told if call[0] == "log"} == {
+        *range(1, 13)
+    }
+    assert [call[0] for call in told].count("finish") == 4 and [call[0] for call in told[-2:]] == ["file", "finish"]
     assert without_clock(read_metrics(tmp_path / "run")) == without_clock(read_metrics(straight))
     assert_same_tree(read_checkpoint(tmp_path / "run")[2], read_checkpoint(straight)[2])
 
