@@ -97,11 +97,12 @@ class Run:
 
     def start(self, cached: bool = True) -> subprocess.Popen[bytes]:
         """Start the same command again."""
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
         if self._platform != "cpu":  # kernels whose sums are not rounded as the clock wants it
             flags = f"{environment.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
             environment |= {"XLA_FLAGS": flags.strip(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        environment |= {"JAX_PLATFORMS": self._platform, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": ""}
+        environment |= {"JAX_PLATFORMS": self._platform, "PYTHONPATH": path, "JAX_COMPILATION_CACHE_DIR": ""}
         if cached:
             environment |= {
                 "JAX_COMPILATION_CACHE_DIR": str(self._cache),

@@ -43,7 +43,8 @@ def free_address() -> str:
 def start(arguments: Sequence[str], **environment: str) -> Process:
     """`python ARGUMENTS...` on the CPU, whatever else there is, both outputs in one pipe."""
     env = {name: value for name, value in os.environ.items() if name not in NAMES} | {"JAX_PLATFORMS": "cpu"}
-    env |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment}
+    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
+    env |= {"PYTHONPATH": path, **environment}
     return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT)
 
 

@@ -1,5 +1,6 @@
 """What an image costs a method: u, forward passes of the backbone over a full-size image, counted in FLOPs of the lowered programs."""
 
+import os
 from typing import Any
 
 import jax
@@ -28,15 +29,20 @@ def u_per_image(config: ConfigDict, facts: DataFacts) -> float:
     Args:
       config: of a pretraining.
       facts: of its data.
+
+    Raises:
+      UserError: JAX was started without the CPU.
     """
-    method, optimizer, mesh = create_method(config, facts), create_optimizer(config.optimizer), create_mesh(jax.devices()[:1])
+    cpu = _cpu()
+    method, optimizer, mesh = create_method(config, facts), create_optimizer(config.optimizer), create_mesh([cpu])
     update = Update(optimizer, create_schedule(config.optimizer, facts.steps_per_epoch, config.epochs), facts.steps_per_epoch)
     step: Any = compile_step(method, update, mesh)
     of_batch = _flops(step.lower(abstract_state(method, facts, optimizer, mesh), batch_shapes(method, facts)))
     side = config.online.eval_data.crop
     image = jax.ShapeDtypeStruct((1, side, side, 3), config.model.dtype)
     weights = jax.eval_shape(method.backbone.init, jax.random.key(0))
-    of_image = _flops(jax.jit(method.backbone.apply, static_argnums=3).lower(*weights, image, False))
+    with jax.default_device(cpu):
+        of_image = _flops(jax.jit(method.backbone.apply, static_argnums=3).lower(*weights, image, False))
     between = type(method).before_epoch is not Method.before_epoch
     return of_batch / facts.batch_size / of_image + between
 
@@ -51,6 +57,15 @@ def u_of_run(workdir: epath.PathLike) -> float | None:
         return u_per_image(config, facts)
     except (UserError, KeyError):
         return None
+
+
+def _cpu() -> jax.Device:
+    """The device that steps are lowered for: JAX counts the operations of a program that is not compiled for no accelerator."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(f"JAX_PLATFORMS={asked} leaves out the CPU, for which compute is counted: use JAX_PLATFORMS={asked},cpu") from error
 
 
 def _flops(lowered: Any) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 from named_errors import raises_naming
@@ -84,6 +85,15 @@ def test_u_is_counted_from_the_step() -> None:
     assert montage == pytest.approx(3, rel=0.07)
     assert u_per_image(small("jigclu", 64), FACTS) == pytest.approx(4 * montage, rel=0.07), "four times the pixels"
     assert u_per_image(small("simclr", 32, hidden_dim=64), FACTS) == pytest.approx(2 * montage, rel=0.07), "two views"
+
+
+def test_compute_cannot_be_counted_without_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(backend: str) -> None:
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", refused)
+    with raises_naming("JAX_PLATFORMS"):
+        u_per_image(small("jigclu", 32), FACTS)
 
 
 @pytest.mark.parametrize(("arm", "expected"), [("moco", 4), ("byol", 8), ("fastsiam", 12), ("rotation", 12), ("instdisc", 3)])
