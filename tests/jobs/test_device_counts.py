@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 from jobs import tiny
+from tiny_backbone import tiny_backbone
 
 from jigclu_jax.errors import Preempted
 from jigclu_jax.jobs import pretrain
+from jigclu_jax.methods import jigclu
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.writers import JsonlWriter, read_metrics
@@ -20,6 +22,8 @@ from jigclu_jax.train.writers import JsonlWriter, read_metrics
 @pytest.mark.devices8
 def test_one_then_four_then_two_devices(float64: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, devices = JsonlWriter.write, jax.devices()
+    monkeypatch.setattr(jigclu, "build_backbone", lambda model: tiny_backbone(model.dtype, blocks=1))
+    monkeypatch.setattr(pretrain, "export_last", lambda *what: None)  # three blocks are no ResNet of any format
 
     def run(workdir: str, count: int, stop_after: int | None) -> None:
         def stop_at(self: JsonlWriter, step: int, metrics: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs.test_signals import start, wait_for_row
+from jobs.test_signals import start
 
 from jigclu_jax.train.writers import read_metrics
 
@@ -67,17 +67,3 @@ def test_sigterm_while_the_step_is_compiled_leaves_at_once(tmp_path: Path, monke
     code, lines = ended(process)
     assert code == 75 and time.monotonic() - begun < 20 and "nothing was to be saved" in lines[-1]
     assert read_metrics(tmp_path / "run") == []
-
-
-@pytest.mark.slow
-def test_ctrl_c_twice_ends_at_once_and_the_workdir_goes_on(tmp_path: Path) -> None:
-    process = start(tmp_path / "run", 3)
-    wait_for_row(tmp_path / "run", 8, process)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-    code, _ = ended(process)
-    assert code == 130
-    again = start(tmp_path / "run", 3)
-    code, lines = ended(again, 300)
-    assert code == 0, lines
-    assert [row["step"] for row in read_metrics(tmp_path / "run")] == list(range(1, 19))

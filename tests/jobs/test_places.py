@@ -19,7 +19,7 @@ from jigclu_jax.train.writers import read_metrics
 
 
 def config(place: str, **data: Any) -> Any:
-    found = tiny.pretrain_config()
+    found = tiny.pretrain_config(colours=True)
     found.data.update({"augment": place} | data)
     return found
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from jobs import tiny
+from ml_collections import ConfigDict
 from named_errors import raises_naming
 from PIL import Image
 from scipy import stats
@@ -28,11 +29,15 @@ from jigclu_jax.train.stop import STOP
 from jigclu_jax.train.writers import JsonlWriter, read_metrics
 
 
+def coloured() -> ConfigDict:
+    return tiny.pretrain_config(colours=True)
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs that nothing disturbed; beside it the page that it had after the first."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
-    config = tiny.pretrain_config()
+    config = coloured()
     config.report.every = 1
 
     def kept(root: Path, live: bool = False) -> None:
@@ -75,7 +80,7 @@ def test_files_of_a_run(straight: Path) -> None:
     step, meta, tree = read_checkpoint(straight)
     assert step == 12 and meta["config"]["job"] == "pretrain" and "striped star" in " ".join(meta["classes"])
     assert tree["params"].keys() == {"backbone", "projection", "location"}
-    assert read_config(straight).to_dict() == tiny.pretrain_config().to_dict() | {"report": {"every": 1}}
+    assert read_config(straight).to_dict() == coloured().to_dict() | {"report": {"every": 1}}
     live, last = ((folder / name).read_text() for folder, name in ((straight.parent, "live.html"), (straight, "report.html")))
     assert 'http-equiv="refresh"' in live and 'http-equiv="refresh"' not in last
     assert live.count("data:image/svg") and live.count("data:image/svg") <= last.count("data:image/svg")
@@ -90,7 +95,7 @@ def test_the_loss_of_the_first_step_is_that_of_no_knowledge(straight: Path) -> N
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the first epoch, at its end, and in the second; a tracker is told of one run, and of its report at the end."""
-    config = tiny.pretrain_config()
+    config = coloured()
     config.log.tracker = "trackio"
     write = JsonlWriter.write
     for stop_after in (3, 6, 9):
@@ -123,7 +128,7 @@ def test_a_complete_run_is_left_as_it_is(straight: Path) -> None:
     before = json.loads((straight / "result.json").read_text()) | {"commit": "the one that trained it"}
     (straight / "result.json").write_text(json.dumps(before))
     rows = read_metrics(straight)
-    pretrain.run(tiny.pretrain_config(), straight)
+    pretrain.run(coloured(), straight)
     assert read_metrics(straight) == rows
     after = json.loads((straight / "result.json").read_text())
     assert (after["images_per_second"], after["commit"]) == (before["images_per_second"], "the one that trained it")
@@ -132,7 +137,7 @@ def test_a_complete_run_is_left_as_it_is(straight: Path) -> None:
 def test_a_run_that_was_killed_before_its_result_has_the_rate_it_measured(straight: Path, tmp_path: Path) -> None:
     shutil.copytree(straight, tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
-    pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+    pretrain.run(coloured(), tmp_path / "run")
     before, after = (json.loads((workdir / "result.json").read_text()) for workdir in (straight, tmp_path / "run"))
     assert after["images_per_second"] == before["images_per_second"] > 0
     assert after["seconds"] == pytest.approx(read_checkpoint(straight)[1]["seconds"], abs=1)
@@ -154,14 +159,14 @@ def test_a_damaged_newest_checkpoint_is_passed_over(straight: Path, tmp_path: Pa
     for file in (tmp_path / "run" / "checkpoints" / "12" / "state").rglob("*"):
         if file.is_file() and file.name not in ("commit_success.txt",):
             file.write_bytes(b"damaged")
-    pretrain.run(tiny.pretrain_config(), tmp_path / "run")
+    pretrain.run(coloured(), tmp_path / "run")
     assert "checkpoint 12" in caplog.text and "cannot be read" in caplog.text
     assert without_clock(read_metrics(tmp_path / "run")) == without_clock(read_metrics(straight))
     assert_same_tree(read_checkpoint(tmp_path / "run")[2], read_checkpoint(straight)[2])
 
 
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    config = tiny.pretrain_config()
+    config = coloured()
     config.optimizer.update({"learning_rate": 1e9, "schedule": "step", "milestones": (1,), "gamma": 1e-9, "warmup_epochs": 0.0})
     config.saving.every_epochs = 1 / 6
     with pytest.raises(
