@@ -40,11 +40,22 @@ def parts_of(arguments: argparse.Namespace, out: Path) -> list[Part]:
     processes = f"--workers={min(max((os.cpu_count() or 2) - 2, 2), 14)}"
     tests = TESTS[1:2] if arguments.small else TESTS
     if importlib.util.find_spec("xdist") and (os.cpu_count() or 2) >= 8:
-        tests = ["-n", "6", "--dist", "loadfile", *tests]  # most of their time is compilation; they share the device
+        tests = [
+            "-n",
+            str(min((os.cpu_count() or 2) - 2, 14)),
+            "--dist",
+            "loadfile",
+            *tests,
+        ]  # most of their time is compilation; they share the device
     compared = {} if arguments.small else {"JAX_PLATFORMS": "cuda"}
 
     def script(name: str, *options: str) -> list[str]:
         return [str(ROOT / "benchmarks" / f"{name}.py"), *options, *small]
+
+    methods = ["--width=0.05", "--size=32", "--batch=4", "--rounds=2"] if arguments.small else ["--size=32", "--batch=512", "--steps=6"]
+    methods += ["--arch=resnet18", "--stem=small", *([] if arguments.small else ["--dtype=bfloat16"])]
+    study = ["-m", "jigclu_jax", f"--config={ROOT / 'configs' / 'study_cifar10.py'}:epochs=100", f"--workdir={out / 'study'}"]
+    study.append(f"--config.pretrain.data.path={arguments.data}")
 
     return [
         Part("environment", [__file__, "--describe"], 60),
@@ -52,11 +63,13 @@ def parts_of(arguments: argparse.Namespace, out: Path) -> list[Part]:
         Part("tests", ["-m", "pytest", "-q", "-m", "not devices8", *tests], 240, compared),
         Part("kernels", script("kernel_table", f"--out={out / 'kernels'}"), 120),
         Part("resident", script("end_to_end", "--places=resident", *resident), 120),
+        Part("methods", [str(ROOT / "benchmarks" / "method_steps.py"), *methods], 120),
         Part("training", [__file__, "--train", f"--data={arguments.data}", f"--out={out}", *small], 240),
         Part("large step", script("step_rate", "--quick", "--batch=16" if arguments.small else "--batch=1024", *large, *peer), 180),
         Part("stem", script("step_rate", "--quick", "--space-to-depth", "--batch=8" if arguments.small else "--batch=256", *large), 120),
         Part("device, threads", script("end_to_end", *device), 120),
         Part("device, processes", script("end_to_end", *device, processes), 120),
+        *([Part("study", study, 600)] if arguments.data and not arguments.small else []),
     ]
 
 
