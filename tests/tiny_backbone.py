@@ -45,6 +45,11 @@ def tiny_backbone(dtype: str = "float32", *, blocks: int = 2, remat: bool = Fals
     return functional(lambda draw: TinyBackbone(blocks, remat, compute, draw), dim=CHANNELS, dtype=compute)
 
 
+def compiled(network: Functional) -> Functional:
+    """The network as two compiled calls, for tests that call it outside of any jit: there each operation is compiled by itself."""
+    return dataclasses.replace(network, init=jax.jit(network.init), apply=jax.jit(network.apply, static_argnames=("train", "groups")))
+
+
 def tiny_method(config: ConfigDict, classes: int = 5, *, blocks: int = 2) -> Any:
     """`create_method` with the tiny backbone."""
     config = config.copy_and_resolve_references()
@@ -97,7 +102,7 @@ def flat_backbone(side: int) -> Functional:
         y, after = mlp.apply(params, stats, x.reshape(len(x), -1), train, key, groups)
         return Stages((), y), after
 
-    return Functional(mlp.init, apply, CHANNELS)
+    return compiled(Functional(mlp.init, apply, CHANNELS))
 
 
 def tiny_step(

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import processes
 import pytest
 from jobs import tiny
@@ -107,8 +108,13 @@ def test_sigterm_to_one_process_saves_at_one_step_and_stops_both(tmp_path: Path)
 def test_a_probe_of_two_processes_has_the_figures_and_intervals_of_one(tmp_path: Path) -> None:
     """37 evaluation images in batches of 16: the rows of padding lie with the second process."""
     backbone = make_workdir(tmp_path / "backbone", tiny.pretrain_config())
-    fields = {"checkpoint": backbone, "data.source": "embedded", "data.limit": 32, "eval_data.split": "validation", "eval_data.limit": 37}
-    fields |= {"eval_batch_size": 16, "log.tensorboard": False, "log.pictures": False, "data.name": "", "random_init": True}
+    rng, shapes = np.random.default_rng(0), {"train": 32, "val": 37}
+    arrays = {f"{split}_image": rng.integers(0, 256, (count, 32, 32, 3), np.uint8) for split, count in shapes.items()}
+    arrays |= {f"{split}_label": rng.integers(0, 10, count) for split, count in shapes.items()}
+    np.savez(tmp_path / "set.npz", **arrays, classes=list("abcdefghij"))
+    fields = {"checkpoint": backbone, "data.source": "arrays", "data.path": tmp_path / "set.npz", "data.augment": "device"}
+    fields |= {"eval_data.split": "val", "eval_batch_size": 16, "random_init": True}
+    fields |= {"log.tensorboard": False, "log.pictures": False, "data.name": ""}
 
     def command(name: str) -> list[str]:
         config = f"--config={processes.ROOT}/configs/probe_cifar10.py:learning_rate=0.1,epochs=1,batch_size=16"

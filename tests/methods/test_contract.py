@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import processes
 import pytest
+from jobs.tiny import NO_COLOURS
 from ml_collections import ConfigDict
 
 import jigclu_jax.methods
@@ -40,6 +41,7 @@ def config(**data: Any) -> ConfigDict:
     found.data.update({"source": "embedded", "limit": IMAGES, "image_size": 32, "min_side": 1, **data})
     found.online.eval_data.update({"split": "validation", "resize": 32, "crop": 32})
     found.log.update({"tensorboard": False, "pictures": False})
+    found.augment.update(NO_COLOURS)
     return found
 
 

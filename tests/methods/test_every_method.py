@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jobs.tiny import NO_COLOURS
 from ml_collections import ConfigDict
 from tiny_backbone import tiny_backbone
 
@@ -57,6 +58,7 @@ def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     found.data.update({"source": "embedded", "limit": IMAGES, "image_size": 32, "min_side": 1})
     found.optimizer.learning_rate = 0.03
     found.log.update({"tensorboard": False, "pictures": False})
+    found.augment.update(NO_COLOURS)
     return found
 
 

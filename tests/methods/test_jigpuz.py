@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from named_errors import raises_naming
-from tiny_backbone import about, tiny_backbone
+from tiny_backbone import about, compiled, tiny_backbone
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.methods import DataFacts
@@ -27,7 +27,7 @@ def method(seed: int = 0, **own: Any) -> JigPuz:
     config.seed, config.data.image_size = seed, 32
     config.model.update({"arch": "resnet18", "width": 0.05})
     config.method.update({"permutations": 30, "tower_dim": 4, **own})
-    found, backbone = create(config, FACTS), tiny_backbone(blocks=1)
+    found, backbone = create(config, FACTS), compiled(tiny_backbone(blocks=1))
     return dataclasses.replace(found, backbone=backbone, tower=create_mlp((backbone.dim, 4), norm_last=True))
 
 

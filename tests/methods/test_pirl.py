@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import about, tiny_backbone
+from tiny_backbone import about, compiled, tiny_backbone
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.losses.memory_bank import bank_scores, log_partition, moved_bank, nce_loss
@@ -26,7 +26,7 @@ def method(**own: Any) -> PIRL:
     config.data.image_size = 16
     config.model.update({"arch": "resnet18", "width": 0.05})
     config.method.update({"embedding_dim": 8, "negatives": 20, "tile_size": 8, **own})
-    found, backbone = create(config, FACTS), tiny_backbone(blocks=1)
+    found, backbone = create(config, FACTS), compiled(tiny_backbone(blocks=1))
     return dataclasses.replace(
         found, backbone=backbone, image_head=create_linear(backbone.dim, 8), tile_head=create_linear(backbone.dim, 8)
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import about, tiny_backbone
+from tiny_backbone import about, compiled, tiny_backbone
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.methods import DataFacts
@@ -25,7 +25,7 @@ def method() -> Rotation:
     config.model.update({"arch": "resnet18", "width": 0.05})
     config.data.image_size = 8
     found = create(config, FACTS)
-    backbone = tiny_backbone()
+    backbone = compiled(tiny_backbone())
     return dataclasses.replace(found, backbone=backbone, head=create_linear(backbone.dim, 4))
 
 
