@@ -26,14 +26,16 @@ demo: env
 	$(BIN)/python -m jigclu_jax --config=configs/demo.py --workdir=runs/demo
 
 # A file's tests share what they train, and stay together. What needs eight devices runs in processes of its own: JAX fixes their number
-# when it starts.
+# when it starts. To import all files of tests takes a process half a minute: where a mark is asked for, those alone that have it.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+marked = $(sort $(shell grep -rl --include='test_*.py' 'mark\.$(1)\b' tests))
 test: env
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not devices8"
-	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and devices8"
+	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not slow and not devices8"
+	JAX_NUM_CPU_DEVICES=8 $(PYTEST) --dist worksteal -m "not slow and devices8" $(call marked,devices8)
 
 test-slow: env
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow and not devices8"
-	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and devices8"
+	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "slow and not devices8" $(call marked,slow)
+	JAX_NUM_CPU_DEVICES=8 $(PYTEST) --dist worksteal -m "slow and devices8" $(call marked,devices8)
 
 test-all: test test-slow
 
