@@ -18,6 +18,7 @@ from jigclu_jax import config as configs
 from jigclu_jax.config import check_config
 from jigclu_jax.config.command_line import Parser, add_set, override, settings_of
 from jigclu_jax.config.jobs import CONFIGS
+from jigclu_jax.config.places import to_path
 from jigclu_jax.config.stored import read_config
 from jigclu_jax.data.sources.look import usual_side
 from jigclu_jax.data.sources.opening import Source, open_source
@@ -301,7 +302,7 @@ def _finished(config: ConfigDict, settings: Settings | None) -> ConfigDict:
 
 def _set_origin(config: ConfigDict, weights: str) -> str:
     """Where the backbone comes from; gives the name of the field, "checkpoint" or "weights"."""
-    path = epath.Path(weights).expanduser()
+    path = to_path(weights, "weights")
     field = "checkpoint" if path.is_dir() and (path / FOLDER).exists() else "weights"
     if not path.exists():
         raise UserError(f"weights={weights}: there is no such file or folder: give a file of weights, or the folder of a run")
@@ -327,7 +328,7 @@ def _side_of(source: Source) -> int:
 
 def _side_of_run(weights: str) -> int:
     """The side that the images of a run had; of a file it is not known."""
-    path = epath.Path(weights).expanduser()
+    path = to_path(weights, "weights")
     return int(read_config(path).data.image_size) if (path / FOLDER).exists() else _SIDE
 
 

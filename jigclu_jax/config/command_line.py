@@ -24,6 +24,7 @@ from jigclu_jax.config.check import check_config, meant
 from jigclu_jax.config.fields import Field, flat
 from jigclu_jax.config.help import USAGE, help_text
 from jigclu_jax.config.jobs import CONFIGS, fields_of, method_name, use_method
+from jigclu_jax.config.places import to_path
 from jigclu_jax.config.stored import RENAMED, read_config, read_config_file
 from jigclu_jax.errors import UserError, one_line
 
@@ -72,7 +73,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     workdir, spec = options.get("workdir", ""), options.get("config")
     if not workdir:
         raise UserError(f"--workdir=DIR is missing; usage: {USAGE}")
-    workdir = os.fspath(epath.Path(workdir).expanduser())  # a shell leaves the ~ of --workdir=~/run as it is
+    workdir = os.fspath(to_path(workdir, "--workdir"))  # a shell leaves the ~ of --workdir=~/run as it is
     if spec == "":
         raise UserError(f"--config has no value; usage: {USAGE}")
     if spec is None:

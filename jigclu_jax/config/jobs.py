@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jigclu_jax.config.fields import MOST_SEED, Field, Fields, changed, flat
+from jigclu_jax.config.places import PLACE
 from jigclu_jax.config.schema import (
     AUGMENT,
     CHECKPOINT_MODEL,
@@ -121,7 +122,7 @@ _FEATURES: Fields = {
     "model": CHECKPOINT_MODEL,
     "data": changed(SOURCE, {"min_side": 1}),  # training images, resized and cropped as eval_data says
     **_EVALUATED,
-    "cache": Field(""),  # folder for features; "": `features` beside the workdir; "none": they are not kept
+    "cache": PLACE,  # folder for features; "": `features` beside the workdir; "none": they are not kept
     "force_config": RUN["force_config"],
 }
 FAST_PROBE: Fields = {**_FEATURES, "probe": HEADS}
@@ -248,7 +249,7 @@ _JOBS: Mapping[str, Fields] = {
         "probe": probe_config,  # of both
     },
     "compare": {
-        "runs": Field(""),  # workdirs with commas between them; a * stands for any name
+        "runs": PLACE,  # workdirs with commas between them; a * stands for any name
         "force_config": RUN["force_config"],
     },
 }

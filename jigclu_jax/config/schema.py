@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jigclu_jax.config.fields import MOST_SEED, Field, Fields, changed
+from jigclu_jax.config.places import PLACE
 
 _MOST_IMAGES = 10**10
 _SIDE = 8192  # pixels: of no image that a network here could take
@@ -29,12 +30,12 @@ def _span(text: str) -> bool:
 # Where images come from; one of five sources behind one interface (`data/sources/opening.py`).
 SOURCE: Fields = {
     "source": Field("folder", choices=("folder", "tfds", "arrays", "prepared", "embedded")),
-    "path": Field(""),  # folder: the root; prepared: the prepare job's output; arrays: an .npz file with image and (optionally) label
+    "path": PLACE,  # folder: the root; prepared: the prepare job's output; arrays: an .npz file with image and (optionally) label
     "name": Field(""),  # tfds: the data set's name, config and version included: "imagenet2012:5.1.0"
-    "data_dir": Field(""),  # tfds: where it was prepared; "" is TFDS's own default; gs:// works
+    "data_dir": PLACE,  # tfds: where it was prepared; "" is TFDS's own default; gs:// works
     "split": Field("train"),  # "" takes every image of an unlabelled tree
     "limit": Field(0, 0, _MOST_IMAGES),  # > 0: only that many, drawn at random with the subset's seed, class by class where labelled
-    "list": Field(""),  # only the images that this text file names, one a line
+    "list": PLACE,  # only the images that this text file names, one a line
     "fraction": Field(0.0, 0, 1),  # > 0: about that fraction of the images, drawn with the same seed, the same number of every class
     "subset_seed": Field(-1, -1, MOST_SEED),  # draws `limit` and `fraction`; -1: the run's seed, so that other seeds draw other images
     "on_error": Field("stop", choices=("stop", "skip")),  # what to do with an image that does not decode or is too small
@@ -187,10 +188,10 @@ VOTE: Fields = {"neighbours": Field((20, 200), 1, 10**6, least=1), "temperature"
 
 # Which weights are read: those of a training run, or of a file.
 WEIGHTS: Mapping[str, Field] = {
-    "checkpoint": Field(""),  # the workdir of a pretraining run
+    "checkpoint": PLACE,  # the workdir of a pretraining run
     "checkpoint_which": Field("last"),  # last | best | a step's number
     "checkpoint_weights": Field("params", choices=("params", "ema")),  # ema: the moving averages of a run with ema_decay
-    "weights": Field(""),  # instead: a file of weights, .safetensors, .pth, .ckpt, .bin, .npz, or a folder of timm's (docs/weights.md)
+    "weights": PLACE,  # instead: a file of weights, .safetensors, .pth, .ckpt, .bin, .npz, or a folder of timm's (docs/weights.md)
     "weights_prefix": Field(""),  # under which the backbone lies where the file holds several: "encoder_q"
     # how a first convolution of other than 3 channels is brought to 3; "" refuses it
     "weights_channels": Field("", choices=("", "mean", "repeat")),
@@ -198,7 +199,7 @@ WEIGHTS: Mapping[str, Field] = {
 
 # Where the backbone of a pretraining starts: "" is random; the heads are new, and the optimizer begins anew.
 INIT: Fields = {
-    "weights": Field(""),  # a workdir of a training run, or a file as the field `weights` of an evaluation takes it (docs/weights.md)
+    "weights": PLACE,  # a workdir of a training run, or a file as the field `weights` of an evaluation takes it (docs/weights.md)
     "which": Field("last"),  # of a workdir: last | best | a step's number
     "prefix": Field(""),  # of a file: under which the backbone lies where it holds several
     "channels": WEIGHTS["weights_channels"],
@@ -234,7 +235,7 @@ EMBED: Fields = {
 PREPARE: Fields = {
     "seed": RUN["seed"],  # draws the subset of data.limit
     "mode": Field("write", choices=("write", "verify")),
-    "output": Field(""),  # local folder of the shards
+    "output": PLACE,  # local folder of the shards
     "output_split": Field(""),  # name of the split there; "": data.split, or "all"
     "format": Field("jpeg", choices=("jpeg", "raw")),  # jpeg: re-encoded; raw: RGB bytes, for small images
     "short_side": Field(256, 1, 65_500),  # larger images are reduced to it, in pixels

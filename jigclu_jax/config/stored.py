@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.config.fields import Field
 from jigclu_jax.config.jobs import build, fields_of
+from jigclu_jax.config.places import to_path
 from jigclu_jax.errors import UserError
 from jigclu_jax.json_file import read_json
 
@@ -88,7 +89,7 @@ def read_config_file(path: epath.Path) -> ConfigDict:
 
 def check_folder(workdir: epath.PathLike) -> None:
     """UserError for a workdir that is a file, or in a bucket that this machine has no package for."""
-    root = epath.Path(workdir)
+    root = to_path(workdir, "--workdir")
     if os.fspath(root).startswith("gs://") and not _installed("google.cloud.storage"):
         # orbax asks it what sort of bucket it is; its own answer would be an ImportError at the first checkpoint
         raise UserError(f"--workdir={root} needs the package google-cloud-storage: pip install google-cloud-storage")

@@ -31,10 +31,9 @@ def next_command(config: ConfigDict, workdir: epath.PathLike) -> str:
         shards = {"data.source": "prepared", "data.path": config.output, "data.split": config.output_split or config.data.split}
         return _command("pretrain_folder", root.parent / "pretrained", shards) if config.mode == "write" else ""
     if config.job == "pretrain":
-        data = _data(config)
-        if config.data.source == "folder" and not config.data.split:
-            data["data.path"] = "FOLDER_OF_TRAIN_AND_VAL"  # a tree without labels
-        side = config.data.image_size
+        data, side = _data(config), config.data.image_size
+        if not _has_splits(config.data):  # so no accuracy can be measured
+            return _command(f"embed:resize={round(side * 8 / 7)},crop={side}", f"{root}_features", {"checkpoint": root, **data})
         preset = data["data.name"] if data.get("data.name") in PRESETS else f"folder,resize={round(side * 8 / 7)},crop={side}"
         return _command(f"evaluate:preset={preset}", f"{root}_evaluation", {"checkpoint": root, **data})
     if config.job in ("probe", "evaluate", "fast_probe", "knn"):
@@ -51,6 +50,16 @@ def next_command(config: ConfigDict, workdir: epath.PathLike) -> str:
         file = root / f"features.{config.format}"
         return shlex.join(["python", "-c", f"import jigclu_jax; print(*jigclu_jax.near_duplicates({str(file)!r}), sep='\\n')"])
     return ""
+
+
+def _has_splits(data: ConfigDict) -> bool:
+    """Whether there are images of training and of evaluation, as `evaluate` reads them where nothing else is said."""
+    root, splits = epath.Path(data.path).expanduser(), (PRESETS["folder"].train, PRESETS["folder"].test)
+    if data.source == "folder":
+        return all((root / split).is_dir() for split in splits)
+    if data.source == "prepared":
+        return all((root / f"{split}.json").is_file() for split in splits)
+    return True
 
 
 def _data(config: ConfigDict) -> dict[str, object]:

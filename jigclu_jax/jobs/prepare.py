@@ -16,7 +16,7 @@ from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.claim import claimed_folder
 from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.disk import disk_error
-from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.holding import check_apart, held_workdir
 from jigclu_jax.train.run import open_images
 from jigclu_jax.train.skipped import note_skipped
 from jigclu_jax.train.workdir import open_workdir, write_result
@@ -42,6 +42,8 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     if is_remote(config.output):
         raise UserError(f"config.output={config.output}: shards are written to a local folder: choose one, and copy it afterwards")
     output = epath.Path(config.output).expanduser()
+    if config.mode == "write":
+        check_apart(output, config, "--config.output")
     with held_workdir(workdir, config):
         begun = time.monotonic()
         if config.mode == "verify":

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.config import check_config, read_config
 from jigclu_jax.config.command_line import Parser
 from jigclu_jax.config.jobs import method_name
+from jigclu_jax.config.places import to_path
 from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.json_file import parse_json, read_json
 from jigclu_jax.metrics import MetricSpec
@@ -39,7 +40,7 @@ def command(arguments: Sequence[str]) -> None:
     """
     parser = Parser(prog="jigclu runs", description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", nargs="?", default="runs", help="a folder or gs://BUCKET/DIR")
-    print("\n".join(table(epath.Path(parser.parse_args(arguments).folder).expanduser())))
+    print("\n".join(table(to_path(parser.parse_args(arguments).folder, "folder"))))
 
 
 def table(root: epath.Path) -> list[str]:

@@ -89,6 +89,9 @@ def test_the_defaults_pass(make: Callable[[], ConfigDict]) -> None:
         ("optimizer.name", "adam"),
         ("data.on_error", "ignore"),
         ("profile", "3-2"),
+        ("data.path", "https://example.org/set.zip"),
+        ("data.list", "s3://bucket/list.txt"),
+        ("init.weights", "file:///weights.pth"),
     ],
 )
 def test_a_value_out_of_range_is_named(name: str, value: object) -> None:

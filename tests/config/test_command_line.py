@@ -23,6 +23,7 @@ __all__ = ["images", "keep_signal_handler", "refused"]  # fixtures
 def test_a_line_without_a_workdir(refused: Refused) -> None:
     for line in ([], [FOLDER_CONFIG], ["--workdir"], ["--workdir="], [FOLDER_CONFIG, "--workdir="]):
         assert_names(refused(*line, workdir=None), "--workdir=DIR", "usage: python -m jigclu_jax --config=")
+    assert_names(refused(FOLDER_CONFIG, "--workdir=https://host/run", workdir=None), "--workdir=https://host/run", "gs://")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,22 @@ def test_names_that_are_no_utf_8_are_read_and_can_be_written(tmp_path: pathlib.P
         text.encode()
 
 
+def test_names_with_ends_of_lines_and_control_characters_stay_on_one_line(tmp_path: pathlib.Path) -> None:
+    tree(tmp_path, "train/a\nb/x\x1b[31m.png", "train/cat/\u202e1.png")
+    source = FolderSource(tmp_path, "train")
+    assert source.classes == (r"a\nb", "cat") and len(source.read(0))
+    assert all(text.isprintable() for text in (*source.ids, *source.classes, source.describe(0)))
+
+
+def test_pictures_of_a_run_below_the_images_are_no_data(tmp_path: pathlib.Path) -> None:
+    tree(tmp_path, "a/1.png", "runs/x/pictures/1.png", "runs/x/p.png", "b/2.png", "a/y/z/3.png")
+    for folder, text in (("runs/x", '{"job": "pretrain"}'), ("b", '{"job": "welder"}'), ("a/y", "no JSON")):
+        (tmp_path / folder / "config.json").write_text(text)
+    source = FolderSource(tmp_path)
+    assert names(source, tmp_path) == ["a/1.png", "a/y/z/3.png", "b/2.png"]
+    assert "folders of runs (runs/x)" in source.passed_over
+
+
 def test_flat_validation_is_told_as_such(tmp_path: pathlib.Path) -> None:
     tree(tmp_path, "train/cat/1.png", "val/1.png", "val/2.png")
     source = FolderSource(tmp_path, "val")

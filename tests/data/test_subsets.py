@@ -53,6 +53,7 @@ def test_names_of_a_list_are_paths_with_or_without_the_split_or_bare_file_names(
     assert listed(tmp_path, "b/3.jpg\na/1.jpg") == [0, 3]
     assert listed(tmp_path, "train/b/3.jpg\n4.jpg\n2.jpg\n") == [1, 3, 4]
     assert listed(tmp_path, b"\xef\xbb\xbfa/2.jpg\r\n\r\n  4.jpg \r\n") == [1, 4]
+    assert listed(tmp_path, b"a/2.jpg\r4.jpg\r") == [1, 4]  # as an old Mac ends lines
 
 
 @pytest.mark.parametrize(

@@ -59,20 +59,39 @@ def test_the_last_lines_say_where_the_result_lies(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize(
     ("source", "path", "name", "split"),
-    [("folder", "/data/my photos", "", "train"), ("tfds", "", "cifar10", "train"), ("embedded", "", "", "train"), ("folder", "/x", "", "")],
+    [
+        ("folder", "my photos", "", "train"),
+        ("tfds", "", "cifar10", "train"),
+        ("embedded", "", "", "train"),
+        ("folder", "my photos", "", ""),
+    ],
 )
-def test_what_follows_pretraining_is_a_command_that_is_understood(source: str, path: str, name: str, split: str) -> None:
+def test_what_follows_pretraining_is_a_command_that_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, path: str, name: str, split: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("train", "val"):
+        (tmp_path / "my photos" / folder).mkdir(parents=True)
     config = pretrain_config()
     config.data.update({"source": source, "path": path, "name": name, "split": split})
     words = shlex.split(next_command(config, "runs/mine"))
     assert words[:3] == ["python", "-m", "jigclu_jax"]
     found, workdir = parse(words[3:])
     assert found.job == "evaluate" and found.checkpoint == "runs/mine" and workdir == "runs/mine_evaluation"
-    assert found.data.source == source and (found.data.path == path or not split) and found.data.name == name
+    assert found.data.source == source and found.data.path == path and found.data.name == name
     tuned, place = parse(shlex.split(next_command(found, workdir))[3:])
     assert (tuned.job, tuned.checkpoint, tuned.data.source, tuned.data.name) == ("finetune", "runs/mine", source, name)
     assert tuned.data.image_size == found.eval_data.crop or name
     assert parse(shlex.split(next_command(tuned, place))[3:])[0].checkpoint == place
+
+
+@pytest.mark.parametrize(("source", "split"), [("folder", ""), ("folder", "train"), ("prepared", "train")])
+def test_what_follows_pretraining_on_images_that_no_accuracy_is_measured_on(tmp_path: Path, source: str, split: str) -> None:
+    (tmp_path / "train").mkdir()
+    config = pretrain_config()
+    config.data.update({"source": source, "path": str(tmp_path), "split": split})
+    found, _ = parse(shlex.split(next_command(config, "runs/mine"))[3:])
+    assert (found.job, found.checkpoint, found.data.source, found.data.path) == ("embed", "runs/mine", source, str(tmp_path))
 
 
 def test_what_follows_features_of_somebodys_weights() -> None:

@@ -104,6 +104,7 @@ def test_lines_fit_whatever_the_names(tmp_path: Path) -> None:
 
 
 def test_what_is_no_folder_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "file:///tmp/runs"]) == 2 and "folder=file:///tmp/runs" in capsys.readouterr().err
     assert table(epath.Path(tmp_path)) == [f"no runs in {tmp_path}"]
     with raises_naming("nowhere"):
         command([str(tmp_path / "nowhere")])

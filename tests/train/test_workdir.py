@@ -1,5 +1,6 @@
 """Opening a workdir that other processes write to, or were killed in."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from named_errors import raises_naming
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.errors import UserError
+from jigclu_jax.train.holding import check_apart
 from jigclu_jax.train.workdir import check_workdir, open_workdir
 
 
@@ -34,6 +36,24 @@ def test_a_path_written_in_another_way_is_the_same_run(tmp_path: Path, monkeypat
     config.data.path = "other"
     with pytest.raises(UserError, match=r"data\.path differs"):
         check_workdir(tmp_path / "run", config)
+
+
+@pytest.mark.parametrize(
+    ("workdir", "split", "refused"),
+    [
+        ("set", "", True),
+        ("set/train", "train", True),
+        ("set/train/run", "train", True),
+        ("set/run", "", False),
+        ("set/run", "train", False),
+    ],
+)
+def test_a_workdir_among_class_folders_would_become_a_class(tmp_path: Path, workdir: str, split: str, refused: bool) -> None:
+    (tmp_path / "set").mkdir()
+    config = pretrain_config()
+    config.data.update({"path": str(tmp_path / "set"), "split": split})
+    with raises_naming(f"--workdir={tmp_path / workdir}", "config.data") if refused else contextlib.nullcontext():
+        check_apart(tmp_path / workdir, config)
 
 
 def test_what_a_step_is_cannot_be_forced_to_be_something_else(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import unicodedata
 
 from etils import epath
 
+from jigclu_jax.config.jobs import JOBS
 from jigclu_jax.data.sources.decode import EXTENSIONS
 from jigclu_jax.errors import UserError, one_line
+from jigclu_jax.json_file import parse_json
 
 # What systems and programs put beside images; names that begin with a dot are passed over as well.
 _SYSTEM = re.compile(
@@ -22,7 +24,11 @@ _PICTURES = re.compile(
     r"\.(heic|heif|avif|jxl|dcm|dicom|svg|psd|exr|hdr|tga|ico|dds|eps|ps|pdf|ai|cr2|cr3|nef|arw|dng|orf|rw2|raf|raw|nii|fits|fit|qoi|xcf"
     r"|pcx|icns|dib|jng|mp4|mov|avi|mkv|webm)"
 )
+# Control characters, ends of lines, and those that turn the direction of writing.
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LINKS = "links that lead in a circle"
+_RUNS = "folders of runs"  # whose pictures are no data
+_LARGEST = 1 << 20  # bytes of a run's config.json
 _SHOWN = 6  # kinds that a message names
 
 
@@ -78,10 +84,11 @@ def is_remote(path: epath.Path) -> bool:
 
 
 def printable(name: str) -> str:
-    """A file's name as text that can be written: bytes that are no UTF-8 as \\x.."""
-    if name.isascii():
+    """A file's name as text on one line: bytes that are no UTF-8 as \\x.., and what moves a terminal's cursor or turns its text alike."""
+    if name.isascii() and name.isprintable():
         return name
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def class_name(folder: str) -> str:
@@ -96,6 +103,7 @@ def _list_local(top: str, listing: Listing) -> None:
     pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(top),))]
     while pending:
         prefix, reals = pending.pop()
+        before = len(listing.files), len(pending)
         try:
             entries = os.scandir(os.path.join(top, prefix))
         except OSError as error:
@@ -110,6 +118,10 @@ def _list_local(top: str, listing: Listing) -> None:
                 except OSError:  # a link to itself
                     listing.pass_over(_LINKS, name)
                     continue
+                if prefix and entry.name == "config.json" and not folder and _is_of_run(entry.path):
+                    del listing.files[before[0] :], pending[before[1] :]
+                    listing.pass_over(_RUNS, prefix.rstrip("/"))
+                    break
                 if not folder:
                     # a pipe or a device would be waited for; a link to nothing is told when it is read
                     if not _is_image(entry.name):
@@ -140,6 +152,17 @@ def _list_remote(top: epath.Path, prefix: str, listing: Listing) -> None:
             _list_remote(entry, f"{name}/", listing)
         else:
             listing.pass_over(_extension(entry.name), name)
+
+
+def _is_of_run(path: str) -> bool:
+    """Whether a file is the config that a job leaves in its workdir."""
+    try:
+        if os.path.getsize(path) > _LARGEST:
+            return False
+        with open(path, "rb") as file:
+            return parse_json(file.read()).get("job") in JOBS
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _is_passed(name: str) -> bool:

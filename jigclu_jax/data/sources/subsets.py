@@ -162,7 +162,7 @@ def _lines(path: str) -> list[tuple[int, str]]:
         raise UserError(f"{path} line {number}: not UTF-8 text: give a text file with one image a line") from None
     except Exception as error:  # remote file systems raise other things than OSError
         raise UserError(f"list={path}: cannot be read: {one_line(error)}") from error
-    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1) if line.strip()]
     if not lines:
         raise UserError(f"list={path}: the file is empty: give one image a line")
     return lines
