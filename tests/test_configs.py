@@ -33,6 +33,13 @@ VARIANTS = {
     "pretrain_imagenet.py": ("bfloat16",),
     "probe_imagenet.py": ("bfloat16",),
 }
+# One of each job; the others are slow tests
+QUICK = (
+    "pretrain_imagenet.py::pretrain",
+    "pretrain_folder.py:method=supervised:pretrain",
+    "probe_cifar10.py::probe",
+    "finetune.py::finetune",
+)
 CLASSES = {"imagenet": 1000}
 PRETRAINED = {"arch": "resnet50", "stem": "imagenet", "width": 1.0}  # what a probe finds in its checkpoint
 
@@ -51,7 +58,8 @@ def _cases() -> Iterator[Any]:
     for file in FILES:
         for argument in (None, *VARIANTS.get(file, ())):
             for name, _ in _steps(load_config(ROOT / "configs" / file, argument)):
-                yield pytest.param(file, argument, name, id=f"{file}:{argument or ''}:{name}")
+                case = f"{file}:{argument or ''}:{name}"
+                yield pytest.param(file, argument, name, id=case, marks=() if case in QUICK else pytest.mark.slow)
 
 
 def _step(file: str, argument: str | None, name: str) -> tuple[ConfigDict, Step, Any, dict[str, jax.ShapeDtypeStruct]]:
@@ -121,20 +129,16 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("file", "argument", "name"), list(_cases()))
-def test_one_training_step_has_consistent_shapes(shallow: None, file: str, argument: str | None, name: str) -> None:
+def test_one_training_step_has_consistent_shapes_and_is_lowered_for_accelerators(
+    shallow: None, file: str, argument: str | None, name: str
+) -> None:
     _, step, state, batch = _step(file, argument, name)
-    after, metrics = jax.eval_shape(step, state, batch)
+    exported = jax.export.export(step, platforms=("tpu", "cuda"))(jax.tree.map(_plain, state), batch)
+    after, metrics = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (state, after))
     assert shapes[0] == shapes[1], "a step must give back a state like the one it was given"
     assert {"loss", "gradient_norm", "learning_rate"} <= metrics.keys()
     assert all(value.shape == () and jnp.issubdtype(value.dtype, jnp.floating) for value in metrics.values())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("file", "argument", "name"), list(_cases()))
-def test_one_training_step_is_lowered_for_accelerators(shallow: None, file: str, argument: str | None, name: str) -> None:
-    _, step, state, batch = _step(file, argument, name)
-    exported = jax.export.export(step, platforms=("tpu", "cuda"))(jax.tree.map(_plain, state), batch)
     assert exported.platforms == ("tpu", "cuda")
     assert "convolution" in exported.mlir_module()
 
