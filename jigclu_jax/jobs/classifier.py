@@ -62,7 +62,8 @@ class Classification:
         )
         if self._frozen(trained.state) != before:
             raise RuntimeError("frozen weights have changed in training: its results are void; this is a fault of the program")
-        return training_result(training, root, trained) | accuracy_results(root, config, self.eval_source)
+        images = {"train_images": len(training.source)}
+        return training_result(training, root, trained) | images | accuracy_results(root, config, self.eval_source)
 
     def _frozen(self, state: TrainState) -> str:
         return digest([split(tree, self.training.optimizer.frozen)[1] for tree in (state.params, state.stats)])

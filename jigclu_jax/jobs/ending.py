@@ -1,5 +1,6 @@
 """Prints the last lines of a job: where its report and its results lie, and what can be done next."""
 
+import contextlib
 import shlex
 
 from etils import epath
@@ -7,8 +8,11 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.data.sources.presets import PRESETS, folder_in_place_of_preset
 from jigclu_jax.device import distributed
+from jigclu_jax.errors import UserError
+from jigclu_jax.train.workdir import read_result
 
 _TRANSFER = ("cifar10", "cifar100")  # presets of configs/finetune.py by TFDS's names
+_BATCH, _TRIED = 64, 0.8  # images a batch of configs/finetune.py and pretrain_folder.py; what a search leaves of them, and less
 _OWN = ("demo", "ablation", "compare")  # jobs of many runs, which end with lines of their own
 
 
@@ -29,7 +33,7 @@ def next_command(config: ConfigDict, workdir: epath.PathLike) -> str:
     root = epath.Path(workdir)
     if config.job == "prepare":
         shards = {"data.source": "prepared", "data.path": config.output, "data.split": config.output_split or config.data.split}
-        return _command("pretrain_folder", root.parent / "pretrained", shards) if config.mode == "write" else ""
+        return _command(f"pretrain_folder{_batch(root, ':')}", root.parent / "pretrained", shards) if config.mode == "write" else ""
     if config.job == "pretrain":
         data, side = _data(config), config.data.image_size
         if not _has_splits(config.data):  # so no accuracy can be measured
@@ -42,13 +46,23 @@ def next_command(config: ConfigDict, workdir: epath.PathLike) -> str:
         preset = data["data.name"] if data.get("data.name") in _TRANSFER else f"folder,image_size={config.eval_data.crop}"
         origin = {name: config[name] for name in ("checkpoint", "weights") if config[name]}
         init = ",init=weights" if config.weights else ""
-        return _command(f"finetune:preset={preset}{init}", f"{root}_finetuned", {**origin, **data})
+        return _command(f"finetune:preset={preset}{init}{_batch(root, ',')}", f"{root}_finetuned", {**origin, **data})
     if config.job == "finetune":
         trained = root / "final" if (root / "final").exists() else root
         return _command("export", f"{root}_exported", {"checkpoint": trained})
     if config.job == "embed":
         file = root / f"features.{config.format}"
         return shlex.join(["python", "-c", f"import jigclu_jax; print(*jigclu_jax.near_duplicates({str(file)!r}), sep='\\n')"])
+    return ""
+
+
+def _batch(root: epath.Path, before: str) -> str:
+    """The argument batch_size of the config that follows, where there are fewer images than it has in a batch; else empty."""
+    with contextlib.suppress(UserError):
+        found = read_result(root) or {}
+        images = int((found.get("train_images") or found.get("images") or _BATCH * 2) * _TRIED)
+        if images < _BATCH:
+            return f"{before}batch_size={2 ** max(images.bit_length() - 1, 0)}"
     return ""
 
 

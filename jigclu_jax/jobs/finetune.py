@@ -180,7 +180,7 @@ def _single(
         _say(title)
     result = run.train(root, start)
     result |= {name: config[name] for name in ("init", "schedule_as", "head_multiplier", "held_out")}
-    result |= {"train_images": len(source), **origin_fields(config, backbone)}
+    result |= origin_fields(config, backbone)
     result |= {"search": None, "controls": None, "chosen": {name: config.optimizer[name] for name in ("learning_rate", "weight_decay")}}
     if distributed.is_main():
         result = write_result(root, result)

@@ -11,6 +11,7 @@ from jigclu_jax.config import embed_config, knn_config, load_config, parse, pret
 from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.jobs.ending import next_command, say_end
 from jigclu_jax.train.introduction import about_to_compile, arithmetic, introduce
+from jigclu_jax.train.workdir import write_result
 
 
 def test_the_first_lines_say_images_classes_and_devices(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +93,15 @@ def test_what_follows_pretraining_on_images_that_no_accuracy_is_measured_on(tmp_
     config.data.update({"source": source, "path": str(tmp_path), "split": split})
     found, _ = parse(shlex.split(next_command(config, "runs/mine"))[3:])
     assert (found.job, found.checkpoint, found.data.source, found.data.path) == ("embed", "runs/mine", source, str(tmp_path))
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(16, 8), (2, 1), (1000, 64)])
+def test_what_follows_on_few_images_has_a_batch_that_they_fill(tmp_path: Path, images: int, batch_size: int) -> None:
+    probe, prepare = knn_config(), load_config("configs/prepare.py")
+    probe.checkpoint, prepare.output = "runs/mine", "shards"
+    for config, fields in ((probe, {"train_images": images}), (prepare, {"images": images})):
+        write_result(tmp_path, {"job": config.job, **fields})
+        assert parse(shlex.split(next_command(config, tmp_path))[3:])[0].batch_size == batch_size
 
 
 def test_what_follows_features_of_somebodys_weights() -> None:
