@@ -91,9 +91,9 @@ def choose(found: list[Candidate], prefix: str, names: Iterable[str]) -> Candida
     if not wanted:
         raise UserError(f"holds no ResNet; its arrays are {first_few(sorted(names), 4) or 'none'}")
     near = min(wanted, key=lambda one: len(one.missing) + len(one.unexpected))
-    under = f" under {near.prefix.rstrip('.')!r}" if near.prefix else ""
+    under = f"lies under {near.prefix.rstrip('.')!r}" if near.prefix else "it holds"
     parts = [f"; {what}: {first_few(keys, 6)}" for what, keys in (("missing", near.missing), ("unexpected", near.unexpected)) if keys]
-    raise UserError(f"what lies{under} is no whole ResNet{''.join(parts)}")
+    raise UserError(f"what {under} is no whole ResNet{''.join(parts)}")
 
 
 def groups(names: Iterable[str], prefix: str) -> list[str]:
@@ -112,7 +112,7 @@ def _bare(name: str) -> str:
 
 
 def _candidate(layout: str, prefix: str, bare: Mapping[str, str]) -> Candidate:
-    below = {name.removeprefix(prefix): stored for name, stored in bare.items() if name.startswith(prefix)}
+    below = _downsampled({name.removeprefix(prefix): stored for name, stored in bare.items() if name.startswith(prefix)})
     renamed = _renamed(layout, below)
     expected = nearest_keys(renamed)
     names = {name: stored for name, stored in renamed.items() if name in expected}
@@ -120,6 +120,12 @@ def _candidate(layout: str, prefix: str, bare: Mapping[str, str]) -> Candidate:
     unexpected = tuple(stored for name, stored in rest.items() if _OWN.match(name))
     left = tuple(stored for name, stored in rest.items() if not _OWN.match(name))
     return Candidate(prefix, layout, names, tuple(sorted(expected - names.keys())), unexpected, left)
+
+
+def _downsampled(below: Mapping[str, str]) -> dict[str, str]:
+    """The names with torchvision's downsample.0 and .1 for what lightly's ResNets and many of CIFAR call shortcut.0 and .1."""
+    names = {name: re.sub(r"\.shortcut\.(?=[01]\.)", ".downsample.", name) for name in below}
+    return {name if new in below else new: below[name] for name, new in names.items()}  # who has both is another network
 
 
 def _renamed(layout: str, below: Mapping[str, str]) -> dict[str, str]:

@@ -252,12 +252,15 @@ def _called(function: Any, arguments: Any) -> Any:
 
 def _build(stack: list[Any]) -> None:
     state = stack.pop()
-    if isinstance(stack[-1], Thing):
-        stack[-1].state = state  # of a module: its parts
+    if isinstance(thing := stack[-1], Thing):  # of a module: its parts; of a class that is a dict they come beside its items
+        thing.state = state if thing.state is None else [thing.state, state]
 
 
 def _put(target: Any, items: list[Any]) -> Any:
     """Pairs into a dict; keys that are no names are left out, as hashing what was made of them could take for ever."""
+    if isinstance(target, Thing):  # of a class that is a dict
+        target.state = {} if target.state is None else target.state
+        target = target.state
     if isinstance(target, dict):
         target.update({key: value for key, value in zip(items[::2], items[1::2], strict=True) if isinstance(key, str | int)})
     return target

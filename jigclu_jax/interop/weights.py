@@ -51,7 +51,7 @@ def load_weights(path: epath.PathLike, prefix: str = "", channels: str = "") -> 
     root = epath.Path(path).expanduser()
     with opened_arrays(root) as (arrays, things):
         try:
-            chosen = choose(candidates(arrays), prefix, arrays)
+            chosen = _chosen(candidates(arrays), prefix, arrays, things)
             state = {name: _checked(arrays[stored], stored) for name, stored in chosen.names.items()}
             adapted = state[_FIRST].ndim == 4 and state[_FIRST].shape[1] != 3
             if adapted:
@@ -62,6 +62,19 @@ def load_weights(path: epath.PathLike, prefix: str = "", channels: str = "") -> 
             raise UserError(f"{root}: {error}") from None
         notes = (f"the first convolution's channels were brought to 3 by {channels!r}",) if adapted else ()
         return Imported(params, stats, model, (*_report(root, chosen, model, arrays, things), *notes))
+
+
+def _chosen(found: list[Candidate], prefix: str, arrays: Mapping[str, StoredArray], things: list[str]) -> Candidate:
+    """What `choose` gives; where nothing is whole, its UserError tells how what lies in Python objects is saved as tensors."""
+    try:
+        return choose(found, prefix, arrays)
+    except UserError as error:
+        if not things or any(one.complete for one in found):
+            raise
+        raise UserError(
+            f"{error}; Python objects in it are not made ({first_few(things, 4)}): if the weights are theirs and you trust the file, save "
+            'them alone where it was written: torch.save(model.state_dict(), "weights.pth")'
+        ) from None
 
 
 def _report(

@@ -19,12 +19,18 @@ def names_of(arch: str) -> list[str]:
 
 
 RESNET18, RESNET50 = names_of("resnet18"), names_of("resnet50")
+LAYOUTS = ("torchvision", "shortcut", "detectron2", "sequential 2", "sequential 3", "sequential 4")
 
 
 def sequential(name: str, first: int) -> str:
     head, _, rest = name.partition(".")
     numbers = {"conv1": 0, "bn1": 1} | {f"layer{i + 1}": first + i for i in range(4)}
-    return f"{numbers[head]}.{rest}"
+    return shortcut(f"{numbers[head]}.{rest}") if first == 2 else f"{numbers[head]}.{rest}"
+
+
+def shortcut(name: str) -> str:
+    """As lightly's own ResNets have it."""
+    return name.replace("downsample", "shortcut")
 
 
 @pytest.mark.parametrize(
@@ -39,13 +45,15 @@ def sequential(name: str, first: int) -> str:
     ],
 )
 @pytest.mark.parametrize("names", [RESNET18, RESNET50], ids=["resnet18", "resnet50"])
-@pytest.mark.parametrize("layout", ["torchvision", "detectron2", "sequential 2", "sequential 3", "sequential 4"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_prefix_and_layout(prefix: str, names: list[str], layout: str) -> None:
-    other = {"torchvision": str, "detectron2": to_detectron2}.get(layout) or (lambda name: sequential(name, int(layout[-1])))
+    other = {"torchvision": str, "shortcut": shortcut, "detectron2": to_detectron2}.get(layout) or (
+        lambda name: sequential(name, int(layout[-1]))
+    )
     stored = {name: prefix + other(name) for name in names}
     beside = [f"{prefix}fc.weight", "optimizer.state.0.momentum_buffer", "queue"]
     chosen = choose(candidates([*stored.values(), *beside]), "", [])
-    assert (chosen.prefix, chosen.layout) == (prefix, layout.split()[0])
+    assert (chosen.prefix, chosen.layout) == (prefix, layout.split()[0].replace("shortcut", "torchvision"))
     counted = {name: where for name, where in stored.items() if not name.endswith("num_batches_tracked")}
     assert dict(chosen.names) == counted
     assert chosen.left == (f"{prefix}fc.weight", *(["optimizer.state.0.momentum_buffer", "queue"] if not prefix else []))
@@ -79,7 +87,10 @@ def test_a_dropped_or_renamed_array_is_named(name: str) -> None:
         choose(candidates([*rest, f"{name}_"]), "", rest)
 
 
-@pytest.mark.parametrize("more", ["layer5.0.conv1.weight", "layer1.0.se.fc1.weight", "conv1.bias", "bn2.weight", "layer1.2.conv1.weight"])
+@pytest.mark.parametrize(
+    "more",
+    ["layer2.0.shortcut.0.weight", "layer5.0.conv1.weight", "layer1.0.se.fc1.weight", "conv1.bias", "bn2.weight", "layer1.2.conv1.weight"],
+)
 def test_a_network_with_more_than_a_resnet_has_is_none(more: str) -> None:
     with raises_naming(more):
         choose(candidates([*RESNET18, more]), "", RESNET18)

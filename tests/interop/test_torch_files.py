@@ -20,6 +20,7 @@ from golden import torch_numbers
 
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop import to_torchvision
+from jigclu_jax.interop.torch_files import _unpickled
 from jigclu_jax.interop.weights import Imported, load_weights
 
 SAVED = ("plain_old.PTH", "mixed.pt", "moco.pth.tar", "ddp.ckpt", "compiled.bin", "sequential.ckpt", "strided.pth", "module.pt")
@@ -103,6 +104,22 @@ def zipped(path: Path, pickled: bytes, parts: dict[str, bytes] | None = None, co
         for name, data in (parts or {}).items():
             archive.writestr(f"archive/data/{name}", data)
     return path
+
+
+class Settings(dict):
+    """What trainers keep their state in."""
+
+
+def test_items_of_classes_that_are_dicts_are_seen() -> None:
+    settings = Settings(model={"shape": [1]})
+    settings.mode = "train"  # type: ignore[attr-defined]
+    thing = _unpickled(io.BytesIO(pickle.dumps(settings)))
+    assert thing.name.endswith("Settings") and thing.state == [{"model": {"shape": [1]}}, {"mode": "train"}]
+
+
+def test_objects_that_are_not_made_are_named_with_the_line_that_saves_tensors(tmp_path: Path) -> None:
+    said = refused(zipped(tmp_path / "objects.pth", pickle.dumps({"net": Settings(), "rate": 0.1}, 2)))
+    assert "Settings" in said and "torch.save(model.state_dict()" in said
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
