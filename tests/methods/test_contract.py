@@ -38,7 +38,7 @@ def config(**data: Any) -> ConfigDict:
     found.update({"epochs": EPOCHS, "batch_size": BATCH, "log_every_steps": 1})
     found.model.update({"arch": "resnet10", "stem": "small", "width": 0.05})
     found.optimizer.update({"learning_rate": 0.01})
-    found.data.update({"source": "embedded", "limit": IMAGES, "image_size": 32, "min_side": 1, **data})
+    found.data.update({"source": "embedded", "limit": IMAGES, "image_size": 32, "min_side": 1, "augment": "device", **data})
     found.online.eval_data.update({"split": "validation", "resize": 32, "crop": 32})
     found.log.update({"tensorboard": False, "pictures": False})
     found.augment.update(NO_COLOURS)
@@ -80,7 +80,7 @@ def test_the_state_follows_from_the_data() -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jigclu_jax.methods, "__path__", [*jigclu_jax.methods.__path__, str(FOLDER)])
-        workdir = tmp_path_factory.mktemp("ledger") / "host"
+        workdir = tmp_path_factory.mktemp("ledger") / "run"
         pretrain.run(config(), workdir)
         yield workdir
 
@@ -98,7 +98,7 @@ def test_every_hook_has_worked(finished: Path) -> None:
     assert {"loss", "accuracy_clusters", "epochs", "gradient_norm"} <= {spec["name"] for spec in specs}
 
 
-@pytest.mark.parametrize("place", ["resident", pytest.param("device", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("place", ["resident", pytest.param("host", marks=pytest.mark.slow)])
 def test_the_other_places_train_it_as_well(finished: Path, tmp_path: Path, place: str) -> None:
     pretrain.run(config(augment=place), tmp_path / place)
     _, rows = trained(tmp_path / place)
