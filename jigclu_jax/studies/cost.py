@@ -7,7 +7,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jigclu_jax.config import read_config
+from jigclu_jax.config import check_config, read_config
 from jigclu_jax.device.mesh import create_mesh
 from jigclu_jax.errors import UserError
 from jigclu_jax.methods import DataFacts, Method, batch_shapes, create_method
@@ -48,10 +48,11 @@ def u_per_image(config: ConfigDict, facts: DataFacts) -> float:
 
 
 def u_of_run(workdir: epath.PathLike) -> float | None:
-    """`u_per_image` of the pretraining in a workdir; None where no checkpoint says how many images it saw."""
+    """`u_per_image` of the pretraining in a workdir; None where no checkpoint says how many images it saw, or its config is damaged."""
     try:
         meta = read_checkpoint(workdir)[1]
         config = read_config(workdir)
+        check_config(config)
         images, classes = meta["images"], meta.get("classes")
         facts = DataFacts(images, tuple(classes) if classes else None, config.batch_size, max(images // config.batch_size, 1))
         return u_per_image(config, facts)

@@ -176,3 +176,9 @@ def test_stars_stand_anywhere(tmp_path: Path) -> None:
     assert len(compare.expand(f"{tmp_path}/*/seed*/judge")) == 3
     assert compare.expand(f"{tmp_path}/a/*") == [f"{tmp_path}/a/seed0", f"{tmp_path}/a/seed1"]
     assert compare.expand("gone/*") == ["gone/*"]
+
+
+def test_a_run_without_most_of_its_config_has_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text('{"job": "pretrain"}')
+    monkeypatch.setattr("jigclu_jax.studies.cost.read_checkpoint", lambda workdir: (1, {"images": 8}, {}))
+    assert u_of_run(tmp_path) is None
