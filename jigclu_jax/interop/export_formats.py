@@ -143,6 +143,7 @@ def loading(what: Exported, files: Files) -> str:
     torchvision = f"model = {module}{narrow}\nmodel.load_state_dict(STATE, strict=False)  # the classifier alone is new"
     texts = {
         "torchvision.pth": "import torch, torchvision\n" + torchvision.replace("STATE", 'torch.load("torchvision.pth", weights_only=True)'),
+        "authors.pth.tar": 'import torch\nstate = torch.load("authors.pth.tar", weights_only=True)["state_dict"]  # of module.encoder',
         "timm/config.json": 'import timm\nmodel = timm.create_model("local-dir:timm", pretrained=True)',
         "detectron2.pkl": '# configs of detectron2\nMODEL.WEIGHTS: "detectron2.pkl"\nMODEL.PIXEL_MEAN: [123.675, 116.280, 103.530]\n'
         "MODEL.PIXEL_STD: [58.395, 57.120, 57.375]\nMODEL.RESNETS.STRIDE_IN_1X1: False\nINPUT.FORMAT: RGB",

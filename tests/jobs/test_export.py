@@ -87,6 +87,7 @@ def test_card_constants_and_classes(workdir: Path, folder: Path) -> None:
     result = read_result(folder)
     assert result is not None and result["job"] == "export" and result["checkpoint_step"] == 5
     assert set(result["files"]) == {"torchvision.safetensors", "torchvision.pth", "authors.pth.tar", "stablehlo.bin", "backbone.onnx"}
+    assert all(f'"{name}"' in card for name in result["files"] if name != "torchvision.safetensors")
 
 
 def test_a_format_that_the_backbone_cannot_have(workdir: Path, tmp_path: Path) -> None:
