@@ -16,6 +16,8 @@ from jigclu_jax.data.sources.file_kinds import kind_of
 from jigclu_jax.data.sources.npz_file import claimed_bytes
 from jigclu_jax.errors import UserError, one_line
 from jigclu_jax.interop.torch_files import StoredArray, torch_arrays
+from jigclu_jax.json_file import read_json
+from jigclu_jax.models.architectures import ARCHITECTURES
 
 _MOST_BYTES = 2**34  # of a file, and of all arrays of an archive together: no ResNet comes near
 _OF_FOLDERS = ("model.safetensors", "pytorch_model.bin")  # what timm and the hub leave in a folder
@@ -54,7 +56,18 @@ def _in_folder(path: epath.Path) -> epath.Path:
     inside = [path / name for name in _OF_FOLDERS if path.is_dir() and (path / name).exists()]
     if not inside and (not path.exists() or path.is_dir()):
         raise UserError(f"{path}: no such file of weights")
-    return inside[0] if inside else path
+    if not inside:
+        return path
+    if (path / "config.json").exists():
+        _check_network(path / "config.json", inside[0])
+    return inside[0]
+
+
+def _check_network(config: epath.Path, weights: epath.Path) -> None:
+    """UserError where a folder of timm names another network: some, such as resnetblur18, have the arrays of one that is known here."""
+    found = read_json(config, {}, f"delete it to read {weights.name} alone").get("architecture", "")
+    if found and not re.search(rf"(?<![^_])({'|'.join(ARCHITECTURES)})(?![^_])", str(found)):
+        raise UserError(f"{config}: says {found}, which is no {', '.join(ARCHITECTURES)}: if it computes as one of them, give {weights}")
 
 
 def _check_kind(path: epath.Path) -> None:

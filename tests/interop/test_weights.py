@@ -1,6 +1,7 @@
 """Files of weights: which backbone they are is read off their shapes; what is no ResNet is told in one line."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jigclu_jax import models
 from jigclu_jax.errors import UserError
@@ -140,3 +142,17 @@ def test_what_is_no_file_of_weights_is_named(tmp_path: Path) -> None:
         ("objects.npz", "objects"),
     ):
         assert said in refused(tmp_path / name)
+
+
+def test_the_network_that_a_folder_names_counts(tmp_path: Path) -> None:
+    """resnetblur18 has the arrays of resnet18, and computes otherwise."""
+    safetensors.numpy.save_file(small_state(), tmp_path / "model.safetensors")
+    config = tmp_path / "config.json"
+    for found in ("tv_resnet18", "resnet18", ""):
+        config.write_text(json.dumps({"architecture": found} if found else {}))
+        assert load_weights(tmp_path)[2]["arch"] == "resnet18"
+    config.write_text(json.dumps({"architecture": "resnetblur18"}))
+    assert "resnetblur18" in refused(tmp_path)
+    assert load_weights(tmp_path / "model.safetensors")[2]["arch"] == "resnet18"
+    config.write_text("{")
+    assert "config.json" in refused(tmp_path)
