@@ -32,21 +32,17 @@ TESTS = [
 
 def parts_of(arguments: argparse.Namespace, out: Path) -> list[Part]:
     """All parts, the most valuable first."""
+    cores = os.cpu_count() or 2
     small = ["--small"] if arguments.small else []
     peer = [f"--peer={arguments.peer}"] if arguments.peer and importlib.util.find_spec("torch") else []
     large = [] if arguments.small else ["--blocks=3", "--rounds=1"]
     resident = [] if arguments.small else ["--arch=resnet18", "--stem=small", "--size=64", "--batch=512", "--steps=60", "--rounds=3"]
     device = ["--places=device", *([] if arguments.small else ["--steps=30", "--rounds=2"])]
-    processes = f"--workers={min(max((os.cpu_count() or 2) - 2, 2), 14)}"
+    processes = f"--workers={min(max(cores - 2, 2), 14)}"
     tests = TESTS[1:2] if arguments.small else TESTS
-    if importlib.util.find_spec("xdist") and (os.cpu_count() or 2) >= 8:
-        tests = [
-            "-n",
-            str(min((os.cpu_count() or 2) - 2, 14)),
-            "--dist",
-            "loadfile",
-            *tests,
-        ]  # most of their time is compilation; they share the device
+    if importlib.util.find_spec("xdist") and cores >= 8:
+        # most of their time is compilation; they share the device
+        tests = ["-n", str(min(cores - 2, 14)), "--dist", "loadfile", *tests]
     compared = {} if arguments.small else {"JAX_PLATFORMS": "cuda"}
 
     def script(name: str, *options: str) -> list[str]:

@@ -45,7 +45,7 @@ def run_parts(parts: Sequence[Part], out: Path, deadline: float) -> int:
 def run_part(part: Part, out: Path, seconds: float) -> dict[str, Any]:
     """Run one part in a process group of its own, end it after `seconds`; its rows, log and record are in `out`."""
     begun = time.monotonic()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))}
+    environment = os.environ | {"PYTHONPATH": python_path(ROOT)}
     text, log = (out / f"{part.name}.{kind}" for kind in ("txt", "log"))
     record: dict[str, Any] = {"code": None, "seconds": 0.0}
     with text.open("w") as said, log.open("a") as errors:
@@ -75,6 +75,11 @@ def run_part(part: Part, out: Path, seconds: float) -> dict[str, Any]:
             record["said"] = "" if last.startswith("{") else last[:120]
             (out / f"{part.name}.json").write_text(json.dumps(record) + "\n")
     return record
+
+
+def python_path(*folders: Path) -> str:
+    """PYTHONPATH of another process: these folders, then those of this process, where packages may lie."""
+    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH", "")]))
 
 
 def write_results(parts: Sequence[Part], out: Path) -> None:

@@ -25,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parts import python_path
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -102,13 +104,17 @@ class Run:
 
     def start(self, cached: bool = True, held: bool = False) -> subprocess.Popen[bytes]:
         """Start the same command again; a process that is `held` does not end by itself, and waits to be killed."""
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         kept = "JAX_DISABLE_MOST_OPTIMIZATIONS"
         environment = {name: value for name, value in os.environ.items() if name == kept or not name.startswith("JAX_")}
         if self._platform != "cpu":  # kernels whose sums are not rounded as the clock wants it
             flags = f"{environment.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
             environment |= {"XLA_FLAGS": flags.strip(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        environment |= {"JAX_PLATFORMS": self._platform, "PYTHONPATH": path, "JAX_COMPILATION_CACHE_DIR": "", HELD: "1" if held else ""}
+        environment |= {
+            "JAX_PLATFORMS": self._platform,
+            "PYTHONPATH": python_path(ROOT),
+            "JAX_COMPILATION_CACHE_DIR": "",
+            HELD: "1" if held else "",
+        }
         if cached:
             environment |= {
                 "JAX_COMPILATION_CACHE_DIR": str(self._cache),

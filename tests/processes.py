@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from parts import python_path
 
 ROOT = Path(__file__).resolve().parent.parent
 # whatever a scheduler or a shell may have set
@@ -45,8 +46,7 @@ def free_address() -> str:
 def start(arguments: Sequence[str], **environment: str) -> Process:
     """`python ARGUMENTS...` on the CPU, whatever else there is, both outputs in one pipe."""
     env = {name: value for name, value in os.environ.items() if name not in NAMES} | {"JAX_PLATFORMS": "cpu"}
-    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
-    env |= {"PYTHONPATH": path, **environment}
+    env |= {"PYTHONPATH": python_path(ROOT, ROOT / "tests"), **environment}
     return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT)
 
 

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from parts import python_path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
 def test_a_step_sends_gradients_embeddings_and_moments_once() -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))}
+    environment = os.environ | {"PYTHONPATH": python_path(ROOT)}
     command = [sys.executable, str(ROOT / "benchmarks" / "collectives.py"), "--small"]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, check=False)
     assert run.returncode == 0, run.stderr[-2000:]

@@ -109,10 +109,12 @@ def zipped(path: Path, pickled: bytes, parts: dict[str, bytes] | None = None, co
 class Settings(dict):
     """What trainers keep their state in."""
 
+    mode: str
+
 
 def test_items_of_classes_that_are_dicts_are_seen() -> None:
     settings = Settings(model={"shape": [1]})
-    settings.mode = "train"  # type: ignore[attr-defined]
+    settings.mode = "train"
     thing = _unpickled(io.BytesIO(pickle.dumps(settings)))
     assert thing.name.endswith("Settings") and thing.state == [{"model": {"shape": [1]}}, {"mode": "train"}]
 
