@@ -24,7 +24,7 @@ from jigclu_jax.data.sources.look import usual_side
 from jigclu_jax.data.sources.opening import Source, open_source
 from jigclu_jax.data.sources.prepared import is_prepared
 from jigclu_jax.encoder import Encoder, load_encoder
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.jobs import find_job
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.checkpoint import FOLDER
@@ -133,8 +133,8 @@ def pretrain(
     config.optimizer.warmup_epochs = min(config.optimizer.warmup_epochs, config.epochs / 20)
     config = _finished(config, given)
     print(
-        f"{config.method.name}, {config.model.arch} (stem {config.model.stem}): {config.epochs} epochs, batch {config.batch_size}, "
-        f"learning rate {config.optimizer.learning_rate:g}, {config.data.image_size} pixels",
+        f"{config.method.name}, {config.model.arch} (stem {config.model.stem}): {counted(config.epochs, 'epoch')}, "
+        f"batch {config.batch_size}, learning rate {config.optimizer.learning_rate:g}, {config.data.image_size} pixels",
         flush=True,
     )
     return config

@@ -56,6 +56,11 @@ def one_line(error: BaseException | str) -> str:
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `2,934 images`, `2 classes`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+
+
 def first_few(names: Sequence[object], most: int = 5) -> str:
     """`a, b, c, d, e and 4 more`."""
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

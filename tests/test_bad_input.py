@@ -215,6 +215,20 @@ def test_an_evaluation_without_labels_or_classes(refused: Refused, images: Path,
     assert_names(refused(*_evaluation(name, images, "one_class.npz", backbone)), "one class", "'0'")
 
 
+def test_an_evaluation_that_no_memory_holds(refused: Refused, images: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, large = f"--config.checkpoint={pretrained}", "--config.eval_data.crop=8192"
+    assert_names(refused(*_evaluation("knn", images, "labelled.npz", backbone, large)), "GiB", "config.eval_data.crop")
+    many = "--config.eval_batch_size=1048576"
+    assert_names(refused(*_evaluation("evaluate", images, "labelled.npz", backbone, many, large)), "GiB", "config.eval_batch_size")
+    assert_names(refused(*_probe(images, pretrained), large), "GiB", "config.eval_data.crop")
+    embedding = [f"--config={ROOT}/configs/embed.py:crop=8192", "--config.data.source=arrays", f"--config.data.path={images}/labelled.npz"]
+    assert_names(refused(*embedding, backbone), "GiB", "config.crop")
+    numbers = ",".join(str(number / 10) for number in range(1000))
+    heads = (f"--config.probe.learning_rates={numbers}", f"--config.probe.weight_decays={numbers}")
+    monkeypatch.setattr("os.sysconf", lambda name: 2**15)  # pages, and bytes of each: one GiB
+    assert_names(refused(*_evaluation("fast_probe", images, "labelled.npz", backbone, *heads)), "GiB", "config.probe.weight_decays")
+
+
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_weights_that_are_none_and_workdirs_that_are_none(refused: Refused, images: Path, tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))

@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import itertools
+import re
 import statistics
 import subprocess
 import sys
@@ -181,6 +183,25 @@ def test_nothing_outside_of_methods_and_configurations_names_a_method() -> None:
         if module != "jigclu_jax.jobs.demo":  # where it is the name of a folder
             broken += [f"{module} names {text!r}" for text in texts & names]
     assert not broken
+
+
+def test_a_number_and_its_noun_agree() -> None:
+    """`errors.counted` writes "1 image" and "2 images"; in a text of its own a number may be 1 before a plural."""
+    wrong = []
+    for module, tree in _parsed().items():
+        for text in (node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)):
+            for value, after in itertools.pairwise(text.values):
+                number = isinstance(value, ast.FormattedValue) and ast.unparse(value.value) != "name"
+                words = after.value if number and isinstance(after, ast.Constant) else ""
+                if re.match(r" (images|files|classes|records|runs|epochs|crops|heads)\b(?!/s)", str(words)):
+                    wrong.append(f"{module}: {ast.unparse(text)}")
+    assert not wrong
+
+
+def test_no_module_needs_its_docstrings() -> None:
+    """`python -OO` leaves them out."""
+    names = {module for module, tree in _parsed().items() for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "__doc__"}
+    assert not names
 
 
 def test_a_training_step_is_jitted_in_one_place() -> None:

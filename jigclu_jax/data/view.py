@@ -4,7 +4,7 @@ import dataclasses
 
 from jigclu_jax.data.augment.boxes import check_overlap
 from jigclu_jax.data.augment.law import Law
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +68,8 @@ class View:
         count, rest = divmod(images * self.crops, self.montage * self.montage)
         if rest:
             raise UserError(
-                f"view {self.name!r}: {images} images make {images * self.crops} crops, which fill no whole number of montages of"
-                f" {self.montage} x {self.montage}: use another batch_size"
+                f"view {self.name!r}: {counted(images, 'image')} make {counted(images * self.crops, 'crop')}, which fill"
+                f" no whole number of montages of {self.montage} x {self.montage}: use another batch_size"
             )
         return count
 

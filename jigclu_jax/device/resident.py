@@ -27,7 +27,7 @@ from jigclu_jax.data.view import View
 from jigclu_jax.device.feed import Batch, Feed, pictures_of
 from jigclu_jax.device.mesh import batch_sharding, replicated
 from jigclu_jax.device.rows import pack, take, unpack, words_of
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.ops.colour import augment
 from jigclu_jax.ops.crop import cell_boxes, crop_and_resize
 from jigclu_jax.ops.montage import from_planes
@@ -120,7 +120,7 @@ def check_memory(wanted: int, count: int, side: int, mesh: Mesh) -> None:
     where = "this machine has room for" if device.platform == "cpu" else "a device has room for"
     more = "" if device.platform == "cpu" else f" use {-(-wanted * mesh.size // room)} devices,"
     raise UserError(
-        f"data.augment=resident: {count} images of {side} x {side} pixels take {wanted / _GIB:.2f} GiB a device, and {where}"
+        f"data.augment=resident: {counted(count, 'image')} of {side} x {side} pixels take {wanted / _GIB:.2f} GiB a device, and {where}"
         f" {room / _GIB:.2f}: set data.resident_side to at most {fits}, data.limit to at most {int(count * room / wanted)},"
         f"{more} or set data.augment=device"
     )

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int, Int32
 
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.ops.unit_length import unit_length
 
 TEMPERATURE = 0.07
@@ -34,7 +34,7 @@ def nearest(
       UserError: k is larger than the bank.
     """
     if not 1 <= k <= len(bank):
-        raise UserError(f"k={k} neighbours of a bank of {len(bank)} images: choose from 1 to {len(bank)}")
+        raise UserError(f"k={k} neighbours of a bank of {counted(len(bank), 'image')}: choose from 1 to {len(bank)}")
     size = min(_BANK, len(bank))
     chunks = [unit_length(jnp.asarray(_padded(bank[begin : begin + size], size))) for begin in range(0, len(bank), size)]
     rows = min(_QUERIES, max(len(queries), 1))

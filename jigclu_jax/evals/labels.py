@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-from jigclu_jax.errors import UserError, first_few
+from jigclu_jax.errors import UserError, counted, first_few
 
 _SHOWN = 5
 
@@ -24,7 +24,7 @@ def check_labels(train: Int32[np.ndarray, " n"], test: Int32[np.ndarray, " k"], 
         if (labels < 0).any():
             raise UserError(f"{int((labels < 0).sum())} of the {len(labels)} {name} images have no label: leave them out of the data")
         if labels.max() >= len(classes):
-            more = f"label {labels.max()}, but training has {len(classes)} classes, numbered from 0"
+            more = f"label {labels.max()}, but training has {counted(len(classes), 'class')}, numbered from 0"
             raise UserError(f"the {name} images have {more}: evaluate on classes that training has")
     present = np.unique(train)
     if len(present) < 2:
@@ -42,7 +42,9 @@ def check_labels(train: Int32[np.ndarray, " n"], test: Int32[np.ndarray, " k"], 
         odd.append(f"no evaluation image is of {_names(classes, unasked)}")
     unused = np.setdiff1d(missing, test)
     if len(unused):
-        odd.append(f"{len(unused)} of {len(classes)} classes have no image at all, the labels have gaps: {_names(classes, unused)}")
+        odd.append(
+            f"{len(unused)} of {counted(len(classes), 'class')} have no image at all, the labels have gaps: {_names(classes, unused)}"
+        )
     return odd
 
 

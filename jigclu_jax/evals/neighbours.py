@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.evals.embedding_file import read_embeddings
 from jigclu_jax.evals.knn import nearest
 
@@ -74,7 +74,7 @@ def near_duplicates(path: epath.PathLike, threshold: float = 0.98, most: int = 1
 def _row(names: list[str], name: str) -> int:
     rows = [row for row, own in enumerate(names) if own == name] or [row for row, own in enumerate(names) if own.endswith(f"/{name}")]
     if len(rows) != 1:
-        raise UserError(f"{name!r} is the name of {len(rows)} images, not of one; the first is {names[0]!r}")
+        raise UserError(f"{name!r} is the name of {counted(len(rows), 'image')}, not of one; the first is {names[0]!r}")
     return rows[0]
 
 

@@ -21,6 +21,7 @@ from jigclu_jax.jobs.reporting import live_page
 from jigclu_jax.methods import Classifier, create_method
 from jigclu_jax.train.freezing import split
 from jigclu_jax.train.loop import EpochHook
+from jigclu_jax.train.memory import check_pass
 from jigclu_jax.train.run import Training, facts_of, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.workdir import check_workdir
@@ -83,6 +84,8 @@ def prepare_classification(config: ConfigDict, root: epath.PathLike, source: Sou
     check_best_metric(config, (f"{config.job}_top1", f"{config.job}_top5", *(spec.name for spec in method.metrics)))
     training = prepare_training(config, method, source)
     check_batch(config.eval_batch_size, training.mesh, "eval_batch_size")
+    sizes = config.eval_batch_size, config.eval_data.crop
+    check_pass(config.model, *sizes, training.mesh, "config.eval_batch_size or config.eval_data.crop")
     moving = split(training.target.params, training.optimizer.frozen)[0]["backbone"]
     if not method.trains_backbone and jax.tree.leaves(moving):
         raise UserError(

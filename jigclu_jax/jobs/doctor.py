@@ -26,7 +26,7 @@ from jigclu_jax.data.view import shape_of
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import create_mesh, to_device
-from jigclu_jax.errors import UserError, one_line
+from jigclu_jax.errors import UserError, counted, one_line
 from jigclu_jax.jobs.machine import Machine, describe, look, problems
 from jigclu_jax.methods import DataFacts, create_method
 from jigclu_jax.run_scope import run_scope
@@ -39,6 +39,7 @@ from jigclu_jax.train.step import Update, compile_step
 from jigclu_jax.train.supply import open_supply
 
 T = TypeVar("T")
+_ABOUT = "What this machine has, what is wrong with it, how fast images come and steps go, and how long a training would take."
 COLUMNS = 100
 _CPU_BATCH = 16  # images of a measured step on a CPU
 _PHOTO = (500, 375)  # pixels of the synthetic images
@@ -55,7 +56,7 @@ def command(arguments: Sequence[str]) -> None:
       UserError: anything wrong with the command line itself.
       SystemExit: help was asked for, and is printed.
     """
-    parser = Parser(prog="jigclu doctor", description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = Parser(prog="jigclu doctor", description=_ABOUT, allow_abbrev=False)
     parser.add_argument("--data", default="", help="a folder of your images; without it, synthetic photographs are read")
     parser.add_argument("--config", default="", help="a config as for a run, pretrain_folder where none is given")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
@@ -140,8 +141,8 @@ def advice(config: ConfigDict, machine: Machine, rates: dict[str, float], step: 
         count = images or 10_000
         each = count / slower
         lines.append(
-            f"Estimate for {'your' if images else 'any'} {count:,} images: {duration(each)} an epoch, {duration(each * config.epochs)} for"
-            f" {config.epochs:g} epochs."
+            f"Estimate for {'your' if images else 'any'} {counted(count, 'image')}: {duration(each)} an epoch,"
+            f" {duration(each * config.epochs)} for {counted(config.epochs, 'epoch')}."
         )
     if machine.device_memory:
         most = 2 ** int(math.log2(max(0.8 * machine.device_memory * 1024 / _IMAGE_MIB, 1)))

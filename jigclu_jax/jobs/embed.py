@@ -18,7 +18,7 @@ from jigclu_jax.data.sources.opening import NamesImages, Relabelled, Source, Sub
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
 from jigclu_jax.device.mesh import check_batch, create_mesh, replicated
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.evals.bank_file import bank_key, read_bank, write_bank
 from jigclu_jax.evals.embedding_file import Embeddings, write_embeddings
 from jigclu_jax.evals.features import FeatureBank, compile_features, compute_features
@@ -27,6 +27,7 @@ from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.claim import Claim
 from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.memory import check_pass
 from jigclu_jax.train.run import open_images
 from jigclu_jax.train.workdir import open_workdir, write_result
 
@@ -70,13 +71,14 @@ def _embed(config: ConfigDict, workdir: epath.PathLike, claim: Claim) -> None:
     about = {"job": "embed", "backbone": backbone.origin, "model": backbone.model, "backbone_digest": backbone.digest, "seed": config.seed}
     images = {"features": path.name, "images": rows, "images_skipped": len(source) - rows, "dim": dim}
     write_result(root, about | origin_fields(config, backbone) | images)
-    print(f"features of {rows:,} images, {dim} numbers each: {path}", flush=True)
+    print(f"features of {counted(rows, 'image')}, {dim} numbers each: {path}", flush=True)
 
 
 def _computed(config: ConfigDict, backbone: Backbone, source: Source, root: epath.Path) -> Iterator[tuple[str, int]]:
     """(key, rows) of every part; computes those that are not on disk."""
     mesh = create_mesh()
     check_batch(config.eval_batch_size, mesh, "eval_batch_size")
+    check_pass(backbone.model, config.eval_batch_size, config.crop, mesh, "config.eval_batch_size or config.crop")
     sizes = ConfigDict({name: config[name] for name in ("resize", "crop")} | {name: config.data[name] for name in ("on_error", "min_side")})
     seed = subset_seed(config.data, config.seed) if config.data.limit or config.data.fraction else 0
     about = {"weights": backbone.digest, "model": backbone.model, "images": fingerprint(source, config.data), "seed": seed}

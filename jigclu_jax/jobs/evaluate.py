@@ -17,7 +17,7 @@ from jigclu_jax.data.input.views import random_crops
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.data.view import View
 from jigclu_jax.device import distributed
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.confusion import class_accuracies, confusion_matrix
 from jigclu_jax.evals.fast_probe import Probed
@@ -38,6 +38,7 @@ from jigclu_jax.train.counting import announce
 from jigclu_jax.train.workdir import open_workdir, write_result
 
 _RANK_ROWS = 8192  # features whose singular values are computed
+_AVERAGED = 8192  # images whose crops' features are in memory at once
 
 
 @run_scope()
@@ -99,7 +100,7 @@ def _of_crops(
     config: ConfigDict, features: Features, backbone: Backbone, source: Source, indices: np.ndarray, count: int
 ) -> Float32[np.ndarray, "c n d"]:
     """Features of `count` random crops of each of these images."""
-    announce(f"features of {count} crops of {len(indices):,} images")
+    announce(f"features of {counted(count, 'crop')} of {counted(len(indices), 'image')}")
     crop = View("crop", config.eval_data.crop, Law.of(crop_augment_config()))
     part = (jax.process_index(), jax.process_count())
     batches = random_crops(source, indices, crop, count=count, seed=config.seed, batch_size=config.eval_batch_size, part=part)
@@ -110,8 +111,9 @@ def _averaged_fields(config: ConfigDict, features: Features, backbone: Backbone,
     """Probe and neighbours on features that are means over `config.crops` random crops, apart from those of one view."""
 
     def averaged(bank: FeatureBank, source: Source) -> FeatureBank:
-        means = _of_crops(config, features, backbone, source, bank.indices, config.crops).mean(axis=0)
-        return dataclasses.replace(bank, features=means)
+        blocks = np.array_split(bank.indices, -(-len(bank) // _AVERAGED))
+        means = [_of_crops(config, features, backbone, source, block, config.crops).mean(axis=0) for block in blocks]
+        return dataclasses.replace(bank, features=np.concatenate(means))
 
     both = Banks(averaged(banks.train, sets.train), averaged(banks.test, sets.test), banks.oddities)
     return {"count": config.crops} | probe_fields(config, both, sets)[0] | knn_fields(config, both, sets)[0]

@@ -16,6 +16,8 @@ from jigclu_jax.config import check_config
 from jigclu_jax.data.sources.presets import folder_in_place_of_preset
 from jigclu_jax.device import distributed
 from jigclu_jax.device.compilation import start_cache
+from jigclu_jax.device.mesh import create_mesh
+from jigclu_jax.errors import counted
 from jigclu_jax.evals.bootstrap import accuracy_interval
 from jigclu_jax.evals.fast_probe import Probed, Settings, fast_probe, lbfgs_scores, ridge_scores
 from jigclu_jax.evals.heads import Recipe
@@ -24,9 +26,11 @@ from jigclu_jax.jobs.backbones import Backbone, check_origin, open_backbone, ori
 from jigclu_jax.jobs.banks import FEATURES_STAY, Banks, Features, Sets, open_sets
 from jigclu_jax.jobs.reporting import report, say_result
 from jigclu_jax.losses.cross_entropy import hits
+from jigclu_jax.models import build_backbone
 from jigclu_jax.train.claim import Claim
 from jigclu_jax.train.counting import announce, counter, stopping
 from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.memory import check_pass, check_room
 from jigclu_jax.train.workdir import open_workdir, write_result
 
 
@@ -43,7 +47,12 @@ def open_evaluation(config: ConfigDict, workdir: epath.PathLike) -> Iterator[tup
     check_config(config)
     check_origin(config)
     with held_workdir(workdir, config) as claim:
-        yield config, open_backbone(config), open_sets(config), claim
+        backbone, sizes = open_backbone(config), (config.eval_batch_size, config.eval_data.crop)
+        check_pass(backbone.model, *sizes, create_mesh(), "config.eval_batch_size or config.eval_data.crop")
+        sets = open_sets(config)
+        if "probe" in config:
+            _check_heads(config, backbone, sets)
+        yield config, backbone, sets, claim
 
 
 def run_evaluation(
@@ -66,6 +75,13 @@ def run_evaluation(
         say_result(fields)
 
 
+def _check_heads(config: ConfigDict, backbone: Backbone, sets: Sets) -> None:
+    """Refuse more heads than memory holds: their kernels and speeds, and a batch's scores and errors."""
+    columns, rows = len(settings_of(config).pairs) * len(sets.classes), min(config.probe.batch_size, len(sets.train))
+    held = 2 * 4 * columns * (build_backbone(backbone.model).dim + rows)
+    check_room({"heads, give fewer config.probe.learning_rates or config.probe.weight_decays": held}, create_mesh())
+
+
 def neighbours_of(config: ConfigDict, images: int) -> tuple[int, ...]:
     """The numbers of neighbours of `config.knn`, none above that of the training images; one that had to be lowered is told."""
     found = tuple(dict.fromkeys(min(k, images) for k in config.knn.neighbours))
@@ -85,8 +101,8 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
     """The grid of heads, and the classifiers beside it that `config.probe.checks` names."""
     begun = time.monotonic()
     settings, classes, labels = settings_of(config), len(sets.classes), banks.test.labels
-    rows = f"{len(banks.train):,} images"
-    titles = {"heads": f"{len(settings.pairs)} heads on {rows}", "refit": f"the chosen head on all {rows}"}
+    rows = counted(len(banks.train), "image")
+    titles = {"heads": f"{counted(len(settings.pairs), 'head')} on {rows}", "refit": f"the chosen head on all {rows}"}
     says = {part: _counter(title, "epochs") for part, title in titles.items()}
 
     def say(part: str, epoch: int) -> None:
@@ -116,7 +132,7 @@ def probe_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str
 
 def knn_fields(config: ConfigDict, banks: Banks, sets: Sets) -> tuple[dict[str, Any], dict[str, Int[np.ndarray, " n"]]]:
     """Weighted and plain votes for every number of neighbours: fields, and the predictions by name."""
-    say = _counter(f"neighbours among {len(banks.train)} images")
+    say = _counter(f"neighbours among {counted(len(banks.train), 'image')}")
     neighbours = neighbours_of(config, len(banks.train))
     similarity, index = nearest(banks.test.features, banks.train.features, max(neighbours), lambda done: say(done, len(banks.test)))
     predictions = knn_predictions(similarity, banks.train.labels[index], len(sets.classes), neighbours, config.knn.temperature)

@@ -81,7 +81,7 @@ def card(what: Exported, files: Files, backbone: Backbone, result: Mapping[str, 
         "method": method.get("name"),
         "data": " ".join(str(data[name]) for name in ("source", "name", "path", "split") if data.get(name)) or None,
         "classes of the data": len(backbone.classes) if backbone.classes else None,
-        "recipe": f"{run['epochs']} epochs, batch {run['batch_size']}, {optimizer.get('name')} at {optimizer.get('learning_rate')}"
+        "recipe": f"epochs {run['epochs']}, batch {run['batch_size']}, {optimizer.get('name')} at {optimizer.get('learning_rate')}"
         if {"epochs", "batch_size"} <= run.keys()
         else None,
         "input": f"RGB of 0 to 1, less {list(IMAGENET_MEAN)}, by {list(IMAGENET_STD)}, {what.side} x {what.side} pixels",

@@ -11,7 +11,7 @@ from jigclu_jax.config import check_config
 from jigclu_jax.data.prepare.shards import Settings, write_shards
 from jigclu_jax.data.prepare.verify import verify_shards
 from jigclu_jax.device import distributed
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.claim import claimed_folder
 from jigclu_jax.train.counting import counter, stopping
@@ -62,7 +62,7 @@ def _verified(config: ConfigDict, split: str) -> dict[str, int]:
     for line in damaged:
         print(line, file=sys.stderr)
     if damaged:
-        what = f"{len(damaged)} records or shards are damaged (named above; {images} records in all)"
+        what = f"{len(damaged)} of {counted(images, 'record')} or their shards are damaged, as named above"
         raise UserError(f"{config.output}: {what}: delete the shards named and start the prepare job again")
     return {"images": images, "damaged": 0}
 

@@ -22,6 +22,7 @@ from jigclu_jax.methods import create_method
 from jigclu_jax.models import build_backbone
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.holding import held_workdir
+from jigclu_jax.train.memory import check_pass
 from jigclu_jax.train.online import with_online_head
 from jigclu_jax.train.run import Training, facts_of, metric_specs, open_images, prepare_training, run_training, training_result
 from jigclu_jax.train.state import TrainState
@@ -52,6 +53,8 @@ def _pretrain(config: ConfigDict, workdir: epath.PathLike) -> None:
     check_best_metric(config, tuple(spec.name for spec in (*metric_specs(method, ()), *(watch.metrics if watch else ()))))
     backbone = starting_backbone(config)
     training = prepare_training(config, method, source)
+    if watch or method.works_between_epochs:
+        check_pass(config.model, _BATCH, config.online.eval_data.crop, training.mesh, "config.online.eval_data.crop")
     start = None if backbone is None else with_backbone(training.initial_state(), backbone)
     trained = run_training(
         training,

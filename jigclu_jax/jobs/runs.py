@@ -20,6 +20,7 @@ from jigclu_jax.report.workdir_files import read_specs
 from jigclu_jax.train.claim import holder_of
 from jigclu_jax.train.writers import METRICS_FILE, read_metrics
 
+_ABOUT = "The runs below a folder, a line each: what they are, how far they are, and their figures."
 Cells = tuple[str, ...]
 COLUMNS = 100
 _HEAD = ("run", "job", "method", "model", "state", "epochs", "last (best)", "date")
@@ -38,7 +39,7 @@ def command(arguments: Sequence[str]) -> None:
       UserError: no folder of that name.
       SystemExit: help was asked for, and is printed.
     """
-    parser = Parser(prog="jigclu runs", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="jigclu runs", description=_ABOUT, allow_abbrev=False)
     parser.add_argument("folder", nargs="?", default="runs", help="a folder or gs://BUCKET/DIR")
     print("\n".join(table(to_path(parser.parse_args(arguments).folder, "folder"))))
 

@@ -16,7 +16,7 @@ from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.augment.streams import image_uniforms
 from jigclu_jax.data.view import View
 from jigclu_jax.device.mesh import row_by_row
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.losses.collapse import EMBEDDING_STD, embedding_std
 from jigclu_jax.losses.info_nce import info_nce
 from jigclu_jax.methods import Batch, DataFacts, Method, Metrics, Tree
@@ -133,7 +133,9 @@ def create(config: ConfigDict, facts: DataFacts) -> MoCo:
         near = max(round(own.queue / facts.batch_size), 1) * facts.batch_size
         raise UserError(f"config.method.queue={own.queue} is no multiple of config.batch_size={facts.batch_size}: use {near}")
     if seen % own.bn_groups:
-        raise UserError(f"config.method.bn_groups={own.bn_groups} does not divide {seen} images: use {math.gcd(seen, own.bn_groups)}")
+        raise UserError(
+            f"config.method.bn_groups={own.bn_groups} does not divide {counted(seen, 'image')}: use {math.gcd(seen, own.bn_groups)}"
+        )
     dims = (*[backbone.dim] * own.layers, own.embedding_dim)
     return MoCo(
         backbone=backbone,

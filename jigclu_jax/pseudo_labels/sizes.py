@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Int32
 
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.metrics import MetricSpec
 
 _COLLAPSE = 0.9  # fraction of the images in one cluster
@@ -45,4 +45,6 @@ def enough_images(clusters: int, images: int) -> None:
       UserError: naming the field.
     """
     if images < clusters:
-        raise UserError(f"config.method.clusters={clusters} of {images} images: choose at most a tenth as many clusters as images")
+        raise UserError(
+            f"config.method.clusters={clusters} of {counted(images, 'image')}: choose at most a tenth as many clusters as images"
+        )

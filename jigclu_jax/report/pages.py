@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from etils import epath
 
+from jigclu_jax.errors import counted
 from jigclu_jax.report import page
 from jigclu_jax.report import sections as part
 from jigclu_jax.report.page import Block, Fraction, Row, Table, Text, format_interval
@@ -70,7 +71,7 @@ def _oddities(run: Run) -> list[str]:
     """What the run itself found odd."""
     unfinished = ["This run has not finished: what stands here is what it has reached."] if run.config and not run.result else []
     skipped = run.result.get("images_skipped")
-    left_out = [f"{skipped} images were left out because they could not be read."] if skipped else []
+    left_out = [f"{counted(skipped, 'image')} left out, which could not be read."] if isinstance(skipped, int) and skipped else []
     return [*unfinished, *left_out, *(f"{line}." for line in run.result.get("oddities") or ())]
 
 
@@ -122,7 +123,7 @@ def _crops(run: Run) -> list[Block]:
     for one in part.find_accuracies(averaged, _FEATURES):
         (value, ends), (mean, mean_ends) = single[one.label], one.own
         rows.append((one.label, Fraction(value), format_interval(ends), Fraction(mean), format_interval(mean_ends)))
-    return part.table(("evaluation", "one view", "95 % interval", f"mean of {averaged.get('count')} crops", "95 % interval"), rows)
+    return part.table(("evaluation", "one view", "95 % interval", f"mean of crops, {averaged.get('count')}", "95 % interval"), rows)
 
 
 def _classes(run: Run) -> list[Block]:

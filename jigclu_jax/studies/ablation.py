@@ -20,7 +20,7 @@ from jigclu_jax.atomic_file import write_text
 from jigclu_jax.config import check_config, read_config
 from jigclu_jax.data.sources.opening import open_source
 from jigclu_jax.device import distributed
-from jigclu_jax.errors import NonFiniteError, Preempted, UserError
+from jigclu_jax.errors import NonFiniteError, Preempted, UserError, counted
 from jigclu_jax.jobs import find_job
 from jigclu_jax.json_file import NOTHING, NUMBER, DamagedFile, read_json
 from jigclu_jax.run_scope import run_scope
@@ -147,7 +147,7 @@ def _work(config: ConfigDict, root: epath.Path, rows: list[Row], costs: Mapping[
             break  # what is left is looked up anew: other processes have gone on as well
         if not worked:
             if not announced:
-                print(f"{len(left)} trials are held by other processes: waiting for them", flush=True)
+                print(f"{counted(len(left), 'trial')} held by other processes: waiting", flush=True)
             announced = True
             if STOP.requested:
                 raise Preempted("while other processes work on the last trials")

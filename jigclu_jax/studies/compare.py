@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax.atomic_file import write_text
 from jigclu_jax.device import distributed
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.studies.ablation_page import markdown
 from jigclu_jax.studies.compare_page import compare_page
@@ -44,7 +44,7 @@ def _compare(config: ConfigDict, workdir: epath.PathLike) -> None:
     for line in broken:
         print(f"left out: {line}", file=sys.stderr, flush=True)
     if not runs:
-        raise UserError(f"none of the {len(names)} runs can be read; the first: {broken[0]}")
+        raise UserError(f"of {counted(len(names), 'run')} none can be read; the first: {broken[0]}")
     root = open_workdir(workdir, config)
     found = compared(runs)
     tables = method_tables(runs, u_of_run)

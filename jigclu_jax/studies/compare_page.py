@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from jigclu_jax.errors import counted
 from jigclu_jax.report import curves, page
 from jigclu_jax.report.page import Block, Cell, Row
 from jigclu_jax.report.sections import footer, gallery, table, with_text
@@ -39,7 +40,7 @@ def compare_page(
         ("Curves", gallery(curves.draw_curves(_laid_over(runs), _panels(runs)))),
         ("Left out", table(("workdirs that cannot be read",), [(line,) for line in broken])),
     ]
-    summary = f"{len(runs)} runs in {len(groups)} groups" if len(groups) < len(runs) else f"{len(runs)} runs"
+    summary = counted(len(runs), "run") + (f" in {counted(len(groups), 'group')}" if len(groups) < len(runs) else "")
     return page.write(epath.Path(workdir) / REPORT_FILE, page.Page("Runs side by side", sections, summary, footer=footer()))
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from jigclu_jax.device import distributed
-from jigclu_jax.errors import Preempted
+from jigclu_jax.errors import Preempted, counted
 from jigclu_jax.train.progress import duration
 from jigclu_jax.train.stop import STOP
 
@@ -29,7 +29,7 @@ def counter(what: str, unit: str = "images") -> Callable[[int, int], None]:
         if first is None:
             first = done
             if done < count and distributed.is_main():
-                print(f"{what}: {count:,} {unit}", flush=True)
+                print(f"{what}: {counted(count, unit.removesuffix('s'))}", flush=True)
         now = time.monotonic()
         if ended or not distributed.is_main() or (now - last < _SECONDS and done < count):
             return
@@ -50,7 +50,7 @@ def stopping(say: Callable[[int, int], None], kept: str) -> Callable[[int, int],
 
     def looking(done: int, count: int) -> None:
         if STOP.requested and done < count:
-            raise Preempted(f"after {done} of {count} images: {kept}, start the same command again to go on")
+            raise Preempted(f"after {done} of {counted(count, 'image')}: {kept}, start the same command again to go on")
         say(done, count)
 
     return looking

@@ -5,7 +5,7 @@ from typing import Any
 
 from etils import epath
 
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.train.digests import named_leaves
 from jigclu_jax.train.state import TrainState
 from jigclu_jax.train.stored import stored_shapes
@@ -39,7 +39,7 @@ def check_identity(
             shown = f" ({then} then, {now} now)"
             more = "; where images were added, --config.grown_data=True goes on" if then is not None and now > then else ""
         elif name == "classes" and len(then or ()) != len(now or ()):
-            shown = f" ({len(then or ())} classes then, {len(now or ())} now)"
+            shown = f" ({counted(len(then or ()), 'class')} then, {len(now or ())} now)"
         raise UserError(f"the {text} has changed since {root} was begun{shown}: use another workdir, or what it was begun with{more}")
 
 

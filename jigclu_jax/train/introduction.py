@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.data.sources.look import oddities, summary
 from jigclu_jax.data.sources.opening import Source
 from jigclu_jax.device import distributed
+from jigclu_jax.errors import counted
 
 _FIRST_WITH_TF32 = 8.0  # compute capability: Ampere
 
@@ -49,7 +50,8 @@ def arithmetic(model: Mapping[str, Any] | ConfigDict, device: Any) -> str:
 def about_to_compile(images: int, batch: int, devices: int, steps: int) -> str:
     """The line before a run's first step: how much a step takes, how many there will be, and why nothing moves for a while."""
     each = f", {batch // devices:,} a device" if devices > 1 else ""
-    return f"compiling the step for {images:,} images in batches of {batch:,}{each}: about a minute the first time, then {steps:,} steps"
+    then = f"about a minute the first time, then {counted(steps, 'step')}"
+    return f"compiling the step for {counted(images, 'image')} in batches of {batch:,}{each}: {then}"
 
 
 def _devices() -> str:

@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,12 +11,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jigclu_jax.data.view import shape_of
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 from jigclu_jax.methods import Method
 from jigclu_jax.models.architectures import scaled
 from jigclu_jax.train.state import TrainState
 
 _MOST_STEPS = 2**31 - 1  # of the state's counter
+_WORKER = 2**26  # bytes of an input process, at least
 
 
 def check_size(config: ConfigDict, method: Method, target: TrainState, mesh: Mesh, total_steps: int) -> None:
@@ -28,10 +30,10 @@ def check_size(config: ConfigDict, method: Method, target: TrainState, mesh: Mes
       UserError: naming the sizes, and the field that the largest part follows from.
     """
     if total_steps > _MOST_STEPS:
-        raise UserError(f"config.epochs={config.epochs} makes {total_steps:,} steps, more than the {_MOST_STEPS:,} that can be counted")
-    limit = (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", 0)
-    sharing = 1 if limit else len(mesh.local_devices)  # devices of the same memory: a CPU's
-    limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        raise UserError(
+            f"config.epochs={config.epochs} makes {counted(total_steps, 'step')}, more than the {_MOST_STEPS:,} that can be counted"
+        )
+    sharing = _sharing(mesh)
     backbone = target.params.get("backbone", {})
     heads = _bytes(target.params) - _bytes(backbone)
     parts = {
@@ -39,6 +41,22 @@ def check_size(config: ConfigDict, method: Method, target: TrainState, mesh: Mes
         "what the method keeps beside, lower config.method.*": sharing * (2 * heads + _bytes(target.extra)),
         "pictures, lower config.batch_size or config.data.image_size": sharing * _picture_bytes(config, method) // mesh.size,
     }
+    check_room(parts, mesh)
+    check_room({"input processes, lower config.data.workers": _WORKER * config.data.workers})
+
+
+def check_pass(model: Mapping[str, Any] | ConfigDict, batch_size: int, side: int, mesh: Mesh, fields: str) -> None:
+    """Refuse a pass of a frozen backbone over batches of images of `side` pixels that no memory here holds; as `check_size`.
+
+    `fields` are those that the size follows from.
+    """
+    values = 3 * batch_size * side**2
+    check_room({f"pictures, lower {fields}": _sharing(mesh) * _bytes_of(values, model, 1) / mesh.size}, mesh)
+
+
+def check_room(parts: Mapping[str, float], mesh: Mesh | None = None) -> None:
+    """UserError where a device, or this machine, has no room for parts of so many bytes together; their names say what is at fault."""
+    limit = (_own_limit(mesh) if mesh else 0) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if sum(parts.values()) > limit:
         most = max(parts, key=lambda name: parts[name])
         raise UserError(f"this run takes at least {_gib(sum(parts.values()))}, and there are {_gib(limit)}; {_gib(parts[most])} are {most}")
@@ -58,10 +76,26 @@ def own_peak(before: int) -> float | None:
 
 def _picture_bytes(config: ConfigDict, method: Method) -> int:
     """Of a global batch's pictures, on the devices together."""
-    number = jax.numpy.dtype(config.model.dtype).itemsize
-    channels = scaled(64, config.model.width) / (1 if config.model.stem == "small" else 4)
     values = sum(math.prod(shape_of(view, config.batch_size)) for view in method.views)
-    return round(values * (1 + (number + number * channels / 3) / config.accumulate))
+    return _bytes_of(values, config.model, config.accumulate)
+
+
+def _bytes_of(values: int, model: Mapping[str, Any] | ConfigDict, accumulate: int) -> int:
+    """Of so many values of pictures: in bytes, and a micro-batch as numbers and as what the first convolution makes of them."""
+    number = jax.numpy.dtype(model["dtype"]).itemsize
+    channels = scaled(64, model["width"]) / (1 if model["stem"] == "small" else 4)
+    return round(values * (1 + (number + number * channels / 3) / accumulate))
+
+
+def _own_limit(mesh: Mesh) -> int:
+    """Bytes of memory of a device's own; 0 for a CPU's."""
+    limit: int = (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", 0)
+    return limit
+
+
+def _sharing(mesh: Mesh) -> int:
+    """How many devices have one memory: a CPU's all do."""
+    return 1 if _own_limit(mesh) else len(mesh.local_devices)
 
 
 def _bytes(tree: Any) -> int:
@@ -72,4 +106,4 @@ def _gib(count: float) -> str:
     return f"{count / 2**30:,.1f} GiB"
 
 
-__all__ = ["check_size", "own_peak", "peak_memory"]
+__all__ = ["check_pass", "check_room", "check_size", "own_peak", "peak_memory"]

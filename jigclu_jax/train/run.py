@@ -24,7 +24,7 @@ from jigclu_jax.data.input.order import steps_per_epoch
 from jigclu_jax.data.sources.opening import Source, open_source
 from jigclu_jax.device import distributed, peers
 from jigclu_jax.device.mesh import check_batch, create_mesh
-from jigclu_jax.errors import NonFiniteError, UserError
+from jigclu_jax.errors import NonFiniteError, UserError, counted
 from jigclu_jax.json_file import DamagedFile
 from jigclu_jax.methods import DataFacts, FeaturesOf, Method
 from jigclu_jax.metrics import SPECS_FILE, MetricSpec
@@ -143,7 +143,7 @@ def prepare_training(config: ConfigDict, method: Method, source: Source) -> Trai
     optimizer, ema_decay = create_optimizer(config.optimizer), config.get("ema_decay", 0.0)
     if method.whole_batches and len(source) < config.batch_size:
         raise UserError(
-            f"{source.name} holds {len(source)} images, fewer than one batch of config.batch_size={config.batch_size}: "
+            f"{source.name} holds {counted(len(source), 'image')}, fewer than one batch of config.batch_size={config.batch_size}: "
             "lower it, or give more images"
         )
     per_epoch = steps_per_epoch(len(source), config.batch_size, method.whole_batches)
@@ -288,9 +288,13 @@ def _run(
     stderr = sys.stderr if main else None
     progress = Progress(plan.total_steps, plan.steps_per_epoch, config.batch_size, stream=stderr, timed=earlier, specs=specs)
     if first >= plan.total_steps:
-        progress.say(f"{root} is complete: {first} steps, nothing left to train")
+        progress.say(f"{root} is complete: {counted(first, 'step')}, nothing left to train")
     elif first:
-        grown = f", with {len(source):,} images where there were {old['images']:,}" if old.get("images") not in (None, len(source)) else ""
+        grown = (
+            f", with {counted(len(source), 'image')} where there were {old['images']:,}"
+            if old.get("images") not in (None, len(source))
+            else ""
+        )
         progress.say(f"{root}: going on from step {first} of {plan.total_steps}{grown}")
     if first < plan.total_steps:
         progress.say(about_to_compile(len(source), config.batch_size, training.mesh.size, plan.total_steps - first))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from etils import epath
 
 from jigclu_jax.atomic_file import write_bytes
+from jigclu_jax.errors import counted
 
 FILE = "images_skipped.txt"
 
@@ -24,7 +25,7 @@ def note_skipped(workdir: epath.PathLike, reasons: Iterable[str]) -> None:
     path = epath.Path(workdir) / FILE
     # names of files may be no text
     write_bytes(path, "".join(f"{line}\n" for line in sorted(every)).encode("utf-8", "surrogateescape"))
-    print(f"{len(every)} images left out (on_error=skip): {path} names them", file=sys.stderr, flush=True)
+    print(f"{counted(len(every), 'image')} left out (on_error=skip): {path} names them", file=sys.stderr, flush=True)
 
 
 __all__ = ["note_skipped", "read_skipped"]

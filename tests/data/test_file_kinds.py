@@ -98,7 +98,7 @@ def test_a_file_as_the_folder_is_named_with_what_to_do(tmp_path: pathlib.Path) -
     assert "HDF5" in refused(tmp_path / "set.h5") and "HDF5" in refused(tmp_path / "set.dat")
     assert "Parquet" in refused(tmp_path / "rows.parquet")
     assert "'arrays'" in refused(tmp_path / "set.npz")
-    assert "1 images" in refused(tmp_path / "pictures.zip") and "unpack" in refused(tmp_path / "pictures.zip")
+    assert "1 image:" in refused(tmp_path / "pictures.zip") and "unpack" in refused(tmp_path / "pictures.zip")
     assert "2 images" in refused(tmp_path / "shard.tar") and "unpack" in refused(tmp_path / "shard.tar")
 
 

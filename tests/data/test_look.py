@@ -62,3 +62,4 @@ def test_the_summary_counts_images_files_and_classes(tmp_path: pathlib.Path) -> 
         assert "images of 5 files" in text and "2 classes (" in text and "1 .heic (dog/2.heic" in text and "1 .txt" in text
     assert summary(FolderSource(tmp_path, "train")).startswith("3 images of 5 files")
     assert summary(ArraySource(NOISE)) == "70 images in arrays; no labels"
+    assert summary(ArraySource(NOISE[:1], np.zeros(1, int), ("cat",))).startswith("1 image in arrays; 1 class (cat")

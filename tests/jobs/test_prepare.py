@@ -48,7 +48,7 @@ def test_prepare_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(arguments(tmp_path, "again", "verify")) == 2
     lines = capsys.readouterr().err.splitlines()
     assert "train-00001.array_record, record " in lines[-2] and "Traceback" not in "".join(lines)
-    assert "1 records or shards are damaged (named above; 20 records in all): delete the shards named" in lines[-1]
+    assert "1 of 20 records or their shards are damaged" in lines[-1] and "delete the shards named" in lines[-1]
     index = shard.with_suffix(".npz")
     index.unlink()
     index.mkdir()

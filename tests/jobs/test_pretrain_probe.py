@@ -329,4 +329,4 @@ def test_images_that_were_left_out_are_named_in_the_workdir(tmp_path: Path, caps
     listed = (tmp_path / "run" / "images_skipped.txt").read_text().splitlines()
     assert len(listed) == 1 and "a/04.png" in listed[0]
     assert json.loads((tmp_path / "run" / "result.json").read_text())["images_skipped"] == 1
-    assert f"1 images left out (on_error=skip): {tmp_path}/run/images_skipped.txt names them" in capsys.readouterr().err
+    assert f"1 image left out (on_error=skip): {tmp_path}/run/images_skipped.txt names them" in capsys.readouterr().err

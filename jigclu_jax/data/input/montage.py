@@ -8,7 +8,7 @@ from jaxtyping import Int32
 from jigclu_jax.data.input.order import generator
 from jigclu_jax.data.lazy_tf import Tensor, tensorflow
 from jigclu_jax.data.view import View
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 
 LARGEST_DEFAULT_GROUP = 256  # the authors' batch: all of its patches were shuffled together
 
@@ -34,7 +34,7 @@ def shuffle_group(view: View, batch_size: int, hosts: int) -> int:
         fits = max((d for d in range(1, min(local, group) + 1) if local % d == 0 and whole(d)), default=0)
         chosen = f"config.method.shuffle_group={group}" if view.group else f"config.method.shuffle_group=0 (here {group})"
         way_out = f"set config.method.shuffle_group to {fits}" if fits else "use another batch_size"
-        raise UserError(f"{chosen} does not divide a host's part of {local} images of the batch: {way_out}")
+        raise UserError(f"{chosen} does not divide a host's part of {counted(local, 'image')} of the batch: {way_out}")
     return group
 
 

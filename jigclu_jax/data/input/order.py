@@ -10,7 +10,7 @@ from collections import OrderedDict
 import numpy as np
 from jaxtyping import Int64
 
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 
 _MASK = (1 << 64) - 1
 
@@ -37,7 +37,7 @@ def steps_per_epoch(n: int, batch_size: int, drop_last: bool = True) -> int:
     if n < 1:
         raise UserError("the data set has no examples")
     if drop_last and batch_size > n:
-        raise UserError(f"batch_size={batch_size} is larger than the data set of {n} images: set batch_size to at most {n}")
+        raise UserError(f"batch_size={batch_size} is larger than the data set of {counted(n, 'image')}: set batch_size to at most {n}")
     return n // batch_size if drop_last else -(-n // batch_size)
 
 

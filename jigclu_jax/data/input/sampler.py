@@ -13,7 +13,7 @@ from jigclu_jax.data.augment.streams import crop_keys
 from jigclu_jax.data.input.montage import Layout, layout, shuffle_group
 from jigclu_jax.data.input.order import EpochOrders, host_positions
 from jigclu_jax.data.view import View
-from jigclu_jax.errors import UserError
+from jigclu_jax.errors import UserError, counted
 
 # An epoch -> the images in the order in which they are seen; as many as the data set has.
 EpochOrder = Callable[[int], Int[np.ndarray, " n"]]
@@ -43,7 +43,9 @@ class Sampler:
     ) -> None:
         check_hosts(batch_size, host, hosts)
         if not 1 <= steps_per_epoch <= -(-images // batch_size):
-            raise UserError(f"{steps_per_epoch} steps of {batch_size} images an epoch do not fit a data set of {images} images")
+            raise UserError(
+                f"{counted(steps_per_epoch, 'step')} of {batch_size} an epoch do not fit a data set of {counted(images, 'image')}"
+            )
         for view in views:
             view.check()
         self.views, self.seed, self.batch_size, self.steps_per_epoch = tuple(views), seed, batch_size, steps_per_epoch

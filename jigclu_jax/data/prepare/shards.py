@@ -30,7 +30,7 @@ from jigclu_jax.data.sources.prepared import (
     shard_path,
     whole_index,
 )
-from jigclu_jax.errors import ImageError, UnknownWhite, UserError, one_line
+from jigclu_jax.errors import ImageError, UnknownWhite, UserError, counted, one_line
 from jigclu_jax.json_file import parse_json
 
 Record = tuple[bytes, int, int]  # contents, height, width
@@ -108,7 +108,7 @@ def write_shards(
                 shards.append({"file": shard.name, "images": len(index["id"]), "bytes": shard.stat().st_size})
             say(last, count)
     if not sum(shard["images"] for shard in shards):
-        raise UserError(f"none of the {count} images of {source.name} can be used; the first: {next(iter(skipped.values()), '')}")
+        raise UserError(f"of {counted(count, 'image')} of {source.name} none can be used; the first: {next(iter(skipped.values()), '')}")
     classes = list(source.classes) if source.classes is not None else None
     summary = {"version": FORMAT_VERSION, "classes": classes, "shards": shards, **facts}
     path = root / f"{settings.split}.json"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jigclu_jax.data.sources.prepared import Records, Say, array_records, read_index, read_summary, reader_class
-from jigclu_jax.errors import ImageError, UserError
+from jigclu_jax.errors import ImageError, UserError, counted
 
 
 def verify_shards(output: str | Path, split: str, say: Say = lambda done, count: None) -> tuple[int, list[str]]:
@@ -32,14 +32,14 @@ def _verify_shard(shard: Path, facts: dict[str, Any], summary: dict[str, Any]) -
     if size != facts["bytes"]:
         problems.append(f"{shard}: {size} bytes, the index says {facts['bytes']}")
     if len(index["id"]) != facts["images"]:
-        problems.append(f"{shard}: {len(index['id'])} records in its index, {summary['split']}.json says {facts['images']}")
+        problems.append(f"{shard}: {counted(len(index['id']), 'record')} in its index, {summary['split']}.json says {facts['images']}")
     try:
         records = array_records([shard])
         found = len(records)
     except UserError as error:
         return [*problems, str(error)]
     if found != len(index["id"]):
-        return [*problems, f"{shard}: {found} records, the index says {len(index['id'])}"]
+        return [*problems, f"{shard}: {counted(found, 'record')}, the index says {len(index['id'])}"]
     images = Records([shard], [index], records, raw=summary["format"] == "raw")
     for number in range(found):
         try:

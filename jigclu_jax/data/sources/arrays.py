@@ -10,7 +10,7 @@ from numpy.lib.npyio import NpzFile
 
 from jigclu_jax.data.sources.decode import gray_to_rgb
 from jigclu_jax.data.sources.npz_file import read_array
-from jigclu_jax.errors import UserError, one_line
+from jigclu_jax.errors import UserError, counted, one_line
 
 _CLASSES = 100_000  # labels up to there need no reason
 _HOLDS = "an array file holds image (uint8[n, h, w, 3]) and, optionally, label (int[n]) and classes (strings)"
@@ -135,7 +135,8 @@ def _checked_labels(labels: np.ndarray, count: int, where: str) -> Int32[np.ndar
     # names of classes, matrices of them: a number that is no class, an id, say, must not fill the memory
     if labels.min() < 0 or labels.max() >= max(_CLASSES, 10 * count):
         raise UserError(
-            f"{where}: labels must number the classes from 0, but those of {count} images run from {labels.min()} to {labels.max()}"
+            f"{where}: labels must number the classes from 0, but those of {counted(count, 'image')} run"
+            f" from {labels.min()} to {labels.max()}"
         )
     return labels.astype(np.int32)
 
@@ -145,7 +146,7 @@ def _checked_classes(classes: Sequence[str] | None, largest: int, where: str) ->
         return tuple(str(number) for number in range(largest + 1))
     names = tuple(classes)
     if largest >= len(names):
-        raise UserError(f"{where}: label {largest} has no name: there are {len(names)} classes, numbered from 0")
+        raise UserError(f"{where}: label {largest} has no name: of {counted(len(names), 'class')}, numbered from 0")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{where}: class {twice!r} is named twice")

@@ -10,6 +10,7 @@ from etils import epath
 from jigclu_jax.data.sources.decode import EXTENSIONS
 from jigclu_jax.data.sources.file_kinds import kind_of
 from jigclu_jax.data.sources.listing import Listing
+from jigclu_jax.errors import counted
 
 _LOOKED_AT = 2000  # entries of a tar file
 # Files that hold many images, by the end of their names: what they are, what to do.
@@ -89,7 +90,7 @@ def _archived(path: epath.Path) -> str:
     except Exception:  # a damaged archive, or a remote one
         return ""
     images = sum(PurePosixPath(name.lower()).suffix in EXTENSIONS for name in names)
-    return f"{'at least ' if more else ''}{images:,} images" if images else ""
+    return f"{'at least ' if more else ''}{counted(images, 'image')}" if images else ""
 
 
 __all__ = ["what_is_inside", "what_is_there"]

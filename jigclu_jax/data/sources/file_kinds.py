@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from PIL import TiffImagePlugin
 
+from jigclu_jax.errors import counted
+
 
 class Kind(NamedTuple):
     """A kind of file: its name with an article, and the advice for whoever has one among images."""
@@ -130,7 +132,9 @@ def _text(data: bytes) -> Kind | None:
 def _padded_jpeg(data: bytes) -> Kind | None:
     at = data[:4096].find(b"\xff\xd8\xff")
     return (
-        Kind(f"a JPEG picture behind {at} bytes that do not belong to it", f"cut the first {at} bytes off, or {_AGAIN}") if at > 0 else None
+        Kind(f"a JPEG picture behind {counted(at, 'byte')} of something else", f"cut the first {counted(at, 'byte')} off, or {_AGAIN}")
+        if at > 0
+        else None
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jigclu_jax.data.sources.opening import Source, innermost
-from jigclu_jax.errors import ImageError, UnknownWhite, first_few
+from jigclu_jax.errors import ImageError, UnknownWhite, counted, first_few
 
 _SAMPLE = 64  # images looked at, spread over the set
 _SECONDS = 5.0  # at most: large images, or a remote folder
@@ -21,9 +21,9 @@ def summary(source: Source) -> str:
     """The first line about a set: images, files, classes, what was passed over and why."""
     inner = innermost(source)
     files = getattr(inner, "files_seen", len(inner))
-    of_files = f" of {files:,} files" if files != len(source) else ""
-    parts = [f"{len(source):,} images{of_files} in {source.name}"]
-    parts.append(f"{len(source.classes):,} classes ({first_few(source.classes)})" if source.classes else "no labels")
+    of_files = f" of {counted(files, 'file')}" if files != len(source) else ""
+    parts = [f"{counted(len(source), 'image')}{of_files} in {source.name}"]
+    parts.append(f"{counted(len(source.classes), 'class')} ({first_few(source.classes)})" if source.classes else "no labels")
     if passed := getattr(inner, "passed_over", ""):
         parts.append(f"passed over: {passed}")
     return "; ".join(parts)
@@ -73,17 +73,16 @@ def _found(counts: np.ndarray, flat: int, read: int) -> list[str]:
     values = np.flatnonzero(counts)
     shares = np.cumsum(counts) / counts.sum()
     bulk = [int(np.searchsorted(shares, share)) for share in (0.001, 0.999)]
+    looked = f"{counted(read, 'image')} looked at:"
     advice = "look at the files; where they hold fewer bits than they say, set data.white"
     if 2 * flat > read:
-        return [f"{flat} of {read} images looked at have one colour only: {advice}"]
+        return [f"of {counted(read, 'image')} looked at, {flat} of one colour only: {advice}"]
     if bulk[1] <= _DARK:
-        return [f"{read} images looked at are nearly black (99.9 % of their values are at most {bulk[1]} of 255): {advice}"]
+        return [f"{looked} nearly black (99.9 % of their values are at most {bulk[1]} of 255): {advice}"]
     if bulk[0] >= _BRIGHT:
-        return [f"{read} images looked at are nearly white (99.9 % of their values are at least {bulk[0]} of 255): {advice}"]
+        return [f"{looked} nearly white (99.9 % of their values are at least {bulk[0]} of 255): {advice}"]
     if len(values) <= _FEW:
-        return [
-            f"{read} images looked at have {len(values)} values only, from {values[0]} to {values[-1]} of 255: are these masks? {advice}"
-        ]
+        return [f"{looked} {counted(len(values), 'value')} only, from {values[0]} to {values[-1]} of 255: are these masks? {advice}"]
     return []
 
 

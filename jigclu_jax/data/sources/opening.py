@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from jigclu_jax.config.fields import check_values
 from jigclu_jax.config.schema import SOURCE
 from jigclu_jax.data.sources.subsets import balanced_indices, listed_indices, subset_indices
-from jigclu_jax.errors import UserError, first_few
+from jigclu_jax.errors import UserError, counted, first_few
 
 _WHERE = ("source", "path", "name", "data_dir", "white")  # fields that say where images lie, and how their files are read
 
@@ -92,7 +92,9 @@ def open_source(config: ConfigDict, *, seed: int = 0, classes: Sequence[str] | N
     if config.limit == 0:
         return source
     if config.limit > len(source):
-        raise UserError(f"limit={config.limit}: {source.name} has only {len(source)} images: set limit to 0 for all of them, or to fewer")
+        raise UserError(
+            f"limit={config.limit}: {source.name} has only {counted(len(source), 'image')}: set limit to 0 for all of them, or to fewer"
+        )
     return Subset(source, subset_indices(len(source), source.labels, config.limit, subset_seed(config, seed)))
 
 

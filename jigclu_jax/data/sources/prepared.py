@@ -21,7 +21,7 @@ from jaxtyping import Int32, UInt8
 
 from jigclu_jax.atomic_file import is_remote
 from jigclu_jax.data.sources.decode import decode_rgb
-from jigclu_jax.errors import ImageError, RecordError, UserError, one_line
+from jigclu_jax.errors import ImageError, RecordError, UserError, counted, one_line
 from jigclu_jax.json_file import NOTHING, check_kinds, parse_json
 
 Say = Callable[[int, int], None]  # images done, images in all
@@ -97,7 +97,7 @@ def _check_summary(summary: Mapping[str, Any], split: str) -> None:
         if not re.fullmatch(rf"{re.escape(split)}-\d+\.array_record", shard["file"]):
             raise ValueError(f"`file` is {shard['file']!r} and no shard of this split")
         if shard["images"] < 1 or shard["bytes"] < 0:
-            raise ValueError(f"{shard['file']} with {shard['images']} images, {shard['bytes']} bytes")
+            raise ValueError(f"{shard['file']} with `images` {shard['images']}, `bytes` {shard['bytes']}")
 
 
 def _may_be_summary(path: Path) -> bool:
@@ -243,7 +243,7 @@ class PreparedSource:
                 raise UserError(f"{shard}: {size}: {AGAIN}")
             index = read_index(shard)
             if len(index["id"]) != facts["images"]:
-                found = f"{len(index['id'])} records, {root / summary['split']}.json says {facts['images']}"
+                found = f"{counted(len(index['id']), 'record')}, {root / summary['split']}.json says {facts['images']}"
                 raise UserError(f"{shard.with_suffix('.npz')}: {found}: copy both from one place")
             indices.append(index)
         self._images = Records(self._shards, indices, array_records(self._shards), raw=summary["format"] == "raw")

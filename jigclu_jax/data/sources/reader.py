@@ -6,7 +6,7 @@ from jaxtyping import UInt8
 from jigclu_jax.config.fields import check_values
 from jigclu_jax.config.schema import SOURCE
 from jigclu_jax.data.sources.opening import Source
-from jigclu_jax.errors import ImageError, UnknownWhite, UserError
+from jigclu_jax.errors import ImageError, UnknownWhite, UserError, counted
 
 
 class ImageReader:
@@ -36,7 +36,7 @@ class ImageReader:
                 if not self._skip:
                     raise self._advised(error) from error
                 self.skipped[candidate] = str(error)
-        raise UserError(f"none of the {n} images of {self.source.name} can be used; the first: {self.skipped[0]}")
+        raise UserError(f"of {counted(n, 'image')} of {self.source.name} none can be used; the first: {self.skipped[0]}")
 
     def _advised(self, error: ImageError) -> ImageError:
         """The error with what to do about it; sources know nothing of fields."""

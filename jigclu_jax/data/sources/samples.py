@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ImageFile, TiffImagePlugin
 
-from jigclu_jax.errors import ImageError, UnknownWhite
+from jigclu_jax.errors import ImageError, UnknownWhite, counted
 
 _EDGE = 0.01  # fraction of the range that rounding and resampling may leave it by
 _FLOAT_LEAST = 16.0  # the brightest float of a picture from 0 to 255, at least
@@ -99,7 +99,9 @@ def usual(found: Mapping[str, Brightest], where: str) -> Usual:
     floats = {name: one.value for name, one in found.items() if one.form == "float"}
     if wide and not any(one.full for one in wide.values()):
         most = max(wide.values(), key=lambda one: one.value)
-        raise unknown_white(f"{where}: 16-bit values up to {most.value:g} in {len(wide)} images", int(most.value), int(most.largest))
+        raise unknown_white(
+            f"{where}: 16-bit values up to {most.value:g} in {counted(len(wide), 'image')}", int(most.value), int(most.largest)
+        )
     return Usual(bool(wide), _usual_float(floats, where) if floats else 0.0)
 
 

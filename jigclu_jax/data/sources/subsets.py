@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int32, Int64
 
-from jigclu_jax.errors import UserError, one_line
+from jigclu_jax.errors import UserError, counted, one_line
 
 # Second word of the Philox key, out of reach of the epoch numbers that the order of examples uses there.
 _LIMIT_STREAM = 0x6C696D6974
@@ -53,13 +53,14 @@ def balanced_indices(labels: Int32[np.ndarray, " n"], fraction: float, seed: int
     if each < 1:
         least = math.ceil(1e6 * own / n) / 1e6
         raise UserError(
-            f"fraction={fraction:g} of {n} images in {own} classes is less than one image a class: set fraction to at least {least:g}"
+            f"fraction={fraction:g} of {counted(n, 'image')} in {counted(own, 'class')} is less than one image a class:"
+            f" set fraction to at least {least:g}"
         )
     rarest = int(present[np.argmin(counts[present])])
     if each > counts[rarest]:
         most = math.floor(1e6 * int(counts[rarest]) * own / n) / 1e6
         raise UserError(
-            f"fraction={fraction:g} asks for {each} images of every class, and class {classes[rarest]!r} has {counts[rarest]}: "
+            f"fraction={fraction:g} asks for {counted(each, 'image')} of every class, and class {classes[rarest]!r} has {counts[rarest]}: "
             f"set fraction to at most {most:g}, or use limit={each * own}, which takes from a class what it has"
         )
     return subset_indices(n, labels, each * own, seed)

@@ -10,7 +10,7 @@ from etils import epath
 
 from jigclu_jax.data.sources.cache import file_stamp
 from jigclu_jax.data.sources.tfrecord_index import Shard, index_shards
-from jigclu_jax.errors import ImageError, UserError, one_line
+from jigclu_jax.errors import ImageError, UserError, counted, one_line
 
 INSTALL = "pip install tensorflow-datasets array-record importlib-resources"
 
@@ -73,7 +73,7 @@ class TfrecordRecords(Records):
         shards = dict(zip(expected, index_shards(list(expected)), strict=True))
         for path, shard in shards.items():
             if len(shard) != expected[path]:
-                raise UserError(f"{path}: {len(shard)} records, its data set says {expected[path]}: prepare the data set again")
+                raise UserError(f"{path}: {counted(len(shard), 'record')}, its data set says {expected[path]}: prepare the data set again")
         self._shards: list[Shard] = [shards[path] for path in self._paths]
 
     def read(self, index: int, check: bool = True) -> bytes:
