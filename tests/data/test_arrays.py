@@ -138,7 +138,7 @@ def test_wrong_keys_and_classes(tmp_path: pathlib.Path) -> None:
         (IMAGES, LABELS.astype(float), None, "labels must be integers"),
         (IMAGES, LABELS - 1, None, "from -1 to 1"),
         (IMAGES, LABELS * 10**8, None, "number the classes from 0, but those of 5 images run from 0 to 200000000"),
-        (IMAGES, LABELS, ("x", "y"), "label 2 has no name: there are 2 classes"),
+        (IMAGES, LABELS, ("x", "y"), "label 2 has no name: the classes are numbered from 0 to 1"),
         (IMAGES, LABELS, ("x", "y", "x"), "class 'x' is named twice"),
         (IMAGES, None, ("x", "y"), "classes but no labels"),
     ],

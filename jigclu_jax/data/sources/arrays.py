@@ -146,7 +146,7 @@ def _checked_classes(classes: Sequence[str] | None, largest: int, where: str) ->
         return tuple(str(number) for number in range(largest + 1))
     names = tuple(classes)
     if largest >= len(names):
-        raise UserError(f"{where}: label {largest} has no name: of {counted(len(names), 'class')}, numbered from 0")
+        raise UserError(f"{where}: label {largest} has no name: the classes are numbered from 0 to {len(names) - 1}")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{where}: class {twice!r} is named twice")
