@@ -158,6 +158,19 @@ def test_jpeg_2000_is_read_with_its_bits() -> None:
     near(gray(encoded(4095), white=4095)[::8, ::8])
 
 
+def test_what_pillow_reads_wrongly_is_refused() -> None:
+    """Planes of 16 bits as if of 8; JPEG 2000 colour, whose white turns black: here 8 bits whose header says 12."""
+    planes = tiff(np.zeros((8, 8, 3), np.uint16), photometric=2, t284=(3, 2))
+    held = io.BytesIO()
+    Image.new("RGB", (32, 32), "white").save(held, "JPEG2000", no_jp2=True)
+    data = bytearray(held.getvalue())
+    assert data[42] == 7  # bits of the first channel, less one
+    data[42] = data[45] = data[48] = 11
+    for wrong, named in ((planes, "planes"), (bytes(data), "JPEG 2000")):
+        with pytest.raises(ImageError, match=rf"^x: .*{named}.*: "):
+            decode_rgb(wrong, "x")
+
+
 @pytest.mark.parametrize("edge", [1.0000001, 1.005, 1 - 1e-7])
 def test_floats_at_the_edge_of_their_range(edge: float) -> None:
     near(gray(tiff(scaled(edge, np.float32))), np.minimum(RAMP * edge, 1) * 255)

@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -75,8 +76,8 @@ def decode_rgb(data: bytes, where: str, white: float = 0.0, of_set: Usual | None
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(_too_large(where, f"{image.width} x {image.height} pixels"))
             scale = scale_of(image, data)
-            if (scale.bits, scale.form) == (8, "signed"):  # Pillow would take -1 for 255
-                raise ImageError(f"{where}: signed 8-bit samples: save the image with unsigned ones, shifted so that black is 0")
+            if misread := _misread(image, scale):
+                raise ImageError(f"{where}: {misread}")
             image.load()
             values = _wide_samples(image, data, scale, every=white > 0)
             if values is None:
@@ -146,6 +147,19 @@ def brightest_sample(data: bytes) -> Brightest | None:
         raise ImageError(one_line(error)) from error
 
 
+def _misread(image: ImageFile.ImageFile, scale: Scale) -> str:
+    """What an image is that Pillow reads wrongly without a word, and what to do; empty for any other."""
+    if (scale.bits, scale.form) == (8, "signed"):  # it would take -1 for 255
+        return "signed 8-bit samples: save the image with unsigned ones, shifted so that black is 0"
+    if scale.bits <= 8:
+        return ""
+    if image.format == FORMATS[-1] and not image.mode.startswith("I"):  # it rounds white up to 256, which is 0 in a byte
+        return "JPEG 2000 colour of more than 8 bits, which is not read as an image: convert it to PNG"
+    if any(_raw_mode(tile) in tuple("RGBACMYK") for tile in image.tile):  # it reads each plane as bytes
+        return "16-bit colour in planes of their own, which is not read as an image: save it with interleaved channels"
+    return ""
+
+
 def _convert(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if image.mode == "RGB":
         return np.asarray(image)  # convert() would copy it; its pixels outlive the file
@@ -178,9 +192,8 @@ def _wide_colour(high: UInt8[np.ndarray, "h w 3"], data: bytes) -> UInt16[np.nda
         # the same pixels read as of the other byte order
         tiles = []
         for tile in image.tile:
-            args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-            raw, *others = args
-            tiles.append(tile._replace(args=(_other_bytes(str(raw)), *others)))
+            others = tile.args[1:] if isinstance(tile.args, tuple) else ()
+            tiles.append(tile._replace(args=(_other_bytes(_raw_mode(tile)), *others)))
         pairs = any("LA;" in str(tile.args) for tile in image.tile)
         image.tile = tiles
         image.load()
@@ -188,6 +201,11 @@ def _wide_colour(high: UInt8[np.ndarray, "h w 3"], data: bytes) -> UInt16[np.nda
     if pairs:  # gray with alpha, read as four bytes a pixel
         return (low[:, :, :1].astype(np.uint16) << 8 | low[:, :, 1:2]).repeat(3, axis=2)
     return high.astype(np.uint16) << 8 | low[:, :, :3]
+
+
+def _raw_mode(tile: Any) -> str:
+    """How the bytes of a part of an image are laid out, in Pillow's words."""
+    return str(tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args)
 
 
 def _other_bytes(raw: str) -> str:

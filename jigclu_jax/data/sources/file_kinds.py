@@ -35,6 +35,8 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"#?RADIANCE", Kind("a Radiance HDR picture", _CONVERT)),
     (b"#?RGBE", Kind("a Radiance HDR picture", _CONVERT)),
     (b"qoif", Kind("a QOI picture", _CONVERT)),
+    (b"PF\n", Kind("a colour PFM picture", _CONVERT)),
+    (b"P7\n", Kind("a PAM picture", _CONVERT)),
     (b"FLIF", Kind("a FLIF picture", _CONVERT)),
     (b"BPG\xfb", Kind("a BPG picture", _CONVERT)),
     (b"gimp xcf", Kind("a GIMP file", _CONVERT)),
@@ -74,7 +76,10 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
 # The brand of an ISO media file (bytes 8 to 12, after "ftyp").
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
-_COMPRESSIONS = {1: "no", 2: "CCITT", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "deflate", 34925: "LZMA", 50000: "zstd", 50001: "WebP"}
+_COMPRESSIONS = {1: "no", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "deflate", 32773: "PackBits"} | {
+    **{32946: "deflate", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA"},
+    **{34933: "PNG", 34934: "JPEG XR", 50000: "zstd", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"},
+}
 
 
 def kind_of(data: bytes) -> Kind | None:
@@ -94,7 +99,7 @@ def kind_of(data: bytes) -> Kind | None:
         return Kind("a NIfTI volume", "write its slices as PNG files")
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return Kind(_tiff(data), "convert it to 8 or 16 bits of gray or RGB, as TIFF or PNG")
-    return _text(data) or _padded_jpeg(data) or _zeros(data)
+    return _text(data) or _jpeg(data) or _padded_jpeg(data) or _zeros(data)
 
 
 def _media(data: bytes) -> Kind:
@@ -127,6 +132,17 @@ def _text(data: bytes) -> Kind | None:
         return None
     shown = line if len(line) <= 40 else f"{line[:40]}..."
     return Kind(f"JSON text ({shown})" if start[:1] in b"{[" else f"text ({shown})", _AGAIN)
+
+
+def _jpeg(data: bytes) -> Kind | None:
+    """A JPEG file of a sort that common decoders do not read, by the first header of a frame (ITU-T T.81, B.1.1.3 and B.2.2)."""
+    at = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while at + 4 < len(data) and data[at] == 0xFF:
+        if 0xC0 <= data[at + 1] <= 0xCF and data[at + 1] not in (0xC4, 0xC8, 0xCC):
+            sort = "lossless " if data[at + 1] & 3 == 3 else ""
+            return Kind(f"a {sort}JPEG picture of {data[at + 4]} bits a sample", _CONVERT) if sort or data[at + 4] != 8 else None
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
 
 
 def _padded_jpeg(data: bytes) -> Kind | None:
