@@ -113,6 +113,7 @@ def test_a_file_as_the_folder_is_named_with_what_to_do(tmp_path: pathlib.Path) -
         ("part-0.parquet", b"", "Parquet"),
         ("x.tfrecord-00000-of-00008", b"", "TFRecord"),
         ("cat.heic", b"", r"1 \.heic .*convert"),
+        ("list.csv", b"path,label\n", "lists"),
         ("set.npz", b"", "'arrays'"),
         ("cat1", jpeg(), "without an extension"),
     ],

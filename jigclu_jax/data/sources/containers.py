@@ -27,7 +27,13 @@ _HOLDERS = (
     ((".npy",), "NumPy arrays", "save them with numpy.savez(path, image=..., label=...) for source 'arrays'"),
     ((".array_record",), "ArrayRecord shards", "set source to 'prepared', or 'tfds' for a data set of TensorFlow Datasets"),
     ((".tfrecord",), "TFRecord shards", "set source to 'tfds', if TensorFlow Datasets prepared them"),
-    ((".lmdb", ".mdb", ".rec", ".beton"), "a database of another program", "write its images as files"),
+    ((".lmdb", ".mdb", ".rec", ".beton", ".mds", ".lance", ".sqlite", ".db"), "a database of another program", "write its images as files"),
+    ((".sqfs", ".squashfs", ".iso", ".img"), "an image of a disk", "mount it"),
+    (
+        (".csv", ".tsv", ".txt", ".json", ".jsonl"),
+        "lists or annotations",
+        "set path to the folder of the images, and list to a list of some",
+    ),
     ((".mat", ".pkl", ".pickle", ".pt", ".pth"), "arrays of another program", "write their images into an .npz file for source 'arrays'"),
     (("-ubyte", "-ubyte.gz"), "IDX arrays as MNIST has them", "write their images into an .npz file for source 'arrays'"),
 )
@@ -44,7 +50,7 @@ def what_is_there(path: epath.Path) -> str:
     if inside:
         return f"a file, not a folder: an archive of {inside}: unpack it"
     for endings, what, advice in _HOLDERS:
-        if name.endswith(endings):
+        if name.endswith(endings) or any(f"{ending}-" in name for ending in endings):  # -00000-of-00010
             return f"a file, not a folder ({what}): {advice}"
     try:
         with path.open("rb") as file:
@@ -60,7 +66,7 @@ def what_is_inside(folder: epath.Path, listing: Listing) -> str:
         name = listing.first[what]
         for endings, kind, advice in _HOLDERS:
             if what in endings or name.lower().endswith(endings):
-                return f"{count} of them are {kind}: {advice}"
+                return f"{kind} ({count}): {advice}"
         if what == "without an extension" and _is_image(folder / name):
             return f"{name} is an image without an extension: give such files one, as .jpg"
     return ""

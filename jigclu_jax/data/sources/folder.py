@@ -156,7 +156,7 @@ def _classes_of(top: epath.Path) -> tuple[str, ...]:
 
 def _instead(top: epath.Path, listing: Listing) -> str:
     """What is there instead of images; UserError's text."""
-    there = f"there are {listing.summary()}; " if listing.passed else ""
+    there = f"it holds {listing.summary()}; " if listing.passed else ""
     inside = what_is_inside(top, listing)
     return f"{there}{f'{inside}; ' if inside else ''}images have the extensions {', '.join(end[1:] for end in EXTENSIONS)}"
 

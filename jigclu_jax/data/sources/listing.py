@@ -15,7 +15,7 @@ from jigclu_jax.json_file import parse_json
 
 # What systems and programs put beside images; names that begin with a dot are passed over as well.
 _SYSTEM = re.compile(
-    r"@eadir|@recycle|@recently-snapshot|@sharesnap|@tmp|@__\w+|#recycle|#snapshot|__macosx|__pycache__|\$recycle\.bin|recycler|lost\+found"
+    r"@eadir|@syno\w+|@recycle|@recently-snapshot|@sharesnap|@tmp|@__\w+|#recycle|#snapshot|__macosx|__pycache__|\$recycle\.bin|recycler|lost\+found"
     r"|_vti_\w+|network trash folder|temporary items"
     r"|system volume information|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|icon\r"
 )
