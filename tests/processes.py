@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from parts import python_path
+from resume_kills import pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 # whatever a scheduler or a shell may have set
@@ -88,14 +88,6 @@ def command(workdir: Path, *fields: str, **more: object) -> list[str]:
     }
     config = f"--config={ROOT}/configs/pretrain_folder.py:arch=resnet10,stem=small,width=0.05,image_size=32,batch_size=16,epochs=1"
     return ["-m", "jigclu_jax", f"--workdir={workdir}", config, *(f"--config.{name}={value}" for name, value in values.items()), *fields]
-
-
-def pictures(path: Path) -> Path:
-    """A file of 64 pictures of coloured squares: a process draws the embedded ones in 4 seconds."""
-    if not path.exists():
-        squares = np.random.default_rng(0).integers(0, 256, (64, 6, 6, 3), np.uint8)
-        np.savez_compressed(path, image=squares.repeat(8, axis=1).repeat(8, axis=2))
-    return path
 
 
 def wait_for_rows(workdir: Path, count: int, processes: Sequence[Process], timeout: float = 240) -> None:
