@@ -10,6 +10,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+from jigclu_jax.models.convolution import convolve
 from jigclu_jax.models.functional import Draw, storage_dtype
 from jigclu_jax.models.stem import strided_7x7
 
@@ -41,14 +42,7 @@ class Conv(nnx.Module):
                 x = lax.optimization_barrier(x[:, :: self.stride, :: self.stride])
             return jnp.matmul(x, kernel[0, 0])
         pad = (self.size - 1) // 2
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(self.stride, self.stride),
-            padding=((pad, pad), (pad, pad)),  # "SAME" would pad one side only where the stride is 2
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
-        )
+        return convolve(x, kernel, self.stride, (pad, pad), self.groups)
 
 
 class SquaresConv(Conv):

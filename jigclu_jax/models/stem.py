@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
+from jigclu_jax.models.convolution import convolve
 from jigclu_jax.models.functional import storage_dtype
 
 
@@ -23,7 +24,7 @@ def strided_7x7(x: Float[Array, "b h w c"], kernel: Float[Array, "7 7 c d"]) -> 
     x = x.reshape(b, rows, 2, columns, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, rows, columns, 4 * c)
     kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0))).reshape(4, 2, 4, 2, c, -1)
     kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, 4 * c, -1)
-    return lax.conv_general_dilated(x, kernel, (1, 1), ((2, 1), (2, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return convolve(x, kernel, 1, (2, 1))
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
