@@ -14,7 +14,7 @@ from named_errors import raises_naming
 from PIL import Image
 
 from jigclu_jax.config import pipeline_config, source_config
-from jigclu_jax.data.augment.crops import crop_patches
+from jigclu_jax.data.augment.crops import crop_patches, resize_and_centre_crop
 from jigclu_jax.data.augment.law import Law
 from jigclu_jax.data.input.cells import crop_parameters
 from jigclu_jax.data.input.evaluation import EvalStream
@@ -240,6 +240,13 @@ def evaluation(**changes: object) -> ConfigDict:
     config = source_config()
     config.update({"resize": 20, "crop": 16, **changes})
     return config
+
+
+def test_a_line_of_pixels_is_not_enlarged_as_a_whole() -> None:
+    """It would take 272 GB."""
+    line = np.random.default_rng(0).integers(0, 256, (65_001, 1, 3), np.uint8)
+    expected = resize_and_centre_crop(line[32_496:32_505], 1024, 32)
+    np.testing.assert_array_equal(resize_and_centre_crop(line, 1024, 32), expected)
 
 
 @pytest.mark.parametrize("hosts", [1, 2])

@@ -14,6 +14,8 @@ from PIL import Image
 
 from jigclu_jax.data.augment.parameters import Parameters
 
+_ASPECT = 16  # of the longest image that is resized as a whole
+
 Resize = Callable[[UInt8[np.ndarray, "h w 3"], int], UInt8[np.ndarray, "side side 3"]]
 
 
@@ -77,6 +79,10 @@ def resizer() -> Resize:
 
 def resize_and_centre_crop(image: UInt8[np.ndarray, "h w 3"], resize: int, crop: int) -> UInt8[np.ndarray, "crop crop 3"]:
     """torchvision's Resize(resize) and CenterCrop(crop): short side to `resize`, then the middle; black beyond a smaller image."""
+    longest = min(image.shape[:2]) * max(_ASPECT, -(-2 * crop // resize))
+    longest += (max(image.shape[:2]) - longest) % 2  # so that the middle stays where it is
+    top, left = (max(side - longest, 0) // 2 for side in image.shape[:2])
+    image = image[top : top + longest, left : left + longest]  # of a line of pixels most would be enlarged for nothing
     height, width = image.shape[:2]
     size = (resize, int(resize * height / width)) if width <= height else (int(resize * width / height), resize)
     resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
