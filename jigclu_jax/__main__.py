@@ -72,9 +72,10 @@ def _main(arguments: Sequence[str]) -> int:
         if broken := _not_imported(error):
             return _say(f"error: {broken}", USER_ERROR)
         from jigclu_jax.train.disk import disk_error
+        from jigclu_jax.train.memory import memory_error
 
         # a disk may fill up while result and report are written, too
-        told = (_peers() and _peers().lost_contact(error)) or disk_error(error, workdir)
+        told = (_peers() and _peers().lost_contact(error)) or disk_error(error, workdir) or memory_error(error)
         if told:
             return _say(f"error: {told}", USER_ERROR) if isinstance(told, UserError) else _say(f"failed: {told}", FAILED)
         traceback.print_exc()

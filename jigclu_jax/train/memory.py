@@ -1,4 +1,4 @@
-"""The least memory that a run takes, by closed form: an absurd config is refused before anything is compiled."""
+"""The least memory that a run takes, by closed form: an absurd config is refused before anything is compiled; errors of memory."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jigclu_jax.data.view import shape_of
-from jigclu_jax.errors import UserError, counted
+from jigclu_jax.errors import UserError, counted, one_line
 from jigclu_jax.methods import Method
 from jigclu_jax.models.architectures import scaled
 from jigclu_jax.train.state import TrainState
@@ -62,6 +62,17 @@ def check_room(parts: Mapping[str, float], mesh: Mesh | None = None) -> None:
         raise UserError(f"this run takes at least {_gib(sum(parts.values()))}, and there are {_gib(limit)}; {_gib(parts[most])} are {most}")
 
 
+def memory_error(error: BaseException) -> UserError | None:
+    """The error as one line, where it or what it came from is a device or a machine without memory left; None for any other."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, MemoryError) or ("RESOURCE_EXHAUSTED" in str(found) and "memory" in str(found).lower()):
+            advice = "lower config.batch_size or the side of the images, or set config.accumulate or config.model.remat"
+            return UserError(f"memory ran out ({one_line(found)}): {advice}")
+        found = found.__cause__ or found.__context__
+    return None
+
+
 def peak_memory() -> int:
     """The most bytes that the first device of this process has held since it began; on a CPU the process, with everything in it."""
     held = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
@@ -106,4 +117,4 @@ def _gib(count: float) -> str:
     return f"{count / 2**30:,.1f} GiB"
 
 
-__all__ = ["check_pass", "check_room", "check_size", "own_peak", "peak_memory"]
+__all__ = ["check_pass", "check_room", "check_size", "memory_error", "own_peak", "peak_memory"]

@@ -17,6 +17,7 @@ from jigclu_jax.errors import UserError
 from jigclu_jax.train import stored
 from jigclu_jax.train.checkpoint import Checkpoints, read_checkpoint
 from jigclu_jax.train.disk import disk_error
+from jigclu_jax.train.memory import memory_error
 from jigclu_jax.train.state import TrainState, zero_sums
 
 META = {"config": {"job": "pretrain", "saving": {"best_metric": "score", "best_mode": "max"}}, "seconds": 1.0}
@@ -135,6 +136,13 @@ def test_a_save_that_was_cut_short_is_not_seen_and_cleared_away(tmp_path: Path) 
     assert newest(tmp_path) == 10
     save(tmp_path, 20)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["10", "20"]
+
+
+def test_memory_that_ran_out_is_told() -> None:
+    for error in (MemoryError(), ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")):
+        told = memory_error(error)
+        assert told is not None and "config.batch_size" in str(told)
+    assert memory_error(ValueError("RESOURCE_EXHAUSTED: Error writing x")) is None
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
