@@ -1,11 +1,13 @@
 """The library in one call: `pretrain`, `finetune`, `evaluate`, `embed`, `export`, `compare`, `demo`, each a thin face of that job.
 
 Every function builds that job's config, runs it, and gives a `Run`. `jigclu VERB --out=DIR ...` is the same on the command line.
+`checkpoint` is another name of the argument `weights`.
 """
 
 import argparse
 import functools
 import inspect
+import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,13 +33,14 @@ from jigclu_jax.train.checkpoint import FOLDER
 from jigclu_jax.train.workdir import read_result
 
 P = ParamSpec("P")
+Path = str | os.PathLike[str]
 Settings = Mapping[str, Any]
 _SEEN = 10_000_000  # images that a network sees in a pretraining whose epochs are not given,
 _EPOCHS = (100, 800)  # within these
 _SMALL = 64  # pixels: montages up to it have the small stem
 _SIDE, _SIDE_STEP = 224, 32  # the largest side that is chosen, and what a chosen one is a multiple of
 
-
+OTHER_NAMES = {"checkpoint": "weights"}  # of arguments, as LightlyTrain calls them
 VERBS: dict[str, Callable[..., ConfigDict]] = {}
 
 
@@ -75,10 +78,13 @@ def _verb(build: Callable[P, ConfigDict]) -> Callable[P, Run]:
 
     @functools.wraps(build)
     def call(*arguments: P.args, **named: P.kwargs) -> Run:
-        bound = inspect.signature(build).bind(*arguments, **named)
+        signature = inspect.signature(build)
+        own = {other: name for other, name in OTHER_NAMES.items() if name in signature.parameters}
+        known = {own.get(name, name): value for name, value in named.items()}
+        bound = signature.bind(*arguments, **known)
         bound.apply_defaults()
-        out = str(bound.arguments["out"])
-        config = build(*arguments, **named)
+        out = os.fspath(bound.arguments["out"])
+        config = build(*bound.args, **bound.kwargs)
         with run_scope():
             find_job(config.job).run(config, out)
         return Run(out, read_result(out) or {})
@@ -89,15 +95,15 @@ def _verb(build: Callable[P, ConfigDict]) -> Callable[P, Run]:
 
 @_verb
 def pretrain(
-    out: str,
-    data: str,
+    out: Path,
+    data: Path,
     *,
     model: str = "resnet18",
     method: str = "",
     epochs: int = 0,
     batch_size: int = 0,
     image_size: int = 0,
-    weights: str = "",
+    weights: Path = "",
     seed: int = 0,
     settings: Settings | None = None,
 ) -> ConfigDict:
@@ -119,7 +125,7 @@ def pretrain(
     """
     del out
     config = configs.pretrain_config(method) if method else configs.pretrain_config()
-    config.seed, config.model.arch, config.init.weights = seed, model, weights
+    config.seed, config.model.arch, config.init.weights = seed, model, os.fspath(weights)
     _set_data(config.data, data, "")
     given = dict(settings or {})
     source = None if epochs and batch_size and image_size else open_source(config.data, seed=seed)
@@ -142,11 +148,11 @@ def pretrain(
 
 @_verb
 def finetune(
-    out: str,
-    data: str,
-    weights: str,
+    out: Path,
+    data: Path,
+    weights: Path,
     *,
-    eval_data: str = "",
+    eval_data: Path = "",
     epochs: int = 100,
     batch_size: int = 256,
     image_size: int = 0,
@@ -176,7 +182,7 @@ def finetune(
 
 @_verb
 def evaluate(
-    out: str, data: str, weights: str, *, eval_data: str = "", image_size: int = 0, seed: int = 0, settings: Settings | None = None
+    out: Path, data: Path, weights: Path, *, eval_data: Path = "", image_size: int = 0, seed: int = 0, settings: Settings | None = None
 ) -> ConfigDict:
     """Linear probe, nearest neighbours and more on the features of a frozen backbone, beside random weights; leaves a page.
 
@@ -196,9 +202,9 @@ def evaluate(
 
 @_verb
 def embed(
-    out: str,
-    data: str,
-    weights: str,
+    out: Path,
+    data: Path,
+    weights: Path,
     *,
     format: str = "npz",
     image_size: int = 0,
@@ -225,7 +231,7 @@ def embed(
 
 
 @_verb
-def export(out: str, weights: str, *, formats: Sequence[str] = (), settings: Settings | None = None) -> ConfigDict:
+def export(out: Path, weights: Path, *, formats: Sequence[str] = (), settings: Settings | None = None) -> ConfigDict:
     """A backbone in the formats of other programs.
 
     Args:
@@ -242,7 +248,7 @@ def export(out: str, weights: str, *, formats: Sequence[str] = (), settings: Set
 
 
 @_verb
-def compare(out: str, runs: Sequence[str], *, settings: Settings | None = None) -> ConfigDict:
+def compare(out: Path, runs: Sequence[Path], *, settings: Settings | None = None) -> ConfigDict:
     """Any number of runs side by side on one page.
 
     Args:
@@ -252,12 +258,12 @@ def compare(out: str, runs: Sequence[str], *, settings: Settings | None = None) 
     """
     del out
     config = configs.compare_config()
-    config.runs = ",".join(runs)
+    config.runs = ",".join(os.fspath(run) for run in runs)
     return _finished(config, settings)
 
 
 @_verb
-def demo(out: str = "runs/demo", *, arguments: str = "", settings: Settings | None = None) -> ConfigDict:
+def demo(out: Path = "runs/demo", *, arguments: str = "", settings: Settings | None = None) -> ConfigDict:
     """The whole way in a few minutes, on pictures made here: pretraining, probe, and what they are held against, on one page.
 
     Args:
@@ -284,9 +290,10 @@ def parse_verb(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
         if name == "settings":
             add_set(parser)
             continue
-        several = {"nargs": "*"} if types[name] == Sequence[str] else {"type": types[name]}
-        needed = parameter.default is parameter.empty
-        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", required=needed, default=parameter.default, **several)
+        kind = types[name]
+        several = {"nargs": "*"} if typing.get_origin(kind) is Sequence else {"type": str if kind == Path else kind}
+        needed, others = parameter.default is parameter.empty, [f"--{other}" for other, own in OTHER_NAMES.items() if own == name]
+        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", *others, required=needed, default=parameter.default, **several)
     found = vars(parser.parse_args(arguments[1:]))
     settings = settings_of(found.pop("set"))
     return build(**found, settings=settings), found["out"]
@@ -300,7 +307,7 @@ def _finished(config: ConfigDict, settings: Settings | None) -> ConfigDict:
     return config
 
 
-def _set_origin(config: ConfigDict, weights: str) -> str:
+def _set_origin(config: ConfigDict, weights: Path) -> str:
     """Where the backbone comes from; gives the name of the field, "checkpoint" or "weights"."""
     path = to_path(weights, "weights")
     field = "checkpoint" if path.is_dir() and (path / FOLDER).exists() else "weights"
@@ -310,8 +317,9 @@ def _set_origin(config: ConfigDict, weights: str) -> str:
     return field
 
 
-def _set_data(group: ConfigDict, data: str, split: str) -> None:
-    """The source that a text stands for."""
+def _set_data(group: ConfigDict, data: Path, split: str) -> None:
+    """The source that a text or a path stands for."""
+    data = os.fspath(data)
     if data == "embedded":
         group.update({"source": "embedded", "split": {"": "train", "val": "validation"}.get(split, split)})
     elif data.startswith("tfds:"):
@@ -326,13 +334,13 @@ def _side_of(source: Source) -> int:
     return min(max(usual_side(source) // _SIDE_STEP * _SIDE_STEP, _SIDE_STEP), _SIDE)
 
 
-def _side_of_run(weights: str) -> int:
+def _side_of_run(weights: Path) -> int:
     """The side that the images of a run had; of a file it is not known."""
     path = to_path(weights, "weights")
     return int(read_config(path).data.image_size) if (path / FOLDER).exists() else _SIDE
 
 
-def _set_labelled(config: ConfigDict, data: str, eval_data: str, image_size: int) -> None:
+def _set_labelled(config: ConfigDict, data: Path, eval_data: Path, image_size: int) -> None:
     """Training and evaluation images, `train` and `val` of the same place, or of two."""
     _set_data(config.data, data, "train")
     _set_data(config.eval_data, eval_data or data, "val" if not eval_data else "")

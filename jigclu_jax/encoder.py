@@ -14,6 +14,7 @@ from jigclu_jax.config import config_from_dict
 from jigclu_jax.config.jobs import build
 from jigclu_jax.config.places import to_path
 from jigclu_jax.config.schema import MODEL
+from jigclu_jax.interop.weight_files import files_in
 from jigclu_jax.interop.weights import load_weights
 from jigclu_jax.models import Stages, build_backbone
 from jigclu_jax.ops.normalize import normalize
@@ -101,7 +102,7 @@ def load_encoder(path: epath.PathLike, which: str = "last", *, ema: bool = False
       UserError: no such workdir, checkpoint or file, or one without a backbone or without averages.
     """
     root = to_path(path, "path")
-    if root.is_file() or (root.is_dir() and not (root / FOLDER).exists() and (root / "model.safetensors").exists()):
+    if root.is_file() or (not (root / FOLDER).exists() and files_in(root)):
         found = load_weights(root, prefix, channels)
         encoder = Encoder(found.params, found.stats, ConfigDict({"model": build(MODEL).to_dict() | found.model}))
         encoder.report = found.report

@@ -107,6 +107,7 @@ def test_calls_that_cannot_be(place: Path, capsys: pytest.CaptureFixture[str]) -
         jigclu_jax.export(str(place / "out"), "nothing.pth")
     for line, name in (
         (["export", "--out=x"], "--weights"),
+        (["export", "--out=x", "--checkpoint=nothing.pth"], "nothing.pth"),
         (["export", "--out=x", f"--weights={place / 'run'}", "--set", "formats"], "--set formats"),
         (["embed", "--out=x", "--data=y", "--weights=z", "--epochs=1"], "--epochs"),
         (["exprot", "--out=x"], "exprot"),
@@ -121,7 +122,8 @@ def test_calls_in_a_row_leave_nothing_behind(place: Path, tmp_path: Path) -> Non
     run = jigclu_jax.export(str(tmp_path / "exported"), str(place / "run"), formats=["torchvision"])
     assert isinstance(run, Run) and run.result["files"] == ["torchvision.pth", "torchvision.safetensors"]
     small = {"eval_batch_size": 8}
-    first = jigclu_jax.embed(str(tmp_path / "a"), str(place / "photos"), str(place / "run"), image_size=32, settings=small)
+    given = {"checkpoint": place / "run"}  # LightlyTrain's name of `weights`
+    first = jigclu_jax.embed(out=tmp_path / "a", data=place / "photos", image_size=32, settings=small, **given)
     file = f"{run.out}/torchvision.safetensors"
     second = jigclu_jax.embed(str(tmp_path / "b"), str(place / "photos"), file, image_size=32, settings=small)
     both = [np.load(f"{found.out}/{found.result['features']}")["features"] for found in (first, second)]

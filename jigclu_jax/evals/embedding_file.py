@@ -1,5 +1,6 @@
 """The file of a folder's features: row by row the name of an image and its features, as `.npz`, `.parquet` or `.csv`."""
 
+import contextlib
 import csv
 import io
 import zipfile
@@ -11,10 +12,11 @@ from etils import epath
 from jaxtyping import Float32, Int32
 
 from jigclu_jax.atomic_file import write_file
+from jigclu_jax.data.sources.npz_file import read_array
 from jigclu_jax.errors import UserError, one_line
 
 FORMATS = ("npz", "parquet", "csv")
-_WIDEST = 1000  # characters of a name in an .npz file
+_NAMES_AT_ONCE = 4096
 
 
 class Embeddings(NamedTuple):
@@ -31,14 +33,14 @@ def write_embeddings(path: epath.Path, parts: Iterable[Embeddings], rows: int, d
     Raises:
       UserError: `.parquet` without the package pyarrow.
     """
-    kind = path.suffix[1:]
+    kind, partial = path.suffix[1:], f".{path.name}.partial"
     if kind == "npz":
-        write_file(path, lambda file: _write_npz(file, parts, rows, dim))
+        write_file(path, lambda file: _write_npz(file, parts, rows, dim), partial=partial)
     elif kind == "csv":
-        write_file(path, lambda file: _write_csv(file, parts, dim))
+        write_file(path, lambda file: _write_csv(file, parts, dim), partial=partial)
     else:
         arrow, parquet = _pyarrow(path)
-        write_file(path, lambda file: _write_parquet(file, parts, arrow, parquet))
+        write_file(path, lambda file: _write_parquet(file, parts, arrow, parquet), partial=partial)
 
 
 def read_embeddings(path: epath.PathLike) -> Embeddings:
@@ -63,7 +65,8 @@ def _columns_of(path: epath.Path, file: Any) -> tuple[list[str], np.ndarray, np.
     """Names, features and labels in a file; raises whatever a damaged one makes its reader raise."""
     if path.suffix == ".npz":
         with np.load(file, allow_pickle=False) as archive:
-            return archive["name"].tolist(), archive["features"], archive["label"]
+            names, features, labels = (read_array(archive, name) for name in ("name", "features", "label"))
+        return names.tolist(), features, labels
     if path.suffix == ".parquet":
         table = _pyarrow(path)[1].read_table(file)
         features = np.stack(table["features"].to_numpy(zero_copy_only=False)).astype(np.float32)
@@ -88,15 +91,27 @@ def _write_npz(file: Any, parts: Iterable[Embeddings], rows: int, dim: int) -> N
     names: list[str] = []
     labels: list[np.ndarray] = []
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        with archive.open("features.npy", "w", force_zip64=True) as target:
-            np.lib.format.write_array_header_1_0(target, {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)})
+        with _entry(archive, "features", "<f4", (rows, dim)) as target:
             for part in parts:
                 target.write(np.ascontiguousarray(part.features, "<f4").tobytes())
-                names += [name[:_WIDEST] for name in part.names]
+                names += part.names
                 labels.append(part.labels)
-        for key, array in (("name", np.array(names, str)), ("label", np.concatenate([*labels, np.zeros(0, np.int32)]).astype(np.int32))):
-            with archive.open(f"{key}.npy", "w", force_zip64=True) as target:
-                np.lib.format.write_array(target, array, allow_pickle=False)
+        width = max([1, *map(len, names)])  # of a text in NumPy's arrays, 4 bytes a character
+        with _entry(archive, "name", f"<U{width}", (len(names),), zipfile.ZIP_DEFLATED) as target:
+            for begin in range(0, len(names), _NAMES_AT_ONCE):
+                target.write(np.array(names[begin : begin + _NAMES_AT_ONCE], f"<U{width}").tobytes())
+        with _entry(archive, "label", "<i4", (len(names),)) as target:
+            target.write(np.concatenate([*labels, np.zeros(0, np.int32)]).astype("<i4").tobytes())
+
+
+@contextlib.contextmanager
+def _entry(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...], compression: int = zipfile.ZIP_STORED) -> Iterator[Any]:
+    """The part of an `.npz` file that holds an array, its header written; without the time, so that equal features are equal files."""
+    entry = zipfile.ZipInfo(f"{name}.npy")
+    entry.compress_type = compression
+    with archive.open(entry, "w", force_zip64=True) as target:
+        np.lib.format.write_array_header_1_0(target, {"descr": dtype, "fortran_order": False, "shape": shape})
+        yield target
 
 
 def _write_csv(file: Any, parts: Iterable[Embeddings], dim: int) -> None:

@@ -135,24 +135,68 @@ def files_of(what: Exported, formats: tuple[str, ...]) -> Files:
     return found
 
 
-def loading(what: Exported, files: Files) -> str:
-    """Python that loads each of the files, for a person."""
-    arch, narrow = what.model["arch"], "" if what.plain else "  # with its stem and width changed to those above"
-    own = "torchvision.models.resnet.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])"
-    module = own if arch == "resnet10" else f"torchvision.models.{arch}()"
-    torchvision = f"model = {module}{narrow}\nmodel.load_state_dict(STATE, strict=False)  # the classifier alone is new"
+def loading(what: Exported, files: Files) -> list[tuple[str, str]]:
+    """(language, text) that loads each of the files as it stands, where they lie; for a person."""
+    images = f"images = numpy.zeros((2, {what.side}, {what.side}, 3), numpy.uint8)  # yours: RGB as decoded, any number of them\n"
     texts = {
-        "torchvision.pth": "import torch, torchvision\n" + torchvision.replace("STATE", 'torch.load("torchvision.pth", weights_only=True)'),
-        "authors.pth.tar": 'import torch\nstate = torch.load("authors.pth.tar", weights_only=True)["state_dict"]  # of module.encoder',
-        "timm/config.json": 'import timm\nmodel = timm.create_model("local-dir:timm", pretrained=True)',
-        "detectron2.pkl": '# configs of detectron2\nMODEL.WEIGHTS: "detectron2.pkl"\nMODEL.PIXEL_MEAN: [123.675, 116.280, 103.530]\n'
-        "MODEL.PIXEL_STD: [58.395, 57.120, 57.375]\nMODEL.RESNETS.STRIDE_IN_1X1: False\nINPUT.FORMAT: RGB",
-        "stablehlo.bin": 'import jax\nfeatures = jax.export.deserialize(open("stablehlo.bin", "rb").read()).call(images)  # uint8[b, '
-        f"{what.side}, {what.side}, 3]",
-        "backbone.onnx": 'import onnxruntime\nsession = onnxruntime.InferenceSession("backbone.onnx")\n'
-        'features = session.run(["features"], {"images": images})[0]  # uint8[b, h, w, 3], RGB as decoded',
+        "torchvision.pth": ("python", _in_torchvision(what)),
+        "torchvision.safetensors": (
+            "python",
+            'import safetensors.torch\nstate = safetensors.torch.load_file("torchvision.safetensors")  # the same state dict',
+        ),
+        "authors.pth.tar": (
+            "python",
+            'import torch\nstate = torch.load("authors.pth.tar", weights_only=True)["state_dict"]  # of module.encoder',
+        ),
+        "timm/config.json": ("python", 'import timm\nmodel = timm.create_model("local-dir:timm", pretrained=True)'),
+        "detectron2.pkl": (
+            "yaml",
+            f"MODEL:\n  WEIGHTS: detectron2.pkl\n  PIXEL_MEAN: {[round(255 * x, 3) for x in IMAGENET_MEAN]}\n"
+            f"  PIXEL_STD: {[round(255 * x, 3) for x in IMAGENET_STD]}\n"
+            f'  RESNETS: {_detectron2_network(what)}\nINPUT: {{FORMAT: "RGB"}}',
+        ),
+        "stablehlo.bin": (
+            "python",
+            f'import jax.export, numpy\n{images}with open("stablehlo.bin", "rb") as file:\n'
+            "    features = jax.export.deserialize(bytearray(file.read())).call(images)",
+        ),
+        "backbone.onnx": (
+            "python",
+            f'import numpy, onnxruntime\n{images}session = onnxruntime.InferenceSession("backbone.onnx")\n'
+            'features = session.run(["features"], {"images": images})[0]',
+        ),
     }
-    return "\n\n".join(text for name, text in texts.items() if name in files)
+    return [text for name, text in texts.items() if name in files]
+
+
+def _in_torchvision(what: Exported) -> str:
+    """Torchvision's network of the same name; what its constructor cannot vary is put right afterwards."""
+    arch, width = what.model["arch"], what.model["width"]
+    own = "torchvision.models.resnet.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])"
+    lines = [
+        "import torch, torchvision",
+        'state = torch.load("torchvision.pth", weights_only=True)',
+        f"model = {own if arch == 'resnet10' else f'torchvision.models.{arch}()'}",
+    ]
+    if what.model["stem"] != "imagenet":
+        lines.append("model.conv1, model.maxpool = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False), torch.nn.Identity()  # the small stem")
+    if width == 1:
+        lines.append("model.load_state_dict(state, strict=False)  # the classifier alone is new")
+    else:
+        lines += [
+            f"for name, value in state.items():  # which has {width:g} times the channels",
+            '    place, _, leaf = name.rpartition(".")',
+            '    value = torch.nn.Parameter(value) if leaf in ("weight", "bias") else value',
+            "    setattr(model.get_submodule(place), leaf, value)",
+            "model.fc = torch.nn.Identity()",
+        ]
+    return "\n".join(lines)
+
+
+def _detectron2_network(what: Exported) -> str:
+    arch = architecture(what.model["arch"])
+    groups = f"NUM_GROUPS: {arch.groups}, WIDTH_PER_GROUP: {arch.group_width}"
+    return f"{{DEPTH: {2 + 3 * sum(arch.blocks)}, {groups}, STRIDE_IN_1X1: False}}"
 
 
 def _dim(what: Exported) -> int:

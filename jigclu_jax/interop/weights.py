@@ -1,6 +1,8 @@
 """Loads a backbone from a file of weights of any program that trains ResNets in PyTorch, and reports what was taken and what was left."""
 
 import functools
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,13 +13,15 @@ from etils import epath
 
 from jigclu_jax.errors import UserError, first_few
 from jigclu_jax.interop.layouts import Candidate, candidates, choose, groups
-from jigclu_jax.interop.torch_files import StoredArray
+from jigclu_jax.interop.torch_files import Contents, StoredArray
 from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision
 from jigclu_jax.interop.weight_files import opened_arrays
 from jigclu_jax.models import ARCHITECTURES, build_backbone
 from jigclu_jax.models.architectures import architecture, stage_channels
 
 _FIRST = "conv1.weight"
+_MOST_NUMBERS = 2**29  # of a backbone: a ResNet-50 of four times the width has 375 million
+_ALIKE = re.compile("res[a-z]*(blur|aa)")  # timm's ResNets with blurred or averaged pooling, which has no arrays
 
 
 class Imported(NamedTuple):
@@ -49,9 +53,11 @@ def load_weights(path: epath.PathLike, prefix: str = "", channels: str = "") -> 
       UserError: no such file, it cannot be read, it holds no whole ResNet or several, or numbers that no backbone can have.
     """
     root = epath.Path(path).expanduser()
-    with opened_arrays(root) as (arrays, things):
+    with opened_arrays(root) as contents:
+        arrays = contents.arrays
         try:
-            chosen = _chosen(candidates(arrays), prefix, arrays, things)
+            chosen = _chosen(candidates(arrays), prefix, contents)
+            _check(chosen, contents)
             state = {name: _checked(arrays[stored], stored) for name, stored in chosen.names.items()}
             adapted = state[_FIRST].ndim == 4 and state[_FIRST].shape[1] != 3
             if adapted:
@@ -61,27 +67,35 @@ def load_weights(path: epath.PathLike, prefix: str = "", channels: str = "") -> 
         except UserError as error:
             raise UserError(f"{root}: {error}") from None
         notes = (f"the first convolution's channels were brought to 3 by {channels!r}",) if adapted else ()
-        return Imported(params, stats, model, (*_report(root, chosen, model, arrays, things), *notes))
+        return Imported(params, stats, model, (*_report(root, chosen, model, contents), *notes, *contents.notes))
 
 
-def _chosen(found: list[Candidate], prefix: str, arrays: Mapping[str, StoredArray], things: list[str]) -> Candidate:
+def _chosen(found: list[Candidate], prefix: str, contents: Contents) -> Candidate:
     """What `choose` gives; where nothing is whole, its UserError tells how what lies in Python objects is saved as tensors."""
     try:
-        return choose(found, prefix, arrays)
+        return choose(found, prefix, contents.arrays)
     except UserError as error:
-        if not things or any(one.complete for one in found):
+        if not contents.things or any(one.complete for one in found):
             raise
         raise UserError(
-            f"{error}; Python objects in it are not made ({first_few(things, 4)}): if the weights are theirs and you trust the file, save "
-            'them alone where it was written: torch.save(model.state_dict(), "weights.pth")'
+            f"{error}; Python objects in it are not made ({first_few(contents.things, 4)}): if the weights are theirs and you trust the "
+            'file, save them alone where it was written: torch.save(model.state_dict(), "weights.pth")'
         ) from None
 
 
-def _report(
-    path: epath.Path, chosen: Candidate, model: Mapping[str, Any], arrays: Mapping[str, StoredArray], things: list[str]
-) -> tuple[str, ...]:
-    counters = [name for name in arrays if name.endswith(".num_batches_tracked")]
-    left = groups([name for name in arrays if name not in set(chosen.names.values()) and name not in set(counters)], chosen.prefix)
+def _check(chosen: Candidate, contents: Contents) -> None:
+    """UserError where the file names a network that has these arrays and computes otherwise, or where they claim too much memory."""
+    if other := [name for name in contents.networks if _ALIKE.search(name)]:
+        raise UserError(f"says it is {other[0]}, which has a ResNet's arrays and pools otherwise: this library has no such network")
+    claimed = sum(math.prod(contents.arrays[stored].shape) for stored in chosen.names.values())
+    if claimed > _MOST_NUMBERS:
+        raise UserError(f"claims {claimed:,} numbers for a backbone, more than any has: fetch or export it again")
+
+
+def _report(path: epath.Path, chosen: Candidate, model: Mapping[str, Any], contents: Contents) -> tuple[str, ...]:
+    arrays = contents.arrays
+    mapped, counters = set(chosen.names.values()), [name for name in arrays if name.endswith(".num_batches_tracked")]
+    left = groups([name for name in arrays if name not in mapped and not name.endswith(".num_batches_tracked")], chosen.prefix)
     under = f" under {chosen.prefix.rstrip('.')!r}" if chosen.prefix else ""
     layout = "" if chosen.layout == "torchvision" else f", in the layout {chosen.layout}"
     dtypes = sorted({str(arrays[name].dtype) for name in chosen.names.values()} - {"float32"})
@@ -93,8 +107,8 @@ def _report(
         lines.append(f"left, as no part of that backbone: {first_few(left, 8)}")
     if counters:
         lines.append(f"left, as BatchNorm's counters are not used: {len(counters)} num_batches_tracked")
-    if things:
-        lines.append(f"left, as nothing in a file is run: {first_few(things, 4)}")
+    if contents.things:
+        lines.append(f"left, as nothing in a file is run: {first_few(contents.things, 12)}")
     return tuple(lines)
 
 
@@ -112,7 +126,7 @@ def _three_channels(kernel: np.ndarray, name: str, how: str) -> np.ndarray:
 def _checked(stored: StoredArray, name: str) -> np.ndarray:
     """The array in float32; UserError, naming it, where values are no floating-point numbers or would make features void."""
     if not jnp.issubdtype(stored.dtype, jnp.floating):
-        raise UserError(f"{name} has dtype {stored.dtype}: save the weights as float32")
+        raise UserError(f"{name} has dtype {stored.kind}: save the weights as float32")
     array = stored.read()
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float32)

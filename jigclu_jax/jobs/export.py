@@ -90,8 +90,8 @@ def card(what: Exported, files: Files, backbone: Backbone, result: Mapping[str, 
     rows |= {name: f"{value:.4g}" for name, value in figures.items()}
     table = "\n".join(f"| {name} | {str(value).replace('|', ' ')} |" for name, value in rows.items() if value is not None)
     license_ = "The weights are of whoever trained them; jigclu_jax itself is under the Apache License 2.0."
-    loads = loading(what, files)
-    return f"# A {model['arch']} backbone\n\n| | |\n|---|---|\n{table}\n\n{license_}\n\n```python\n{loads}\n```\n"
+    loads = "\n\n".join(f"```{language}\n{text}\n```" for language, text in loading(what, files))
+    return f"# A {model['arch']} backbone\n\n| | |\n|---|---|\n{table}\n\n{license_}\n\n{loads}\n"
 
 
 def _side(run: Mapping[str, Any]) -> int:

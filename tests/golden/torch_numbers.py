@@ -94,6 +94,7 @@ def _files() -> Mapping[str, Any]:
     sequential = torch.nn.Sequential(*list(model.children())[:-1]).state_dict()
     last = {name: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value for name, value in state.items()}
     old = {"_use_new_zipfile_serialization": False}
+    narrow = {dtype: {name: value.to(dtype) for name, value in state.items()} for dtype in (torch.float8_e4m3fn, torch.float8_e5m2)}
     return {
         "plain.pth": (state, {}),
         "plain_old.PTH": (state, old),
@@ -104,6 +105,9 @@ def _files() -> Mapping[str, Any]:
         "sequential.ckpt": ({"state_dict": {f"backbone.{name}": value for name, value in sequential.items()}}, {}),
         "strided.pth": ({"nested": [{"teacher": last}]}, {}),
         "module.pt": (model, {}),
+        "float8_e4m3fn.pth": (narrow[torch.float8_e4m3fn], {}),
+        "float8_e5m2.PTH": (narrow[torch.float8_e5m2], old),
+        "blur.pth.tar": ({"arch": "resnetblur18", "state_dict": state}, {}),
     }
 
 

@@ -2,6 +2,9 @@
 
 import collections
 import io
+import json
+import math
+import os
 import pickle
 import resource
 import sys
@@ -20,7 +23,7 @@ from golden import torch_numbers
 
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop import to_torchvision
-from jigclu_jax.interop.torch_files import _unpickled
+from jigclu_jax.interop.torch_pickles import unpickled
 from jigclu_jax.interop.weights import Imported, load_weights
 
 SAVED = ("plain_old.PTH", "mixed.pt", "moco.pth.tar", "ddp.ckpt", "compiled.bin", "sequential.ckpt", "strided.pth", "module.pt")
@@ -53,6 +56,18 @@ def test_every_way_of_saving_gives_the_same_backbone(files: Path, plain: Importe
     found = load_weights(files / name, prefix="encoder_q" if name.startswith("moco") else "")
     assert found.model == plain.model
     jax.tree.map(np.testing.assert_array_equal, (plain.params, plain.stats), (found.params, found.stats))
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn.pth", "float8_e5m2.PTH"])
+def test_eight_bits_become_float32(files: Path, plain: Imported, name: str) -> None:
+    found, narrow = load_weights(files / name), getattr(ml_dtypes, name.partition(".")[0])
+    expected = jax.tree.map(lambda leaf: leaf.astype(narrow).astype(np.float32), (plain.params, plain.stats))
+    jax.tree.map(np.testing.assert_array_equal, expected, (found.params, found.stats))
+    assert narrow.__name__ in found.report[0]
+
+
+def test_a_network_that_pools_otherwise_is_known_by_the_name_that_the_file_gives(files: Path) -> None:
+    assert "resnetblur18" in refused(files / "blur.pth.tar")
 
 
 def test_two_backbones_are_both_named(files: Path) -> None:
@@ -115,7 +130,7 @@ class Settings(dict):
 def test_items_of_classes_that_are_dicts_are_seen() -> None:
     settings = Settings(model={"shape": [1]})
     settings.mode = "train"
-    thing = _unpickled(io.BytesIO(pickle.dumps(settings)))
+    thing = unpickled(io.BytesIO(pickle.dumps(settings)))
     assert thing.name.endswith("Settings") and thing.state == [{"model": {"shape": [1]}}, {"mode": "train"}]
 
 
@@ -251,11 +266,34 @@ def test_headers_of_safetensors_that_lie(tmp_path: Path, header: bytes) -> None:
     refused(tmp_path / "huge.safetensors")
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def sparse_safetensors(path: Path, arrays: dict[str, np.ndarray], more: dict[str, tuple[int, ...]]) -> Path:
+    """A file of these float32 arrays, and of more, all zeros, that take no room on the disk."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in ({name: array.shape for name, array in arrays.items()} | more).items():
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end := end + 4 * math.prod(shape)]}
+    safetensors_file(path, json.dumps(header).encode(), b"".join(array.tobytes() for array in arrays.values()))
+    os.truncate(path, 8 + len(json.dumps(header)) + end)
+    return path
+
+
+def test_arrays_beside_a_backbone_take_no_memory(tmp_path: Path, plain: Imported) -> None:
+    state = {name: value for name, value in to_torchvision(plain.params, plain.stats).items() if value.ndim}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+    found = load_weights(sparse_safetensors(tmp_path / "more.safetensors", state, {"head.weight": (2**15, 2**16)}))
+    jax.tree.map(np.testing.assert_array_equal, plain.params, found.params)
+    last = state.pop("layer4.1.conv2.weight")
+    path = sparse_safetensors(tmp_path / "huge.safetensors", state, {"layer4.1.conv2.weight": (2**13, 2**13, *last.shape[2:])})
+    assert "numbers" in refused(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64, ml_dtypes.float8_e4m3fn])
 def test_safetensors_of_every_precision(files: Path, tmp_path: Path, plain: Imported, dtype: Any) -> None:
     from safetensors.numpy import save
 
-    state = {f"model.{name}": value.astype(dtype) for name, value in to_torchvision(plain.params, plain.stats).items()}
+    arrays = to_torchvision(plain.params, plain.stats).items()
+    state = {f"model.{name}": value.astype(dtype) for name, value in arrays if value.ndim}
     (tmp_path / "Weights.SAFETENSORS").write_bytes(save(state))
     found = load_weights(tmp_path / "Weights.SAFETENSORS")
     jax.tree.map(np.testing.assert_array_equal, (plain.params, plain.stats), (found.params, found.stats))

@@ -10,10 +10,12 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from named_errors import raises_naming
 
-from jigclu_jax import models
+from jigclu_jax import load_encoder, models
 from jigclu_jax.errors import UserError
 from jigclu_jax.interop import to_authors, to_torchvision
+from jigclu_jax.interop.torch_saving import torch_bytes
 from jigclu_jax.interop.weights import load_weights, model_of
 
 
@@ -156,3 +158,25 @@ def test_the_network_that_a_folder_names_counts(tmp_path: Path) -> None:
     assert load_weights(tmp_path / "model.safetensors")[2]["arch"] == "resnet18"
     config.write_text("{")
     assert "config.json" in refused(tmp_path)
+
+
+def test_what_a_folder_says_of_its_network(tmp_path: Path) -> None:
+    """Networks built otherwise are refused; images normalised otherwise are told."""
+    safetensors.numpy.save_file(small_state(), tmp_path / "model.safetensors")
+    config = {"architecture": "resnet18", "model_args": {"num_classes": 3, "drop_rate": 0.5}}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_args": {"output_stride": 8}}))
+    assert "output_stride" in refused(tmp_path)
+    for mean, told in ((0.5, True), (0.485, False)):
+        images = {"mean": [mean, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+        (tmp_path / "config.json").write_text(json.dumps(config | {"pretrained_cfg": images}))
+        assert any("0.456" in line for line in load_weights(tmp_path).report) == told
+
+
+def test_folders_of_weights(tmp_path: Path) -> None:
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "pytorch_model.bin").write_bytes(torch_bytes(small_state()))
+    assert load_encoder(tmp_path / "hub").config.model.width == 0.0625
+    (tmp_path / "hub" / "pytorch_model.bin").rename(tmp_path / "hub" / "mine.bin")
+    for load in (load_weights, load_encoder):
+        with raises_naming(str(tmp_path / "hub"), "mine.bin"):
+            load(tmp_path / "hub")

@@ -3,6 +3,7 @@
 import ast
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from tiny_checkpoint import make_workdir, tiny_config
 from jigclu_jax import load_encoder
 from jigclu_jax.config import load_config
 from jigclu_jax.interop import from_authors
-from jigclu_jax.interop.export_formats import Exported, files_of
+from jigclu_jax.interop.export_formats import Exported, files_of, loading
 from jigclu_jax.interop.torch_saving import torch_bytes
 from jigclu_jax.interop.weights import load_weights
 from jigclu_jax.jobs import export
 from jigclu_jax.models import build_backbone
+from jigclu_jax.ops.normalize import IMAGENET_MEAN, IMAGENET_STD
 from jigclu_jax.train.checkpoint import read_checkpoint
 from jigclu_jax.train.workdir import read_result
 
@@ -57,25 +59,56 @@ def test_the_authors_file_holds_their_heads(workdir: Path, folder: Path) -> None
 
     from jigclu_jax.interop.weight_files import opened_arrays
 
-    with opened_arrays(epath.Path(folder / "authors.pth.tar")) as (arrays, _):
-        state = {name.removeprefix("state_dict."): stored.read() for name, stored in arrays.items()}
+    with opened_arrays(epath.Path(folder / "authors.pth.tar")) as contents:
+        state = {name.removeprefix("state_dict."): stored.read() for name, stored in contents.arrays.items()}
     params, _ = from_authors(state)
     _, _, tree = read_checkpoint(workdir)
     jax.tree.map(np.testing.assert_array_equal, params, tree["params"])
 
 
-def test_stablehlo_gives_the_encoders_features_for_any_batch(workdir: Path, folder: Path) -> None:
+def lines_of(folder: Path, file: str, language: str = "python") -> str:
+    """The lines of the card that load a file."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if file in block)
+
+
+def run_lines(folder: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Their variables, once they have run where the files lie."""
+    monkeypatch.chdir(folder)
+    scope: dict[str, Any] = {}
+    exec(lines_of(folder, file), scope)
+    return scope
+
+
+def test_stablehlo_gives_the_encoders_features_for_any_batch(workdir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, served = load_encoder(workdir), jax.export.deserialize(bytearray((folder / "stablehlo.bin").read_bytes()))
     assert set(served.platforms) == {"cpu", "cuda", "tpu"}
     images = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8)
-    for count in (1, 3):
-        np.testing.assert_allclose(served.call(images[:count]), encoder(images[:count]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(served.call(images), encoder(images), rtol=1e-5, atol=1e-6)
+    by_card = run_lines(folder, "stablehlo.bin", monkeypatch)
+    np.testing.assert_allclose(by_card["features"], encoder(by_card["images"]), rtol=1e-5, atol=1e-6)
 
 
-def test_onnxruntime_gives_the_encoders_features(workdir: Path, folder: Path) -> None:
+def test_onnxruntime_gives_the_encoders_features(workdir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = pytest.importorskip("onnxruntime").InferenceSession(folder / "backbone.onnx")
     images = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8)
     np.testing.assert_allclose(session.run(["features"], {"images": images})[0], load_encoder(workdir)(images), rtol=1e-4, atol=1e-5)
+    assert run_lines(folder, "backbone.onnx", monkeypatch)["features"].shape == (2, load_encoder(workdir).dim)
+
+
+def test_torchvisions_network_by_the_lines_of_the_card(workdir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another stem and width than torchvision's constructor knows."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    model = run_lines(folder, "torchvision.pth", monkeypatch)["model"].eval()
+    images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
+    pixels = ((images / 255 - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        features = model(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(features, load_encoder(workdir)(images), rtol=1e-4, atol=1e-5)
+    state = run_lines(folder, "torchvision.safetensors", monkeypatch)["state"]
+    assert torch.equal(state["conv1.weight"], model.conv1.weight)
+    assert "module.encoder.conv1.weight" in run_lines(folder, "authors.pth.tar", monkeypatch)["state"]
 
 
 def test_card_constants_and_classes(workdir: Path, folder: Path) -> None:
@@ -87,7 +120,7 @@ def test_card_constants_and_classes(workdir: Path, folder: Path) -> None:
     result = read_result(folder)
     assert result is not None and result["job"] == "export" and result["checkpoint_step"] == 5
     assert set(result["files"]) == {"torchvision.safetensors", "torchvision.pth", "authors.pth.tar", "stablehlo.bin", "backbone.onnx"}
-    assert all(f'"{name}"' in card for name in result["files"] if name != "torchvision.safetensors")
+    assert all(f'"{name}"' in card for name in result["files"])
 
 
 def test_a_format_that_the_backbone_cannot_have(workdir: Path, tmp_path: Path) -> None:
@@ -111,8 +144,11 @@ def test_timms_folder_and_detectron2s_file() -> None:
     timm = files_of(whole("resnet18"), ("timm",))
     config = json.loads(timm["timm/config.json"])
     assert (config["architecture"], config["num_classes"], config["num_features"]) == ("resnet18", 0, 512)
-    what = whole("resnet50")
-    found = pickle.loads(files_of(what, ("detectron2",))["detectron2.pkl"])
+    what = whole("resnext50_32x4d")
+    files = files_of(what, ("detectron2",))
+    network = yaml.safe_load(dict(loading(what, files))["yaml"])["MODEL"]["RESNETS"]
+    assert network == {"DEPTH": 50, "NUM_GROUPS": 32, "WIDTH_PER_GROUP": 4, "STRIDE_IN_1X1": False}
+    found = pickle.loads(files["detectron2.pkl"])
     assert found["matching_heuristics"] is True and len(found["model"]) == 265
     assert found["model"]["res2.0.shortcut.weight"].shape == (256, 64, 1, 1)
     assert found["model"]["stem.conv1.norm.running_var"].shape == (64,)

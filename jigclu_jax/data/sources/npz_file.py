@@ -11,14 +11,14 @@ _DEFLATE = 1032  # bytes that one byte can stand for, at most
 
 def read_array(archive: NpzFile, name: str) -> np.ndarray:
     """The array `name` of an opened file; ValueError where its header claims more than the file can hold."""
-    claimed_bytes(archive, name)
+    read_header(archive, name)
     return archive[name]
 
 
-def claimed_bytes(archive: NpzFile, name: str) -> int:
-    """The bytes that an array will take in memory; ValueError where its header claims more than the file can hold."""
+def read_header(archive: NpzFile, name: str) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Shape and dtype of an array; None for a part that is none, ValueError where it claims more bytes than the file can hold."""
     if archive.zip is None or (entry := _entry(archive.zip, name)) is None:
-        return 0
+        return None
     with archive.zip.open(entry) as file:
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -26,7 +26,7 @@ def claimed_bytes(archive: NpzFile, name: str) -> int:
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > min(entry.file_size, _DEFLATE * entry.compress_size + 1024) and not dtype.hasobject:
         raise ValueError(f"the header of {name} claims {claimed:,} bytes, more than the file holds")
-    return claimed
+    return shape, dtype
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
@@ -36,4 +36,4 @@ def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
     return archive.getinfo(found) if found in names else None
 
 
-__all__ = ["claimed_bytes", "read_array"]
+__all__ = ["read_array", "read_header"]
