@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jigclu_jax.models.functional import storage_dtype
 
 # Below either XLA's gradient is as quick on a CPU.
-LARGE_INPUT, LARGE_KERNEL = 2**19, 2**13
+LARGE_INPUT, LARGE_KERNEL = 2**18, 2**13
 
 
 class _Form(NamedTuple):

@@ -45,5 +45,5 @@ def convolutions(platform: str, pictures: int) -> int:
 
 
 def test_only_large_ones_on_a_cpu_differ() -> None:
-    assert convolutions("cpu", 16) == convolutions("cuda", 16) - 1
-    assert convolutions("cpu", 15) == convolutions("cuda", 15) == convolutions("tpu", 16)
+    assert convolutions("cpu", 8) == convolutions("cuda", 8) - 1
+    assert convolutions("cpu", 7) == convolutions("cuda", 7) == convolutions("tpu", 8)
