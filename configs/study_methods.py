@@ -26,11 +26,13 @@ Hardware: 2 CPU cores for the defaults (2,000 images, ResNet-18 at width 1/8), o
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import ablation_config, evaluate_config, parse_arg
+from jigclu_jax.config.jobs import find_method
 
+_PLUS = " ".join(f"{name}={value}" for name, value in find_method("jigclu").PLUS.items() if name.startswith("method."))
 _TWO_VIEWS = "augment.crop_area=(0.2,1.0)"
 ARMS = (
     "jigclu",
-    "jigclu+ method.projection_norm=True method.temperature=0.1 method.mirrored_location=True",
+    f"jigclu+ {_PLUS}",
     f"simclr method.name=simclr method.temperature=0.2 method.hidden_dim=256 {_TWO_VIEWS}",
     "moco method.name=moco method.queue=1024 method.momentum=0.99 method.temperature=0.1",
     f"byol method.name=byol method.momentum=0.99 method.hidden_dim=256 method.embedding_dim=64 method.second_solarize=0 {_TWO_VIEWS}",
