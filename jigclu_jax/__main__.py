@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from jigclu_jax import first_signals
 from jigclu_jax.errors import NonFiniteError, PeerError, Preempted, UserError, one_line
 from jigclu_jax.first_signals import INTERRUPTED
-from jigclu_jax.run_scope import close_outputs, fill_descriptors, run_scope, set_environment, set_signal
+from jigclu_jax.run_scope import close_outputs, fill_descriptors, interrupt_once, run_scope, set_environment, set_signal
 from jigclu_jax.train.stop import STOP, Stopped
 
 # what is imported above is light, the rest comes within `main`
@@ -120,7 +120,8 @@ def _peers() -> Any:
 
 def _imported() -> None:
     STOP.starting = False
-    first_signals.leave_off()
+    if first_signals.leave_off():
+        signal.signal(signal.SIGINT, interrupt_once)
 
 
 def command() -> NoReturn:

@@ -34,10 +34,12 @@ def answer() -> None:
         signal.signal(signal.SIGTERM, _stopped)
 
 
-def leave_off() -> None:
-    """Ctrl-C is Python's again; SIGTERM has been taken over by then."""
-    if signal.getsignal(signal.SIGINT) is _interrupted:
+def leave_off() -> bool:
+    """Ctrl-C is Python's again, where this is true; SIGTERM has been taken over by then."""
+    answered = signal.getsignal(signal.SIGINT) is _interrupted
+    if answered:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    return answered
 
 
 def _interrupted(number: int, frame: object) -> None:

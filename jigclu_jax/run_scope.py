@@ -11,10 +11,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
+
+from jigclu_jax.first_signals import INTERRUPTED
 
 Action = Callable[[], object]
 _LOCK = threading.RLock()
+_UNHEARD, _AGAIN = ("_xla_gc_callback", "__del__"), 0.02  # functions whose exceptions Python ignores; seconds
 _ACTIVE = 0
 _ENDING: contextlib.ExitStack | None = None
 
@@ -115,6 +119,22 @@ def _put_back(number: int, handler: Any) -> None:
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+def is_lost(number: int, frame: FrameType | None) -> bool:
+    """Whether what a handler raises in `frame`, within a garbage collection, would end as a traceback; the signal comes again soon."""
+    while frame is not None and frame.f_code.co_name not in _UNHEARD:
+        frame = frame.f_back
+    if frame is not None:
+        threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
+    return frame is not None
+
+
+def interrupt_once(number: int, frame: FrameType | None) -> None:
+    """A handler of Ctrl-C for a process of its own: the first one raises KeyboardInterrupt, the next one ends the process."""
+    if not is_lost(number, frame):
+        signal.signal(number, lambda *_: os._exit(INTERRUPTED))
+        raise KeyboardInterrupt
+
+
 def fill_descriptors() -> None:
     """Put nothing where the process was started without standard input, output or errors, at its very beginning.
 
@@ -137,4 +157,7 @@ def close_outputs() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-__all__ = ["Lasting", "at_end_of_run", "close_outputs", "fill_descriptors", "run_scope", "set_environment", "set_signal"]
+__all__ = [
+    *("Lasting", "at_end_of_run", "close_outputs", "fill_descriptors", "interrupt_once", "is_lost", "run_scope"),
+    *("set_environment", "set_signal"),
+]

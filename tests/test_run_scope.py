@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from jigclu_jax.__main__ import main
 from jigclu_jax.device import compilation
-from jigclu_jax.run_scope import Lasting, at_end_of_run, run_scope, set_environment
+from jigclu_jax.run_scope import Lasting, at_end_of_run, is_lost, run_scope, set_environment
 from jigclu_jax.train.orbax_logging import quiet_orbax
 from jigclu_jax.train.stop import STOP
 
@@ -146,3 +147,25 @@ file.write("mine")
     closing = " ".join(f"{number}{'<' if number == 0 else '>'}&-" for number in closed)
     done = subprocess.run(["bash", "-c", f'exec "$0" -c "$1" {closing}', sys.executable, code], check=False)
     assert done.returncode == 0 and (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_a_signal_raises_is_not_lost_in_a_garbage_collection() -> None:
+    """There Python would print it, and go on."""
+    heard = []
+
+    def handle(number: int, frame: Any) -> None:
+        heard.append(is_lost(number, frame))
+
+    class Collected:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        Collected()
+        deadline = time.monotonic() + 20
+        while len(heard) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [True, False]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TypeVar
 
-from jigclu_jax.run_scope import at_end_of_run, set_signal
+from jigclu_jax.run_scope import at_end_of_run, is_lost, set_signal
 
 T = TypeVar("T")
 STOPPED = 75
@@ -57,12 +57,11 @@ class StopRequest:
         self._at_once = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
         if self.starting:
             os.write(2, b"stopped: nothing was begun\n")
             os._exit(STOPPED)
         self._event.set()
-        if self._at_once and not self._raised:
+        if self._at_once and not self._raised and not is_lost(number, frame):
             self._raised = True
             raise Stopped
 

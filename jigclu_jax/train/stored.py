@@ -112,7 +112,10 @@ def stored_shapes(meta: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
 
 
 def check_state(state: Tree, meta: Mapping[str, Any], checkpoint: epath.Path) -> None:
-    """ValueError where the state is not what was written; says so where that cannot be known."""
+    """ValueError where the state is not what was written, or another step's; says so where that cannot be known."""
+    step = int(state["step"])
+    if step != int(checkpoint.name):
+        raise ValueError(f"it holds the state of step {step}")
     if _LEAVES not in meta:
         logging.warning("checkpoint %s was written by an earlier version, without digests: whether it is whole cannot be told", checkpoint)
         return
