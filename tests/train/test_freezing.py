@@ -57,7 +57,6 @@ def paths(tree: Any) -> dict[str, np.ndarray]:
     [
         ("supervised", LAYER, 1),
         ("jigclu", ALL, 3),
-        pytest.param("jigclu", STAGE, 1, marks=pytest.mark.slow),
         pytest.param("jigclu", STEM, 3, marks=pytest.mark.slow),
         pytest.param("supervised", STAGE, 3, marks=pytest.mark.slow),
     ],
