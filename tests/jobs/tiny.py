@@ -12,10 +12,10 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NO_COLOURS = {"jitter_probability": 0.0, "grayscale_probability": 0.0, "blur_probability": 0.0}
 
 
-def pretrain_config(epochs: int = 2, method: str = "jigclu", *, colours: bool = False) -> ConfigDict:
+def pretrain_config(epochs: int = 2, method: str = "jigclu", *, colours: bool = False, place: str = "host") -> ConfigDict:
     """6 steps an epoch of 16 montages of crops, in their own colours if not asked for others."""
     config = load_config(str(CONFIGS / "pretrain_cifar10.py"), f"arch=resnet10,width=0.05,epochs={epochs},batch_size=16,method={method}")
-    config.data.update({"source": "embedded", "name": "", "limit": 96, "image_size": 32})
+    config.data.update({"source": "embedded", "name": "", "limit": 96, "image_size": 32, "augment": place})
     config.log_every_steps = 1
     config.log.tensorboard = False
     config.log.pictures = False
@@ -38,11 +38,11 @@ def features_config(job: str, checkpoint: str) -> ConfigDict:
     return config
 
 
-def probe_config(checkpoint: str, epochs: int = 2) -> ConfigDict:
+def probe_config(checkpoint: str, epochs: int = 2, *, place: str = "host") -> ConfigDict:
     """6 steps an epoch, evaluated on 40 pictures after each."""
     config = load_config(str(CONFIGS / "probe_cifar10.py"), f"learning_rate=0.1,epochs={epochs},batch_size=16")
     config.checkpoint = checkpoint
-    config.data.update({"source": "embedded", "name": "", "limit": 96})
+    config.data.update({"source": "embedded", "name": "", "limit": 96, "augment": place})
     config.eval_data.update({"split": "validation", "limit": 40})
     config.eval_batch_size = 32
     config.eval_every_epochs = 1
