@@ -1,5 +1,6 @@
 """`python -m jigclu_jax`: reads the command line and runs the job that the config selects."""
 
+import difflib
 import importlib
 import os
 import signal
@@ -90,6 +91,8 @@ def _parsed(arguments: Sequence[str]) -> tuple[Any, str]:
 
         if arguments[0] in VERBS:
             return parse_verb(arguments)
+        if near := difflib.get_close_matches(arguments[0], (*VERBS, *_LOOKS), 1):
+            raise UserError(f"{arguments[0]!r} is no verb: did you mean {near[0]!r}?")
     from jigclu_jax.config import parse
 
     return parse(arguments)

@@ -292,8 +292,8 @@ def parse_verb(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
             continue
         kind = types[name]
         several = {"nargs": "*"} if typing.get_origin(kind) is Sequence else {"type": str if kind == Path else kind}
-        needed, others = parameter.default is parameter.empty, [f"--{other}" for other, own in OTHER_NAMES.items() if own == name]
-        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", *others, required=needed, default=parameter.default, **several)
+        flags = dict.fromkeys(f"--{own}" for own in (name.replace("_", "-"), name, *(o for o, of in OTHER_NAMES.items() if of == name)))
+        parser.add_argument(*flags, required=parameter.default is parameter.empty, default=parameter.default, **several)
     found = vars(parser.parse_args(arguments[1:]))
     settings = settings_of(found.pop("set"))
     return build(**found, settings=settings), found["out"]

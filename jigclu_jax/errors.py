@@ -58,7 +58,7 @@ def one_line(error: BaseException | str) -> str:
 
 def counted(number: int, noun: str) -> str:
     """`1 image`, `2,934 images`, `2 classes`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def first_few(names: Sequence[object], most: int = 5) -> str:

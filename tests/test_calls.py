@@ -110,7 +110,7 @@ def test_calls_that_cannot_be(place: Path, capsys: pytest.CaptureFixture[str]) -
         (["export", "--out=x", "--checkpoint=nothing.pth"], "nothing.pth"),
         (["export", "--out=x", f"--weights={place / 'run'}", "--set", "formats"], "--set formats"),
         (["embed", "--out=x", "--data=y", "--weights=z", "--epochs=1"], "--epochs"),
-        (["exprot", "--out=x"], "exprot"),
+        (["exprot", "--out=x"], "'export'"),
     ):
         assert main(line) == 2
         err = capsys.readouterr().err

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tiny_checkpoint import make_workdir
 
+from jigclu_jax.errors import counted
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jigclu_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -196,6 +198,11 @@ def test_a_number_and_its_noun_agree() -> None:
                 if re.match(r" (images|files|classes|records|runs|epochs|crops|heads)\b(?!/s)", str(words)):
                     wrong.append(f"{module}: {ast.unparse(text)}")
     assert not wrong
+    assert [counted(number, noun) for number, noun in ((1, "class"), (2, "class"), (1000, "epoch"))] == [
+        "1 class",
+        "2 classes",
+        "1,000 epochs",
+    ]
 
 
 def test_no_module_needs_its_docstrings() -> None:
