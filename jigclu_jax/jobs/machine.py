@@ -116,6 +116,9 @@ def describe(machine: Machine) -> list[str]:
 def problems(machine: Machine) -> Sequence[str]:
     """What is wrong, a sentence each with what to do; nothing is measured for it."""
     found = []
+    if machine.error:
+        asked = f" with JAX_PLATFORMS={machine.platforms}: unset it" if machine.platforms else ""
+        found.append(f"JAX cannot start{asked} ({machine.error[:120]}).")
     if machine.driver and machine.platform != "gpu":
         found.append(_no_gpu(machine))
     if (

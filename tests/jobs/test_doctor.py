@@ -29,6 +29,7 @@ GPU = Machine(
             Machine(platform="", error="no CUDA", packages=GPU.packages, driver="550.9", plugin="cuda13"),
             ("no CUDA", "550.9", "jax[cuda12]"),
         ),
+        (Machine("", packages=PACKAGES, error="no rocm", platforms="rocm"), ("no rocm", "JAX_PLATFORMS=rocm")),
         (Machine(packages=PACKAGES, tpu=True), ("jigclu_jax[tpu]",)),
         (Machine("gpu", packages=(*PACKAGES, ("jax-cuda13-plugin", "0.11.0")), driver="590.1", plugin="cuda13"), ("0.11.0",)),
         (Machine("tpu", packages=PACKAGES, x64=True, no_jit=True, nans=True), ("JAX_ENABLE_X64", "JAX_DISABLE_JIT", "JAX_DEBUG_NANS")),
