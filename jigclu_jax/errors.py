@@ -1,8 +1,9 @@
 """The errors that a person caused and can mend, and the text of their lines (`__main__` prints them without a traceback)."""
 
+import re
 from collections.abc import Mapping, Sequence
 
-_LONGEST = 300
+_LONGEST, _LONGEST_WORD = 300, 200  # characters
 
 
 class UserError(Exception):
@@ -50,7 +51,7 @@ class Preempted(Exception):
 def one_line(error: BaseException | str) -> str:
     """The text of `error` without line breaks and cut to 300 characters; of an OSError what the system says, without the path."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    line = " ".join(str(text).split())
+    line = _escaped(" ".join(str(text).split()))
     if "allow_pickle" in line:  # numpy's advice is to trust the file
         line = "it holds Python objects and no arrays"
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
@@ -59,6 +60,15 @@ def one_line(error: BaseException | str) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 image`, `2,934 images`, `2 classes`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def plain(text: str) -> str:
+    """A text that a file may have put names into: characters that do not print are escaped, words cut to 200 characters."""
+    return re.sub(rf"(\S{{{_LONGEST_WORD}}})\S+", r"\1...", _escaped(text))
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def first_few(names: Sequence[object], most: int = 5) -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from jigclu_jax.errors import UserError, first_few
+from jigclu_jax.errors import UserError, first_few, plain
 from jigclu_jax.interop.layouts import Candidate, candidates, choose, groups
 from jigclu_jax.interop.torch_files import Contents, StoredArray
 from jigclu_jax.interop.torchvision import NumpyTree, from_torchvision
@@ -65,9 +65,10 @@ def load_weights(path: epath.PathLike, prefix: str = "", channels: str = "") -> 
             params, stats = from_torchvision(state)
             model = model_of(params, stats)
         except UserError as error:
-            raise UserError(f"{root}: {error}") from None
+            raise UserError(f"{root}: {plain(str(error))}") from None
         notes = (f"the first convolution's channels were brought to 3 by {channels!r}",) if adapted else ()
-        return Imported(params, stats, model, (*_report(root, chosen, model, contents), *notes, *contents.notes))
+        report = map(plain, (*_report(root, chosen, model, contents), *notes, *contents.notes))
+        return Imported(params, stats, model, tuple(report))
 
 
 def _chosen(found: list[Candidate], prefix: str, contents: Contents) -> Candidate:

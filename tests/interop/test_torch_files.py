@@ -178,6 +178,14 @@ def test_hostile_pickles_take_neither_time_nor_memory(tmp_path: Path, pickled: b
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
+def test_names_in_a_file_are_shown_on_one_short_line(tmp_path: Path) -> None:
+    names = ["a" * 10_000, "\x1b[2J\n", "\u202e"]
+    texts = [b"X" + len(name.encode()).to_bytes(4, "little") + name.encode() for name in names]
+    pickled = b"\x80\x02}(" + b"".join(b"K%c" % i + text + text + b"\x93" for i, text in enumerate(texts)) + b"u."
+    said = refused(zipped(tmp_path / "names.pth", pickled))
+    assert "aaa" in said and len(said) < 1500 and said.isprintable()
+
+
 class View:
     """Pickled as a tensor of PyTorch's is."""
 
