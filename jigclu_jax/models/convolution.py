@@ -1,7 +1,7 @@
 """A convolution whose kernel's gradient is a product of matrices on a CPU, where XLA's own takes up to eight times as long."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,8 @@ def convolve(
     """The cross-correlation of NHWC with HWIO that networks call a convolution, in the dtype of `x`; rows and columns alike have `padding`
     zeros before and after. On accelerators forward and backward are XLA's."""
     # read here: the derivative is traced where the caller's `default_matmul_precision` holds no longer
-    return _convolve(x, kernel, _Form(stride, padding, groups, jax.config.jax_default_matmul_precision))
+    flags: Any = jax.config  # whose types name no flags
+    return _convolve(x, kernel, _Form(stride, padding, groups, flags.jax_default_matmul_precision))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
