@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_backbone import compiled
 
 from jigclu_jax import models
 
@@ -11,7 +12,7 @@ KEY = jax.random.key(0)
 
 
 def test_linear_starts_as_in_pytorch() -> None:
-    params, stats = models.create_linear(256, 400).init(KEY)
+    params, stats = jax.jit(models.create_linear(256, 400).init)(KEY)
     kernel, bias = np.asarray(params["kernel"]), np.asarray(params["bias"])
     assert (kernel.shape, bias.shape, stats) == ((256, 400), (400,), {})
     for values in (kernel, bias):  # uniform within 1 / 16
@@ -22,7 +23,7 @@ def test_linear_starts_as_in_pytorch() -> None:
 
 
 def test_classifier_starts_near_zero() -> None:
-    head = models.create_classifier(128, 1000)
+    head = compiled(models.create_classifier(128, 1000))
     params, _ = head.init(KEY)
     kernel = np.asarray(params["kernel"])
     assert kernel.std() == pytest.approx(0.01, rel=0.02)
@@ -32,7 +33,7 @@ def test_classifier_starts_near_zero() -> None:
 
 
 def test_projection_against_numpy() -> None:
-    head = models.create_projection(6, 5)
+    head = compiled(models.create_projection(6, 5))
     params, stats = head.init(KEY)
     x = np.random.default_rng(0).standard_normal((3, 2, 2, 6)).astype(np.float32)
     y, new = head.apply(params, stats, jnp.asarray(x), True)
@@ -44,7 +45,7 @@ def test_projection_against_numpy() -> None:
 
 
 def test_projection_with_batch_norm_against_numpy() -> None:
-    head = models.create_projection(6, 5, norm=True)
+    head = compiled(models.create_projection(6, 5, norm=True))
     params, stats = head.init(KEY)
     x = np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32)
     y, new = head.apply(params, stats, jnp.asarray(x), True)
@@ -57,24 +58,24 @@ def test_projection_with_batch_norm_against_numpy() -> None:
 
 
 def test_projection_of_bfloat16_has_unit_length_in_float32() -> None:
-    head = models.create_projection(32, 128)
+    head = compiled(models.create_projection(32, 128))
     params, _ = head.init(KEY)
-    y, _ = jax.jit(head.apply, static_argnums=3)(params, {}, jax.random.normal(KEY, (100, 32), "bfloat16"), True)
+    y, _ = head.apply(params, {}, jax.random.normal(KEY, (100, 32), "bfloat16"), True)
     assert y.dtype == jnp.float32
     np.testing.assert_allclose(np.linalg.norm(np.asarray(y, np.float64), axis=-1), 1.0, atol=3e-7)
 
 
 def test_layers_draw_different_weights_from_one_key_and_the_same_again() -> None:
-    head = models.create_projection(8, 8)
+    head = compiled(models.create_projection(8, 8))
     params, _ = head.init(KEY)
     assert not np.array_equal(params["hidden"]["kernel"], params["output"]["kernel"])
-    jax.tree.map(np.testing.assert_array_equal, params, jax.jit(head.init)(KEY)[0])
+    jax.tree.map(np.testing.assert_array_equal, params, models.create_projection(8, 8).init(KEY)[0])
 
 
 @pytest.mark.parametrize("norm_last", [False, True])
 def test_an_mlp_is_linear_layers_with_batch_norm_and_relu_between_them(norm_last: bool) -> None:
     """Against numpy; its statistics move in training and are used in eval mode."""
-    head = models.create_mlp((5, 7, 7, 3), norm_last=norm_last)
+    head = compiled(models.create_mlp((5, 7, 7, 3), norm_last=norm_last))
     params, stats = head.init(jax.random.key(0))
     x = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float32)
     expected = x.astype(np.float64)
@@ -94,7 +95,7 @@ def test_an_mlp_is_linear_layers_with_batch_norm_and_relu_between_them(norm_last
 
 def test_which_layers_of_an_mlp_have_batch_norm_and_which_of_these_scale_and_bias() -> None:
     def norms(**options: bool) -> dict[str, set[str]]:
-        params, stats = models.create_mlp((5, 7, 3), **options).init(KEY)
+        params, stats = jax.eval_shape(models.create_mlp((5, 7, 3), **options).init, KEY)
         found = {name: set(leaves) for name, leaves in params.items() if name.startswith("bn")}
         return {name: found.get(name, set()) for name in stats}
 
@@ -105,7 +106,7 @@ def test_which_layers_of_an_mlp_have_batch_norm_and_which_of_these_scale_and_bia
 
 
 def test_groups_reach_every_batch_norm_of_a_network() -> None:
-    head = models.create_mlp((4, 6, 3), norm_last=True)
+    head = compiled(models.create_mlp((4, 6, 3), norm_last=True))
     params, stats = head.init(KEY)
     x = jax.random.normal(KEY, (8, 4))
     found, after = head.apply(params, stats, x, True, groups=2)

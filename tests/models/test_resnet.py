@@ -9,7 +9,6 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import tiny_backbone
 
 from jigclu_jax import models
 from jigclu_jax.errors import UserError
@@ -34,7 +33,7 @@ COUNTS = {
 
 @pytest.fixture(scope="module")
 def tiny() -> Functional:
-    return models.build_backbone({"arch": "resnet18", "stem": "small", "width": 0.0625})
+    return models.build_backbone({"arch": "resnet10", "stem": "small", "width": 0.0625})
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_trees_are_dicts_with_string_keys(trees: tuple[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("width", [0.01, 0.3])
-@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnext50_32x4d"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnext50_32x4d"])
 def test_any_width_has_valid_channels(arch: str, width: float) -> None:
     backbone = models.build_backbone({"arch": arch, "width": width})
     params, stats = jax.eval_shape(backbone.init, KEY)
@@ -144,20 +143,20 @@ def test_apply_changes_no_tree_of_its_caller(tiny: Functional, trees: tuple[Any,
 
 
 def test_apply_changes_no_numpy_array_of_its_caller() -> None:
-    """As imported weights are."""
-    backbone = tiny_backbone(blocks=1)
-    params, stats = jax.tree.map(np.array, jax.jit(backbone.init)(KEY))
+    """As imported weights are; a few layers with BatchNorm, each operation by itself."""
+    network = models.create_mlp((4, 6, 3), norm_last=True)
+    params, stats = jax.tree.map(np.array, jax.jit(network.init)(KEY))
     before = jax.tree.map(np.copy, stats)
-    x = jax.random.normal(KEY, (2, 16, 16, 3))
-    _, after = backbone.apply(params, stats, x, True)
+    x = jax.random.normal(KEY, (8, 4))
+    _, after = network.apply(params, stats, x, True)
     jax.tree.map(np.testing.assert_array_equal, before, stats)
     assert all(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
-    jax.jit(jax.grad(lambda p: backbone.apply(p, stats, x, True)[0].features.sum()))(params)
+    jax.jit(jax.grad(lambda p: network.apply(p, stats, x, True)[0].sum()))(params)
 
 
-@pytest.mark.parametrize("stem", models.STEMS)
-def test_training_gradient_lowers_for_accelerators(stem: str) -> None:
-    backbone = models.build_backbone({"arch": "resnet50", "stem": stem, "width": 0.0625, "dtype": "bfloat16"})
+def test_training_gradient_lowers_for_accelerators() -> None:
+    """The small stem is in tests/test_configs.py."""
+    backbone = models.build_backbone({"arch": "resnet50", "width": 0.0625, "dtype": "bfloat16"})
     params, stats = jax.eval_shape(backbone.init, KEY)
     gradient = jax.jit(jax.grad(lambda p, s, x: backbone.apply(p, s, x, True)[0].features.sum()))
     exported = jax.export.export(gradient, platforms=["tpu", "cuda"])(params, stats, jax.ShapeDtypeStruct((8, 64, 64, 3), "float32"))
@@ -167,7 +166,7 @@ def test_training_gradient_lowers_for_accelerators(stem: str) -> None:
 
 
 def test_bfloat16_computes_close_to_float32_with_float32_parameters(tiny: Functional, trees: tuple[Any, Any]) -> None:
-    half = models.build_backbone({"arch": "resnet18", "stem": "small", "width": 0.0625, "dtype": "bfloat16"})
+    half = models.build_backbone({"arch": "resnet10", "stem": "small", "width": 0.0625, "dtype": "bfloat16"})
     params, stats = trees
     assert jax.eval_shape(half.init, KEY) == jax.eval_shape(tiny.init, KEY)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(trees)} == {"float32"}
@@ -195,7 +194,7 @@ def test_every_product_forward_and_backward_has_the_precision_asked_for(precisio
 
 
 def test_a_stem_on_squares_of_pixels_has_the_same_weights_and_numbers() -> None:
-    plain, squares = (models.build_backbone({"arch": "resnet18", "width": 0.05, "space_to_depth": chosen}) for chosen in (False, True))
+    plain, squares = (models.build_backbone({"arch": "resnet10", "width": 0.05, "space_to_depth": chosen}) for chosen in (False, True))
     params, stats = jax.jit(plain.init)(KEY)
     assert jax.tree.structure(jax.eval_shape(squares.init, KEY)) == jax.tree.structure((params, stats))
     x = jax.random.normal(KEY, (2, 63, 64, 3))
@@ -215,7 +214,7 @@ def test_seeds_give_different_backbones(tiny: Functional, trees: tuple[Any, Any]
     one, again, other = trees[0], jax.jit(tiny.init)(KEY)[0], jax.jit(tiny.init)(jax.random.key(1))[0]
     jax.tree.map(np.testing.assert_array_equal, one, again)
     assert not np.array_equal(one["conv1"]["kernel"], other["conv1"]["kernel"])
-    assert not np.array_equal(one["layer1"]["block0"]["conv1"]["kernel"], one["layer1"]["block1"]["conv1"]["kernel"])
+    assert not np.array_equal(one["layer1"]["block0"]["conv1"]["kernel"], one["layer1"]["block0"]["conv2"]["kernel"])
 
 
 @pytest.mark.parametrize(

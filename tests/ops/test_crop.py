@@ -18,11 +18,11 @@ def test_cells_are_the_hosts(grid: int, overlap: float) -> None:
     expected = np.concatenate([patch_boxes(width, height, grid, overlap) for width, height in sizes])
     width, height = (np.repeat(np.array(sides, np.int32), grid * grid) for sides in zip(*sizes, strict=True))
     location = np.tile(np.arange(grid * grid, dtype=np.int32), len(sizes))
-    got = cell_boxes(jnp.asarray(width), jnp.asarray(height), jnp.asarray(location), grid, overlap)
+    got = jax.jit(cell_boxes, static_argnums=(3, 4))(width, height, location, grid, overlap)
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("side", [8, 24, 60])
+@pytest.mark.parametrize("side", [8, 60])
 def test_a_crop_is_pillows(side: int) -> None:
     rng, images = np.random.default_rng(side), np.stack([natural(48, 64, index) for index in range(30)])
     left, top = rng.integers(0, 40, 30), rng.integers(0, 30, 30)
@@ -39,7 +39,7 @@ def test_a_crop_is_pillows(side: int) -> None:
 
 def test_edges_between_pixels_move_the_crop_and_rows_sum_to_one() -> None:
     ramp = np.arange(64.0)
-    matrix = np.asarray(resize_matrix(jnp.array([10.0, 10.5]), jnp.array([30.0, 30.5]), 64, 10))
+    matrix = np.asarray(jax.jit(resize_matrix, static_argnums=(2, 3))(jnp.array([10.0, 10.5]), jnp.array([30.0, 30.5]), 64, 10))
     np.testing.assert_allclose(matrix.sum(axis=2), 1.0, rtol=1e-6)
     whole, moved = matrix @ ramp
     np.testing.assert_allclose((moved - whole)[2:-2], 0.5, atol=1e-4)
@@ -51,6 +51,6 @@ def test_a_stretched_image_gives_the_picture_of_the_original() -> None:
     square = np.asarray(image.resize((150, 150), Image.Resampling.BILINEAR))
     box = (20, 10, 140, 100)
     expected = np.asarray(image.crop(box).resize((40, 40), Image.Resampling.BILINEAR)).astype(int)
-    scaled = jnp.asarray(box, jnp.float32) * jnp.array([150 / 180, 150 / 120, 150 / 180, 150 / 120])
-    got = np.asarray(from_planes(crop_and_resize(to_planes(jnp.asarray(square)[None]), scaled[None], 40)))[0]
+    scaled = np.float32(box) * np.float32([150 / 180, 150 / 120, 150 / 180, 150 / 120])
+    got = np.asarray(jax.jit(lambda x, boxes: from_planes(crop_and_resize(to_planes(x), boxes, 40)))(square[None], scaled[None]))[0]
     assert np.abs(got - expected).mean() < 2.0
