@@ -226,6 +226,16 @@ def test_an_evaluation_that_no_memory_holds(refused: Refused, images: Path, pret
     assert_names(refused(*_evaluation("fast_probe", images, "labelled.npz", backbone, *heads)), "GiB", "config.probe.weight_decays")
 
 
+def test_sizes_that_a_folder_gets_without_a_preset_are_told(
+    images: Path, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where what was given is the other preset's own: 32 pixels are CIFAR-10's."""
+    line = [f"--config={ROOT}/configs/knn.py:resize=32,crop=32", f"--config.data.path={images}/tree", f"--config.checkpoint={pretrained}"]
+    assert main([*line, "--config.eval_data.limit=100", f"--workdir={tmp_path}/out"]) == 2
+    said = capfd.readouterr()
+    assert "resized to 256, cropped to 224" in said.out.splitlines()[0] and "limit=100" in said.err
+
+
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_weights_that_are_none_and_workdirs_that_are_none(refused: Refused, images: Path, tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))

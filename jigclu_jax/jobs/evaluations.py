@@ -41,8 +41,10 @@ def open_evaluation(config: ConfigDict, workdir: epath.PathLike) -> Iterator[tup
     Raises:
       UserError: whatever can be told before features are computed.
     """
-    config = folder_in_place_of_preset(config)
+    given, config = config, folder_in_place_of_preset(config)
     distributed.start()
+    if config != given:
+        announce(f"data: no preset was given: resized to {config.eval_data.resize}, cropped to {config.eval_data.crop} pixels")
     start_cache()
     check_config(config)
     check_origin(config)
