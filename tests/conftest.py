@@ -1,5 +1,6 @@
 """What every test runs under: the CPU unless JAX_PLATFORMS says otherwise, quiet TensorFlow, compiled programs kept, checked shapes."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,11 @@ def unrendered(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curves, "draw_curves", made)
         yield
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector, which takes up to a tenth of the time, looks at it no more."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
