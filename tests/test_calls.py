@@ -1,6 +1,7 @@
 """The library in one call, and the same as verbs of the command line: which configs they make, and that they run."""
 
 import inspect
+import logging
 import os
 import signal
 import subprocess
@@ -131,6 +132,14 @@ def test_calls_in_a_row_leave_nothing_behind(place: Path, tmp_path: Path) -> Non
     assert both[0].shape == (40, first.result["dim"]) and first.report is None
     assert (signal.getsignal(signal.SIGTERM), dict(os.environ), sys.stdout) == before
     assert jigclu_jax.neighbours(f"{first.out}/features.npz", "3.png", 2)
+
+
+def test_what_a_module_does_to_logging_when_it_is_imported_ends_with_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "noisy_module.py").write_text("import logging\nlogging.basicConfig()\nthing = len(logging.root.handlers)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(jigclu_jax._HOMES, "thing", "noisy_module")
+    monkeypatch.setattr(logging.root, "handlers", [])
+    assert getattr(jigclu_jax, "thing") == 1 and not logging.root.handlers  # noqa: B009
 
 
 @pytest.mark.slow
