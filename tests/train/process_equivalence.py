@@ -1,9 +1,10 @@
 """Run by test_processes.py in each process of a group: three steps on 4 devices, of which this process has some.
 
-python process_equivalence.py DTYPE FILE: writes every array that `train` found into the .npz FILE, from process 0.
+python process_equivalence.py FOLDER: writes every array that `train` found into FOLDER/DTYPE.npz, from process 0.
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,12 +21,15 @@ def own_rows(step: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    dtype, path = sys.argv[1:]
+    (folder,) = sys.argv[1:]
     distributed.start()
     assert jax.device_count() == 4
-    found = train(4, dtype, own_rows)
-    if distributed.is_main():
-        np.savez(path, **{jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)})
+    for dtype in ("float64", "float32"):
+        with jax.enable_x64(dtype == "float64"):
+            found = train(4, dtype, own_rows)
+        if distributed.is_main():
+            arrays = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
+            np.savez(Path(folder) / f"{dtype}.npz", **arrays)
 
 
 if __name__ == "__main__":

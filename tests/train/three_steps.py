@@ -9,7 +9,6 @@ from tiny_backbone import montage_batch, tiny_facts, tiny_method
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.device.mesh import create_mesh, replicated, to_device
-from jigclu_jax.methods import create_method
 from jigclu_jax.train.optimizer import create_optimizer
 from jigclu_jax.train.schedule import create_schedule
 from jigclu_jax.train.state import abstract_state, create_state
@@ -26,16 +25,13 @@ def make_batch(step: int) -> dict[str, Any]:
     return montage_batch(image, rng.permutation(4 * BATCH))
 
 
-def train(devices: int, dtype: str, batch_of: Callable[[int], dict[str, Any]] = make_batch, *, resnet: bool = False) -> dict[str, Any]:
-    """What the steps leave: losses of each, norm and gradient (plus the decay) of the first, parameters and statistics after the last.
-
-    The backbone is the tiny one, or a thin ResNet of every stage.
-    """
+def train(devices: int, dtype: str, batch_of: Callable[[int], dict[str, Any]] = make_batch) -> dict[str, Any]:
+    """What the steps leave: losses of each, norm and gradient (plus the decay) of the first, parameters and statistics after the last."""
     config = pretrain_config()
     config.optimizer.learning_rate = 0.03 * BATCH / 256  # the paper's rate is for batch 256: at 16 the run is chaotic in float32
-    config.model.update({"arch": "resnet10", "stem": "small", "width": 0.125, "dtype": dtype})
+    config.model.dtype = dtype
     mesh, facts = create_mesh(jax.devices()[:devices]), tiny_facts(config)
-    method, optimizer = create_method(config, facts) if resnet else tiny_method(config, blocks=1), create_optimizer(config.optimizer)
+    method, optimizer = tiny_method(config, blocks=1), create_optimizer(config.optimizer)
     state = jax.device_put(create_state(method, facts, optimizer, 0, abstract_state(method, facts, optimizer, mesh)), replicated(mesh))
     step = compile_step(method, Update(optimizer, create_schedule(config.optimizer, 10, 1), 10), mesh)
     losses, found = [], {}
