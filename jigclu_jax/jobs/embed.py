@@ -64,7 +64,8 @@ def _embed(config: ConfigDict, workdir: epath.PathLike, claim: Claim) -> None:
         raise UserError(f"config.data: no image of {source.name} could be used: there are no features")
     dim = len(_part(root, keys[0][0]).features[0])
     begins = range(0, len(source), config.part_images)
-    parts = (_named(_part(root, key), source, begin) for (key, _), begin in zip(keys, begins, strict=True))
+    name = names_of(source)
+    parts = (_named(_part(root, key), name, begin) for (key, _), begin in zip(keys, begins, strict=True))
     claim.check()
     write_embeddings(path, parts, rows, dim)
     (root / PARTS).rmtree()
@@ -115,14 +116,15 @@ def _part(root: epath.Path, key: str) -> FeatureBank:
     return bank
 
 
-def _named(bank: FeatureBank, source: Source, begin: int) -> Embeddings:
-    return Embeddings([_name(source, begin + int(index)) for index in bank.indices], bank.features, bank.labels)
+def _named(bank: FeatureBank, name: Callable[[int], str], begin: int) -> Embeddings:
+    return Embeddings([name(begin + int(index)) for index in bank.indices], bank.features, bank.labels)
 
 
-def _name(source: Source, index: int) -> str:
-    """The path of an image below its folder, or what its source calls it."""
+def names_of(source: Source) -> Callable[[int], str]:
+    """Index -> the path of the image below its folder, or what its source calls it; the source gives its list of names once."""
+    indices = np.arange(len(source))
     while isinstance(source, Subset | Relabelled):
-        index = int(source.indices[index]) if isinstance(source, Subset) else index
+        indices = source.indices[indices] if isinstance(source, Subset) else indices
         source = source.origin
-    ids = source.ids if isinstance(source, NamesImages) else None
-    return ids[index] if ids else source.describe(index)
+    inner, ids = source, source.ids if isinstance(source, NamesImages) else None
+    return lambda index: ids[indices[index]] if ids else inner.describe(int(indices[index]))

@@ -13,6 +13,8 @@ from tiny_checkpoint import make_workdir
 
 from jigclu_jax import load_encoder
 from jigclu_jax.config import load_config
+from jigclu_jax.data.sources.folder import FolderSource
+from jigclu_jax.data.sources.opening import Subset
 from jigclu_jax.errors import Preempted
 from jigclu_jax.evals.embedding_file import Embeddings, read_embeddings, write_embeddings
 from jigclu_jax.evals.neighbours import near_duplicates, neighbours
@@ -120,6 +122,17 @@ def test_near_duplicates_are_each_told_once(tmp_path: Path) -> None:
     assert len(near_duplicates(path, -1.0)) == 9 * 8 // 2
     with raises_naming("threshold=2"):
         near_duplicates(path, 2.0)
+
+
+def test_the_list_of_names_is_asked_for_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder makes it anew each time: asked for every image, a million images would take for ever."""
+    asked: list[int] = []
+    own = FolderSource.ids.fget
+    monkeypatch.setattr(FolderSource, "ids", property(lambda source: asked.append(1) or own(source)))  # type: ignore[func-returns-value]
+    source = FolderSource(place / "photos")
+    name = embed.names_of(Subset(source, np.arange(len(source))[::-1]))
+    assert sorted(name(index) for index in range(len(source))) == sorted(own(source)) and name(0) == own(source)[-1]
+    assert len(asked) <= 2  # Python 3.11 asks once more to see whether there is such a list
 
 
 def test_long_names_stay_whole(tmp_path: Path) -> None:
