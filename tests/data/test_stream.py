@@ -8,7 +8,7 @@ _LEFT_OPEN = """
 import sys, threading
 import numpy as np
 sys.path.insert(0, "tests")
-from data.batches import montage, sampler
+from data.batches import CROP, montage, sampler
 from jigclu_jax.config import pipeline_config
 from jigclu_jax.data.sources.arrays import ArraySource
 from jigclu_jax.data.sources.reader import ImageReader
@@ -19,7 +19,7 @@ images = np.random.default_rng(0).integers(0, 256, (512, 200, 200, 3), dtype=np.
 
 def open_stream():
     reader = ImageReader(ArraySource(images), 1, "stop", "data")
-    return train_batches(reader, pipeline_config(), sampler(512, montage(32)), stop_step=10**9)
+    return train_batches(reader, pipeline_config(), sampler(512, montage(32, CROP)), stop_step=10**9)
 
 
 for _ in range(8):  # freed, closed, and left to the interpreter's end, each while calls are under way
