@@ -7,7 +7,7 @@ probes it as a separate job from its checkpoints, beside the same backbone with 
 labels, and linear probes on raw pixels and on colour histograms. Leaves `runs/demo/pretrain`, `runs/demo/probe`,
 `runs/demo/supervised`, `runs/demo/probe_supervised`, and on top `runs/demo/report.html` and `runs/demo/result.json`.
 
-Hardware: 2 CPU cores, about 5 minutes. Expected: docs/results.md.
+Hardware: 2 CPU cores, 5 to 10 minutes. Expected: docs/results.md.
 """
 
 from ml_collections import ConfigDict
