@@ -211,6 +211,8 @@ def read_checkpoint(workdir: epath.PathLike, which: str = "last") -> tuple[int, 
     root = epath.Path(workdir).expanduser()
     if not root.exists():
         raise UserError(f"checkpoint {root} does not exist: give the workdir of a finished or running training job")
+    if root.is_file():
+        raise UserError(f"checkpoint {root} is a file: give a training job's workdir, or the file as config.weights")
     if not (root / FOLDER).exists():
         below = sorted(folder.parent.name for folder in root.glob(f"*/{FOLDER}"))  # of a search or a demo, say
         other = f"; there is one in {', '.join(f'{root / name}' for name in below)}" if below else ""

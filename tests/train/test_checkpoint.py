@@ -187,3 +187,9 @@ def test_what_stands_in_a_files_place_is_named(number: int) -> None:
     told = disk_error(OSError(number, os.strerror(number), "runs/x/.part", None, "runs/x/result.json"), "runs/x")
     assert str(told).startswith("runs/x/result.json: ") and os.strerror(number).lower() in str(told) and "\n" not in str(told)
     assert disk_error(OSError(number, os.strerror(number)), "runs/x") is None, "a fault of the program"
+
+
+def test_a_file_in_place_of_a_workdir_is_told_where_weights_go(tmp_path: Path) -> None:
+    (tmp_path / "model.pth").touch()
+    with raises_naming("model.pth", "config.weights"):
+        read_checkpoint(tmp_path / "model.pth")
