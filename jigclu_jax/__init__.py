@@ -3,7 +3,6 @@
 import importlib
 
 from jigclu_jax import first_signals
-from jigclu_jax.run_scope import run_scope
 
 if first_signals.is_command():
     first_signals.answer()
@@ -25,6 +24,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
+        from jigclu_jax.run_scope import run_scope  # here: a Ctrl-C is answered from the package's first line on, not after more imports
+
         with run_scope():  # orbax gives the root logger a handler when it is imported: a notebook's own settings would do nothing then
             return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
