@@ -309,3 +309,11 @@ assert np.ptp(features, axis=0).max() > 0
 print(encoder.step, encoder.dim)
 """
     assert _run(code, *TENSORFLOW) == "5 26\n"
+
+
+def test_nothing_else_is_imported_before_signals_are_answered() -> None:
+    """A Ctrl-C while the package's first line imports more would end in a traceback."""
+    lines = ast.parse((PACKAGE / "__init__.py").read_text()).body
+    answered = next(place for place, line in enumerate(lines) if isinstance(line, ast.If))
+    names = [alias.name for line in lines[:answered] if isinstance(line, ast.Import | ast.ImportFrom) for alias in line.names]
+    assert names == ["importlib", "first_signals"]
