@@ -17,10 +17,10 @@ Hardware: one GPU. Expected: docs/results.md.
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import load_config, parse_arg
-from jigclu_jax.config.jobs import CONFIGS, find_method
+from jigclu_jax.config.jobs import CONFIGS, plus_settings
 
 _AUTHORS = "optimizer.per_epoch=True optimizer.warmup_epochs=0 optimizer.learning_rate={authors}"
-_PLUS = " ".join(f"{name}={value}" for name, value in find_method("jigclu").PLUS.items() if name.startswith("method."))
+_PLUS = plus_settings("jigclu")
 _TWO_VIEWS = "augment.crop_area=(0.2,1.0)"
 ARMS = (
     f"jigclu {_AUTHORS}",

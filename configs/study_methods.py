@@ -26,9 +26,9 @@ Hardware: 2 CPU cores for the defaults (2,000 images, ResNet-18 at width 1/8), o
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import ablation_config, evaluate_config, parse_arg
-from jigclu_jax.config.jobs import find_method
+from jigclu_jax.config.jobs import plus_settings
 
-_PLUS = " ".join(f"{name}={value}" for name, value in find_method("jigclu").PLUS.items() if name.startswith("method."))
+_PLUS = plus_settings("jigclu")
 _TWO_VIEWS = "augment.crop_area=(0.2,1.0)"
 ARMS = (
     "jigclu",

@@ -27,5 +27,6 @@ def __getattr__(name: str) -> object:
         from jigclu_jax.run_scope import run_scope  # here: a Ctrl-C is answered from the package's first line on, not after more imports
 
         with run_scope():  # orbax gives the root logger a handler when it is imported: a notebook's own settings would do nothing then
-            return getattr(importlib.import_module(_HOMES[name]), name)
+            globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)  # which is not asked for here again
+        return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

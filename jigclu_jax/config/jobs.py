@@ -152,6 +152,11 @@ def pretrain_config(method: str = "jigclu") -> ConfigDict:
     return config
 
 
+def plus_settings(method: str) -> str:
+    """The method's own settings in its `PLUS`, as an arm of a study writes them."""
+    return " ".join(f"{name}={value}" for name, value in find_method(method).PLUS.items() if name.startswith("method."))
+
+
 def probe_config(method: str = "linear") -> ConfigDict:
     """The paper's linear probe of a frozen backbone."""
     return _config("probe", method)

@@ -128,7 +128,13 @@ def test_the_list_of_names_is_asked_for_once(place: Path, monkeypatch: pytest.Mo
     """A folder makes it anew each time: asked for every image, a million images would take for ever."""
     asked: list[int] = []
     own = FolderSource.ids.fget
-    monkeypatch.setattr(FolderSource, "ids", property(lambda source: asked.append(1) or own(source)))  # type: ignore[func-returns-value]
+
+    def asked_for(source: FolderSource) -> tuple[str, ...]:
+        asked.append(1)
+        names: tuple[str, ...] = own(source)
+        return names
+
+    monkeypatch.setattr(FolderSource, "ids", property(asked_for))
     source = FolderSource(place / "photos")
     name = embed.names_of(Subset(source, np.arange(len(source))[::-1]))
     assert sorted(name(index) for index in range(len(source))) == sorted(own(source)) and name(0) == own(source)[-1]
