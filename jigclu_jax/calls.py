@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax import config as configs
 from jigclu_jax.config import check_config
-from jigclu_jax.config.command_line import Parser, add_set, override, settings_of
+from jigclu_jax.config.command_line import OTHER_NAMES, OneName, Parser, add_set, override, own_names, settings_of
 from jigclu_jax.config.jobs import CONFIGS
 from jigclu_jax.config.places import to_path
 from jigclu_jax.config.stored import read_config
@@ -40,7 +40,6 @@ _EPOCHS = (100, 800)  # within these
 _SMALL = 64  # pixels: montages up to it have the small stem
 _SIDE, _SIDE_STEP = 224, 32  # the largest side that is chosen, and what a chosen one is a multiple of
 
-OTHER_NAMES = {"checkpoint": "weights"}  # of arguments, as LightlyTrain calls them
 VERBS: dict[str, Callable[..., ConfigDict]] = {}
 
 
@@ -79,9 +78,7 @@ def _verb(build: Callable[P, ConfigDict]) -> Callable[P, Run]:
     @functools.wraps(build)
     def call(*arguments: P.args, **named: P.kwargs) -> Run:
         signature = inspect.signature(build)
-        own = {other: name for other, name in OTHER_NAMES.items() if name in signature.parameters}
-        known = {own.get(name, name): value for name, value in named.items()}
-        bound = signature.bind(*arguments, **known)
+        bound = signature.bind(*arguments, **own_names(named, list(signature.parameters), len(arguments)))
         bound.apply_defaults()
         out = os.fspath(bound.arguments["out"])
         config = build(*bound.args, **bound.kwargs)
@@ -293,7 +290,8 @@ def parse_verb(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
         kind = types[name]
         several = {"nargs": "*"} if typing.get_origin(kind) is Sequence else {"type": str if kind == Path else kind}
         flags = dict.fromkeys(f"--{own}" for own in (name.replace("_", "-"), name, *(o for o, of in OTHER_NAMES.items() if of == name)))
-        parser.add_argument(*flags, required=parameter.default is parameter.empty, default=parameter.default, **several)
+        action = OneName if name in OTHER_NAMES.values() else "store"
+        parser.add_argument(*flags, required=parameter.default is parameter.empty, default=parameter.default, action=action, **several)
     found = vars(parser.parse_args(arguments[1:]))
     settings = settings_of(found.pop("set"))
     return build(**found, settings=settings), found["out"]

@@ -106,9 +106,15 @@ def test_calls_that_cannot_be(place: Path, capsys: pytest.CaptureFixture[str]) -
         VERBS["pretrain"]("out", "embedded", epochs=1, batch_size=8, settings={"optimizer.lerning_rate": 1})
     with raises_naming("nothing.pth"):
         jigclu_jax.export(str(place / "out"), "nothing.pth")
+    twice = {"checkpoint": place / "run"}
+    with raises_naming("checkpoint and weights"):
+        jigclu_jax.export(str(place / "out"), str(place / "run"), **twice)
+    with raises_naming("checkpoint and weights"):
+        jigclu_jax.export(str(place / "out"), weights=str(place / "run"), **twice)
     for line, name in (
         (["export", "--out=x"], "--weights"),
         (["export", "--out=x", "--checkpoint=nothing.pth"], "nothing.pth"),
+        (["export", "--out=x", f"--checkpoint={place / 'run'}", f"--weights={place / 'run'}"], "--checkpoint and --weights"),
         (["export", "--out=x", f"--weights={place / 'run'}", "--set", "formats"], "--set formats"),
         (["embed", "--out=x", "--data=y", "--weights=z", "--epochs=1"], "--epochs"),
         (["exprot", "--out=x"], "'export'"),

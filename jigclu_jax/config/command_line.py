@@ -13,7 +13,7 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -37,6 +37,39 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; {self.prog} --help lists the arguments")
+
+
+OTHER_NAMES = {"checkpoint": "weights"}  # of arguments of a verb, as LightlyTrain calls them
+
+
+def own_names(named: Mapping[str, Any], parameters: Sequence[str], positional: int) -> dict[str, Any]:
+    """Keyword arguments of a call of a verb under the verb's own names of them.
+
+    Args:
+      named: the keyword arguments.
+      parameters: of the verb, in order.
+      positional: how many are given without a name.
+
+    Raises:
+      UserError: one argument is given by two names.
+    """
+    own = {other: name for other, name in OTHER_NAMES.items() if name in parameters}
+    for other, name in own.items():
+        if other in named and name in {*named, *parameters[:positional]}:
+            raise UserError(f"{other} and {name} are two names of one argument: give one of them")
+    return {own.get(name, name): value for name, value in named.items()}
+
+
+class OneName(argparse.Action):
+    """Stores the value of an option that has several names; two of them in one line are a mistake."""
+
+    given: str | None = None
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        if self.given not in (None, option):
+            parser.error(f"{self.given} and {option} are two names of one argument: give one of them")
+        self.given = option
+        setattr(namespace, self.dest, values)
 
 
 def add_set(parser: Parser) -> None:

@@ -55,7 +55,7 @@ def rounded_mean(gray: Tensor) -> Tensor:
 def shift_hue(planes: Tensor, shift: Tensor) -> Tensor:
     """Add `shift` [n] (0..255) to Pillow's 8-bit hue, modulo 256; both conversions truncate and round as Pillow does.
 
-    All of it in whole numbers below 2 ** 24, so that accelerators find the same.
+    All of it in whole numbers below 2 ** 24, of which `ops/colour.py` finds the same on accelerators.
     """
     tf = tensorflow()
     red, green, blue = tf.split(planes, 3, axis=1)
@@ -82,11 +82,8 @@ def shift_hue(planes: Tensor, shift: Tensor) -> Tensor:
 
 
 def whole_quotient(number: Tensor, divisor: Tensor) -> Tensor:
-    """floor(number / divisor) of whole numbers below 2 ** 24; exact however a division is rounded."""
-    tf = tensorflow()
-    quotient = tf.floor(number / divisor)
-    rest = number - quotient * divisor
-    return quotient + tf.cast(rest >= divisor, tf.float32) - tf.cast(rest < 0, tf.float32)
+    """floor(number / divisor) of whole numbers below 2 ** 24: a CPU rounds a division correctly, which then reaches no whole number."""
+    return tensorflow().floor(number / divisor)
 
 
 def grayscale(planes: Tensor) -> Tensor:
@@ -183,8 +180,11 @@ def by_name(records: Tensor) -> dict[str, Tensor]:
 def _compiled(law: Law, side: int) -> Callable[[Tensor, Tensor], Tensor]:
     tf = tensorflow()
 
-    def one(arguments: tuple[Tensor, dict[str, Tensor]]) -> Tensor:
-        patch, own = arguments
+    def one(arguments: tuple[Tensor, Tensor]) -> Tensor:
+        patch, record = arguments
+        # here and not for all patches at once: XLA runs a program whose first operations do not wait for each other in threads that all
+        # pipelines share, fewer than cores
+        own = {name: values[0] for name, values in by_name(record[None]).items()}
         planes = to_planes(patch[None])
         if law.jitters:
             planes = tf.cond(own["jitter"] > 0, partial(_jitter, planes, own, law.hue > 0), lambda: planes)
@@ -197,7 +197,7 @@ def _compiled(law: Law, side: int) -> Callable[[Tensor, Tensor], Tensor]:
         return from_planes(planes)[0]
 
     def every(patches: Tensor, records: Tensor) -> Tensor:
-        return tf.map_fn(one, (patches, by_name(records)), fn_output_signature=tf.TensorSpec([side, side, 3], tf.uint8))
+        return tf.map_fn(one, (patches, records), fn_output_signature=tf.TensorSpec([side, side, 3], tf.uint8))
 
     return tf.function(every, autograph=False, jit_compile=xla_works() or None)
 
