@@ -150,7 +150,14 @@ def test_what_a_module_does_to_logging_when_it_is_imported_ends_with_that(tmp_pa
 
 @pytest.mark.slow
 def test_pretrain_and_its_encoder(tmp_path: Path) -> None:
-    small = {"model.width": 0.05, "data.limit": 64, "log.pictures": False, "log.tensorboard": False}
+    small = {
+        "model.arch": "resnet10",
+        "model.width": 0.05,
+        "data.augment": "device",
+        "data.limit": 64,
+        "log.pictures": False,
+        "log.tensorboard": False,
+    }
     run = jigclu_jax.pretrain(str(tmp_path / "run"), "embedded", epochs=1, batch_size=16, image_size=32, settings=small)
     assert run.result["job"] == "pretrain" and run.figures["images_per_second"] > 0 and run.report
     assert run.encoder(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, run.encoder.dim)

@@ -103,7 +103,8 @@ def test_pretrain_go_on_and_probe(bucket: Bucket, tmp_path: Path, capfd: pytest.
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), np.uint8)
     np.savez(bucket.root / "images.npz", image=pixels, label=np.arange(24) % 2)
     place = ["--config.data.source=arrays", f"--config.data.path={PREFIX}/images.npz", "--config.data.split=", "--config.log.tensorboard=0"]
-    pretrain = f"--config={ROOT}/configs/pretrain_folder.py:stem=small,width=0.05,image_size=32,batch_size=8,epochs=1"
+    place.append("--config.data.augment=device")
+    pretrain = f"--config={ROOT}/configs/pretrain_folder.py:arch=resnet10,stem=small,width=0.05,image_size=32,batch_size=8,epochs=1"
     assert main([pretrain, *place, f"--workdir={PREFIX}/pretrain"]) == 0, capfd.readouterr().err
     assert main([f"--workdir={PREFIX}/pretrain"]) == 0
     assert "is complete: 3 steps, nothing left to train" in capfd.readouterr().err

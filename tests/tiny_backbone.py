@@ -64,6 +64,11 @@ def tiny_method(config: ConfigDict, classes: int = 5, *, blocks: int = 2) -> Any
     return dataclasses.replace(method, backbone=backbone, **heads)
 
 
+def initialised(method: Any, facts: DataFacts) -> Any:
+    """Parameters, statistics and extra of seed 0; compiled, which takes a fraction of the time of one operation after another."""
+    return jax.jit(method.init, static_argnums=1)(jax.random.key(0), facts)
+
+
 def tiny_facts(config: ConfigDict, classes: int = 5) -> DataFacts:
     """Of a data set of ten batches."""
     return DataFacts(10 * config.batch_size, tuple(map(str, range(classes))) or None, config.batch_size, 10)

@@ -12,6 +12,7 @@ from jigclu_jax.jobs.doctor import COLUMNS, advice
 from jigclu_jax.jobs.machine import Machine, problems
 
 SMALL = ["--config=pretrain_folder:arch=resnet10,width=0.05,image_size=32,batch_size=8,stem=small", "--seconds=0.05"]
+SMALL += [f"--set=augment.{name}_probability=0.0" for name in ("jitter", "grayscale", "blur")]
 PACKAGES = (("jax", "0.12.0"), ("jaxlib", "0.12.0"), ("simplejpeg", "1"), ("cykooz-resizer", "4"), ("tensorflow-cpu", "2"))
 GPU = Machine(
     platform="gpu", kind="H100", device_memory=78.0, driver="580.1", plugin="cuda13", packages=(*PACKAGES, ("jax-cuda13-plugin", "0.12.0"))

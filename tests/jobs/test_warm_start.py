@@ -61,7 +61,7 @@ def test_another_backbone_is_refused(run: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_stands_still_keeps_its_weights(tmp_path: Path) -> None:
     config = tiny.pretrain_config(epochs=1)
-    pretrain.run(config, tmp_path / "first")
+    make_workdir(tmp_path / "first", config)
     warm = config.copy_and_resolve_references()
     warm.seed, warm.optimizer.learning_rate, warm.init.weights = 5, 0.0, str(tmp_path / "first")
     pretrain.run(warm, tmp_path / "second")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jobs import tiny
 from ml_collections import ConfigDict
-from tiny_backbone import about, flat_backbone
+from tiny_backbone import about, flat_backbone, initialised
 
 from jigclu_jax.config import check_config, load_config, pretrain_config
 from jigclu_jax.errors import UserError
@@ -47,7 +47,7 @@ def test_the_two_views_have_laws_of_their_own(method: Any) -> None:
 
 
 def test_each_view_is_normalised_by_itself_and_predicts_the_others_target(method: Any) -> None:
-    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     extra["target"]["params"] = jax.tree.map(lambda leaf: 1.2 * leaf + 0.05, extra["target"]["params"])
     outputs, after, more = jax.jit(method.forward)(params, stats, extra, batch())
 
@@ -75,7 +75,7 @@ def test_each_view_is_normalised_by_itself_and_predicts_the_others_target(method
 
 
 def test_the_target_follows_with_a_momentum_that_rises_to_1(method: Any) -> None:
-    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     kept = extra["target"]["stats"]
     value = 0.0  # of a parameter that starts at 0 and whose online one is 1
     extra["target"]["params"] = jax.tree.map(jnp.zeros_like, extra["target"]["params"])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import about, tiny_backbone
+from tiny_backbone import about, initialised, tiny_backbone
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.losses.cross_entropy import cross_entropy
@@ -37,12 +37,12 @@ def batch(epoch: int = 0, example: np.ndarray = EXAMPLE) -> dict[str, Any]:
 
 
 def outputs(found: InstanceDiscrimination) -> tuple[Tree, Tree]:
-    params, stats, extra = found.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(found, FACTS)
     return found.forward(params, stats, extra, batch())[0], extra
 
 
 def test_the_bank_has_a_unit_row_for_every_image() -> None:
-    _, _, extra = method().init(jax.random.key(0), FACTS)
+    _, _, extra = initialised(method(), FACTS)
     assert extra["bank"].shape == (IMAGES, 8)
     np.testing.assert_allclose(np.linalg.norm(extra["bank"], axis=1), 1, rtol=1e-5)
     assert np.isfinite(extra["log_z"]), "nothing that debug.nans would find"

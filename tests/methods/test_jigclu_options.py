@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from named_errors import raises_naming
-from tiny_backbone import tiny_backbone
+from tiny_backbone import initialised, tiny_backbone
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.methods import DataFacts, Tree, jigclu
@@ -35,7 +35,7 @@ def batch() -> dict[str, Any]:
 def losses(config: ConfigDict) -> tuple[jigclu.JigClu, Tree, Tree, Tree]:
     """The method, parameters, outputs and metrics of one batch."""
     method, own = jigclu.create(config, FACTS), batch()
-    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     outputs, _, _ = method.forward(params, stats, extra, own)
     _, (_, metrics) = method.objective(params, outputs, extra, own)
     assert metrics.keys() == {spec.name for spec in method.metrics}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from named_errors import raises_naming
-from tiny_backbone import about, compiled, tiny_backbone
+from tiny_backbone import about, compiled, initialised, tiny_backbone
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.methods import DataFacts
@@ -49,9 +49,9 @@ def test_the_view_is_tiles_of_one_frame_with_gaps() -> None:
 
 def test_tower_i_gets_tile_permutation_i_and_the_label_recovers_it() -> None:
     found = method()
-    params, stats, extra = found.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(found, FACTS)
     label = np.asarray(found.permutation(batch()))
-    outputs, _, _ = found.forward(params, stats, extra, batch(), train=False)
+    outputs, _, _ = jax.jit(found.forward, static_argnames="train")(params, stats, extra, batch(), train=False)
     for image, tiles in enumerate(batch()["tiles"]["image"]):
         # BatchNorm in eval mode: each tile's vector is what the tile alone would give
         stages, _ = found.backbone.apply(params["backbone"], stats["backbone"], normalize(jnp.asarray(tiles)), False)
@@ -65,8 +65,8 @@ def test_tower_i_gets_tile_permutation_i_and_the_label_recovers_it() -> None:
 
 def test_batch_norm_sees_the_tiles_of_all_images() -> None:
     found = method()
-    params, stats, extra = found.init(jax.random.key(0), FACTS)
-    _, after, _ = found.forward(params, stats, extra, batch())
+    params, stats, extra = initialised(found, FACTS)
+    _, after, _ = jax.jit(found.forward, static_argnames="train")(params, stats, extra, batch())
     order = np.asarray(extra["permutations"])[np.asarray(found.permutation(batch()))]
     tiles = np.take_along_axis(batch()["tiles"]["image"], order[:, :, None, None, None], 1).reshape(-1, SIDE, SIDE, 3)
     stages, backbone = found.backbone.apply(params["backbone"], stats["backbone"], normalize(jnp.asarray(tiles)), True)
@@ -89,13 +89,15 @@ def test_an_images_permutation_follows_from_seed_epoch_and_example() -> None:
 def test_the_set_is_that_of_the_checkpoint() -> None:
     """A state with other permutations is shuffled by them: the file that was trained with decides."""
     found = method()
-    params, stats, extra = found.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(found, FACTS)
     assert extra["permutations"].tolist() == permutation_set(30, 9, "max_avg", 0).tolist()
     other = {"permutations": jnp.asarray(permutation_set(30, 9, "max_min", 3))}
-    one, two = (found.forward(params, stats, own, batch(), train=False)[0]["features"] for own in (extra, other))
+    one, two = (
+        jax.jit(found.forward, static_argnames="train")(params, stats, own, batch(), train=False)[0]["features"] for own in (extra, other)
+    )
     assert not np.allclose(one, two)
     chosen = method(criterion="max_min", permutation_seed=3)
-    assert chosen.init(jax.random.key(1), FACTS)[2]["permutations"].tolist() == other["permutations"].tolist()
+    assert jax.jit(chosen.init, static_argnums=1)(jax.random.key(1), FACTS)[2]["permutations"].tolist() == other["permutations"].tolist()
 
 
 def test_tiles_are_normalised_by_themselves_where_asked() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jobs import tiny
 from ml_collections import ConfigDict
-from tiny_backbone import about, flat_backbone
+from tiny_backbone import about, flat_backbone, initialised
 
 from jigclu_jax.config import check_config, load_config, pretrain_config
 from jigclu_jax.errors import UserError
@@ -45,14 +45,14 @@ def batch(seed: int = 0, *, same: bool = False, epoch: int = 0) -> dict[str, Any
 
 def cosines(method: Any, images: dict[str, Any]) -> np.ndarray:
     """Of each query with its key at step 0, where both encoders are one."""
-    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     outputs, _, _ = jax.jit(method.forward)(params, stats, extra, images)
     return np.sum(outputs["embeddings"][:, 0] * outputs["keys"], axis=1)
 
 
 def test_keys_come_from_the_key_encoder_whose_statistics_are_its_own(make: Callable[..., Any]) -> None:
     method = make(bn_groups=1)
-    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     other = jax.tree.map(lambda leaf: 1.5 * leaf + 0.1, params)
     extra["key_encoder"] = {"params": other, "stats": jax.tree.map(lambda leaf: leaf + 1, stats)}
     outputs, after, more = jax.jit(method.forward)(params, stats, extra, batch())
@@ -67,7 +67,7 @@ def test_keys_come_from_the_key_encoder_whose_statistics_are_its_own(make: Calla
 
 def test_the_key_encoder_after_some_updates_is_the_closed_form_and_its_statistics_stand_still(make: Callable[..., Any]) -> None:
     method = make(momentum=0.9)
-    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     first, kept = extra["key_encoder"]["params"], extra["key_encoder"]["stats"]
     for step in range(1, 5):
         extra = method.after_update(jax.tree.map(lambda leaf: leaf + step, params), jax.tree.map(lambda leaf: leaf + 9, stats), extra)  # noqa: B023
@@ -78,7 +78,7 @@ def test_the_key_encoder_after_some_updates_is_the_closed_form_and_its_statistic
 
 def test_the_queue_starts_with_directions_is_written_after_the_loss_and_wraps(make: Callable[..., Any]) -> None:
     method = make()
-    params, _, extra = method.init(jax.random.key(0), FACTS)
+    params, _, extra = initialised(method, FACTS)
     first = np.asarray(extra["queue"])
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, rtol=1e-5)
     assert np.abs(first @ first.T - np.eye(QUEUE)).max() < 0.999, "all different"

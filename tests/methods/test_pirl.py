@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import about, compiled, tiny_backbone
+from tiny_backbone import about, compiled, initialised, tiny_backbone
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.losses.memory_bank import bank_scores, log_partition, moved_bank, nce_loss
@@ -58,9 +58,9 @@ def test_the_views_are_an_image_and_tiles_with_gaps_of_a_part_of_it() -> None:
 
 def test_both_projections_are_those_of_their_own_heads() -> None:
     found = method()
-    params, stats, extra = found.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(found, FACTS)
     given = batch()
-    outputs, _, _ = found.forward(params, stats, extra, given, train=False)
+    outputs, _, _ = jax.jit(found.forward, static_argnames="train")(params, stats, extra, given, train=False)
     order = order_of(found, given)
     assert (np.sort(order, axis=1) == np.arange(9)).all()
 
@@ -81,8 +81,8 @@ def test_both_projections_are_those_of_their_own_heads() -> None:
 
 def test_the_loss_weighs_tiles_and_image_and_the_bank_follows_the_image() -> None:
     found = method(tile_weight=0.3)
-    params, stats, extra = found.init(jax.random.key(0), FACTS)
-    outputs, _, _ = found.forward(params, stats, extra, batch())
+    params, stats, extra = initialised(found, FACTS)
+    outputs, _, _ = jax.jit(found.forward, static_argnames="train")(params, stats, extra, batch())
     loss, (after, metrics) = found.objective(params, outputs, extra, batch())
     example, drawn = batch()["example"], found.bank.drawn(batch())
     scores = {name: bank_scores(outputs[name], extra["bank"], example, drawn, 0.07) for name in ("tiles", "image")}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_backbone import about, compiled, tiny_backbone
+from tiny_backbone import about, compiled, initialised, tiny_backbone
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.methods import DataFacts
@@ -55,8 +55,8 @@ def test_turns_are_exact_and_counter_clockwise() -> None:
 def test_logits_are_those_of_the_turned_pictures_in_their_order() -> None:
     """BatchNorm in eval mode: each row is what the picture alone would give, and label 1 is a quarter turn counter-clockwise."""
     found = method()
-    params, stats, extra = found.init(jax.random.key(0), FACTS)
-    outputs, _, _ = found.forward(params, stats, extra, batch(), train=False)
+    params, stats, extra = initialised(found, FACTS)
+    outputs, _, _ = jax.jit(found.forward, static_argnames="train")(params, stats, extra, batch(), train=False)
     for turn in range(4):
         x = normalize(jnp.asarray(np.stack([turned(image, 90 * turn) for image in images()])))
         stages, _ = found.backbone.apply(params["backbone"], stats["backbone"], x, False)
@@ -69,8 +69,8 @@ def test_logits_are_those_of_the_turned_pictures_in_their_order() -> None:
 
 def test_batch_norm_sees_all_turns_at_once() -> None:
     found = method()
-    params, stats, extra = found.init(jax.random.key(0), FACTS)
-    _, after, _ = found.forward(params, stats, extra, batch())
+    params, stats, extra = initialised(found, FACTS)
+    _, after, _ = jax.jit(found.forward, static_argnames="train")(params, stats, extra, batch())
     every = normalize(jnp.asarray(np.concatenate([turned(image, 90 * turn)[None] for image in images() for turn in range(4)])))
     _, expected = found.backbone.apply(params["backbone"], stats["backbone"], every, True)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after["backbone"], expected)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jobs import tiny
 from ml_collections import ConfigDict
-from tiny_backbone import about, tiny_backbone
+from tiny_backbone import about, initialised, tiny_backbone
 
 from jigclu_jax.config import load_config
 from jigclu_jax.errors import UserError
@@ -36,7 +36,7 @@ def features() -> np.ndarray:
 
 def test_the_first_labels_are_random_and_of_equal_share() -> None:
     found = method()
-    _, _, extra = found.init(jax.random.key(0), FACTS)
+    _, _, extra = initialised(found, FACTS)
     labels = np.asarray(extra["labels"])
     assert labels.shape == (3, IMAGES)
     for head in labels:
@@ -61,7 +61,7 @@ def test_the_loss_is_the_mean_over_heads_of_the_images_own_labels() -> None:
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_heads_are_labelled_anew_all_together_or_in_turn(in_turn: bool) -> None:
     found = method(heads_in_turn=in_turn)
-    params, _, extra = found.init(jax.random.key(0), FACTS)
+    params, _, extra = initialised(found, FACTS)
     after = found.before_epoch(1, features, params, extra)
     jax.tree.map(np.testing.assert_array_equal, after, found.before_epoch(1, features, params, extra))
     shapes = [jax.tree.map(lambda leaf: (leaf.shape, jnp.dtype(leaf.dtype)), tree) for tree in (extra, after)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jobs import tiny
 from ml_collections import ConfigDict
-from tiny_backbone import about, compiled
+from tiny_backbone import about, compiled, initialised
 
 from jigclu_jax.config import load_config
 from jigclu_jax.losses.nt_xent import nt_xent
@@ -36,7 +36,7 @@ def batch(seed: int = 0) -> dict[str, Any]:
 
 def test_the_loss_is_that_of_the_embeddings_and_both_crops_share_batch_norm() -> None:
     method = create_method(config(), FACTS)
-    params, stats, extra = jax.jit(method.init, static_argnums=1)(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     outputs, after, _ = jax.jit(method.forward)(params, stats, extra, batch())
     embeddings = outputs["embeddings"]
     assert embeddings.shape == (BATCH, 2, 16) and outputs["features"].shape == (BATCH, 2, method.backbone.dim)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jobs import tiny
 from ml_collections import ConfigDict
-from tiny_backbone import about, flat_backbone
+from tiny_backbone import about, flat_backbone, initialised
 
 from jigclu_jax.config import check_config, load_config, pretrain_config
 from jigclu_jax.errors import UserError
@@ -41,7 +41,7 @@ def batch(views: int) -> dict[str, Any]:
 @pytest.mark.parametrize("views", [2, 4])
 def test_each_view_is_normalised_by_itself(make: Callable[..., Any], views: int) -> None:
     method = make(views=views)
-    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     outputs, after, _ = jax.jit(method.forward)(params, stats, extra, batch(views))
     means = []
     for view in range(views):
@@ -61,7 +61,7 @@ def test_each_view_is_normalised_by_itself(make: Callable[..., Any], views: int)
 
 def test_the_gradient_is_that_of_fixed_targets(make: Callable[..., Any]) -> None:
     method = make()
-    params, stats, extra = method.init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(method, FACTS)
     images = jax.tree.map(jnp.asarray, batch(2))
     fixed = mean_of_others(method.forward(params, stats, extra, images)[0]["projections"])
 
@@ -75,7 +75,7 @@ def test_the_gradient_is_that_of_fixed_targets(make: Callable[..., Any]) -> None
 
 
 def test_the_last_batch_norm_of_the_projection_has_no_scale_and_the_predictor_is_a_bottleneck(make: Callable[..., Any]) -> None:
-    params, stats, extra = make().init(jax.random.key(0), FACTS)
+    params, stats, extra = initialised(make(), FACTS)
     assert {"bn0", "bn1", "linear2"} <= set(params["projection"]) and not params["projection"].get("bn2")
     assert set(stats["projection"]) == {"bn0", "bn1", "bn2"} and set(stats["predictor"]) == {"bn0"} and extra == {}
     assert [params["predictor"][name]["kernel"].shape for name in ("linear0", "linear1")] == [(8, 4), (4, 8)]

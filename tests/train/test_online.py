@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jobs import tiny
 from ml_collections import ConfigDict
-from tiny_backbone import montage_batch
+from tiny_backbone import montage_batch, tiny_method
 
 from jigclu_jax.config import pretrain_config
 from jigclu_jax.errors import UserError
@@ -36,7 +36,7 @@ def batch() -> dict[str, Any]:
 
 
 def method_with_head() -> OnlineHead:
-    alone = create_method(config(), facts())
+    alone = tiny_method(config(), CLASSES, blocks=1)
     found = with_online_head(alone, facts(), alone.backbone.dim)
     assert isinstance(found, OnlineHead)
     return found
@@ -46,7 +46,7 @@ def method_with_head() -> OnlineHead:
 def gradients() -> tuple[Any, Any]:
     """((loss, aux), gradient) of the method alone, and with the head."""
     found = []
-    for method in (create_method(config(), facts()), method_with_head()):
+    for method in (tiny_method(config(), CLASSES, blocks=1), method_with_head()):
         trees = jax.jit(lambda key, method=method: method.init(key, facts()))(jax.random.key(0))
         found.append(jax.jit(jax.value_and_grad(method.loss, has_aux=True))(*trees, batch()))
     return found[0], found[1]
