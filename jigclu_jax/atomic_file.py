@@ -41,6 +41,3 @@ def write_file(path: epath.PathLike, write: Callable[[BinaryIO], object], *, par
 def write_text(path: epath.PathLike, text: str) -> None:
     """`write_bytes` of a text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))
-
-
-__all__ = ["is_remote", "write_bytes", "write_file", "write_text"]

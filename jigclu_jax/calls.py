@@ -343,6 +343,3 @@ def _set_labelled(config: ConfigDict, data: Path, eval_data: Path, image_size: i
     _set_data(config.data, data, "train")
     _set_data(config.eval_data, eval_data or data, "val" if not eval_data else "")
     config.eval_data.update({"resize": round(image_size * 8 / 7), "crop": image_size})
-
-
-__all__ = ["VERBS", "Run", "compare", "embed", "evaluate", "export", "finetune", "parse_verb", "pretrain"]

@@ -95,6 +95,3 @@ def _depth(tree: Any) -> int:
         depth += 1
         level = [child for node in level for child in (node.values() if isinstance(node, dict) else node) if isinstance(child, dict | list)]
     return depth
-
-
-__all__ = ["NOTHING", "NUMBER", "DamagedFile", "check_kinds", "parse_json", "read_json", "read_objects", "reason"]

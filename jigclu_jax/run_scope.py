@@ -155,9 +155,3 @@ def close_outputs() -> None:
         except (OSError, ValueError, AttributeError):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-__all__ = [
-    *("Lasting", "at_end_of_run", "close_outputs", "fill_descriptors", "interrupt_once", "is_lost", "run_scope"),
-    *("set_environment", "set_signal"),
-]

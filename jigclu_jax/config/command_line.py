@@ -276,6 +276,3 @@ def _nearest_file(path: Path) -> str:
     near = [str(found) for found in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
     close = difflib.get_close_matches(str(path), near, 1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-__all__ = ["find_config", "load_config", "override", "parse"]

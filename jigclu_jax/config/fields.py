@@ -144,6 +144,3 @@ def _is(value: Any, kind: type) -> bool:
 
 def _shown(bound: float | None) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
-
-
-__all__ = ["MOST_SEED", "Field", "Fields", "changed", "check_values", "flat"]

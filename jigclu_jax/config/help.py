@@ -41,6 +41,3 @@ def help_text() -> str:
         arguments = " ".join((ast.get_docstring(functions[0]) or "").split()) if functions else ""
         lines.append(f"  {path.stem:<18} {(ast.get_docstring(tree) or '').partition(chr(10))[0]}\n{'':21}{arguments}")
     return _HELP.format(jobs=", ".join(JOBS), configs="\n".join(lines))
-
-
-__all__ = ["USAGE", "help_text"]

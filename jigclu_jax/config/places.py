@@ -25,6 +25,3 @@ def to_path(given: epath.PathLike, name: str) -> epath.Path:
     if not _is_place(os.fspath(given)):
         raise UserError(f"{name}={os.fspath(given)} must {_WHAT}")
     return epath.Path(given).expanduser()
-
-
-__all__ = ["PLACE", "to_path"]

@@ -244,8 +244,3 @@ PREPARE: Fields = {
     "threads": Field(0, 0, 1024),  # 0: one a core
     "data": SOURCE,
 }
-
-__all__ = [
-    *("AUGMENT", "CHECKPOINT_MODEL", "CROP", "EMBED", "EVALUATION", "EXPORT", "HEADS", "INIT", "INPUT", "MODEL", "ONLINE", "OPTIMIZER"),
-    *("PREPARE", "RUN", "SAVING", "SOURCE", "VOTE", "WEIGHTS"),
-]

@@ -145,6 +145,3 @@ def _filled(node: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
         for name, value in node.items()
     }
     return {**defaults, **both}
-
-
-__all__ = ["RENAMED", "check_folder", "config_from_dict", "current_form", "read_config", "read_config_file"]

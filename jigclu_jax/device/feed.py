@@ -65,6 +65,3 @@ def _coloured(view: View, arrays: Mapping[str, Array]) -> dict[str, Array]:
 def prepared_batch(feed: Feed, batch: Batch) -> dict[str, Any]:
     """One batch as the method would get it, outside of a step: for pictures and measurements."""
     return dict(jax.jit(feed.prepare)(feed.arrays, batch))
-
-
-__all__ = ["HOST_FEED", "Batch", "Feed", "device_feed", "pictures_of", "prepared_batch"]

@@ -57,6 +57,3 @@ def _checked(bank: FeatureBank) -> FeatureBank:
 
 def _path(folder: epath.PathLike, key: str) -> epath.Path:
     return epath.Path(folder) / f"{key}.npz"
-
-
-__all__ = ["bank_key", "read_bank", "write_bank"]

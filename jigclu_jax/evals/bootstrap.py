@@ -18,6 +18,3 @@ def accuracy_interval(correct: int, images: int, seed: int, level: float = LEVEL
     drawn = np.random.default_rng([seed, 0x626F6F74]).binomial(images, correct / images, samples) / images
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-__all__ = ["LEVEL", "SAMPLES", "accuracy_interval"]

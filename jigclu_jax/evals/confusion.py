@@ -13,6 +13,3 @@ def class_accuracies(confusion: Int64[np.ndarray, "c c"]) -> list[float | None]:
     """Accuracy of each class; None for a class without images."""
     counts = confusion.sum(1)
     return [float(confusion[k, k] / counts[k]) if counts[k] else None for k in range(len(counts))]
-
-
-__all__ = ["class_accuracies", "confusion_matrix"]

@@ -143,6 +143,3 @@ def _pyarrow(path: epath.Path) -> tuple[Any, Any]:
     except ImportError:
         raise UserError(f"{path}: .parquet needs the package pyarrow: pip install pyarrow, or choose npz or csv") from None
     return pyarrow, pyarrow.parquet
-
-
-__all__ = ["FORMATS", "Embeddings", "read_embeddings", "write_embeddings"]

@@ -55,6 +55,3 @@ def collect(outputs_of: Outputs, params: Any, stats: Any, extra: Any, batches: I
 
 def _rows(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
-
-
-__all__ = ["Collected", "Outputs", "collect", "compile_outputs"]

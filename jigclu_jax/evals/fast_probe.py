@@ -101,6 +101,3 @@ def lbfgs_scores(train: FeatureBank, test: FeatureBank, classes: int, settings: 
 
 def _as_they_are(features: np.ndarray) -> np.ndarray:
     return features
-
-
-__all__ = ["Probed", "Settings", "fast_probe", "lbfgs_scores", "ridge_scores"]

@@ -80,6 +80,3 @@ def compute_features(
             f"the features of image {indices[bad]} are not finite: the backbone's weights are damaged, or overflow in this dtype"
         )
     return FeatureBank(features, labels.astype(np.int32), indices.astype(np.int64))
-
-
-__all__ = ["FeatureBank", "Forward", "compile_features", "compute_features"]

@@ -134,6 +134,3 @@ def standardiser(x: Float32[np.ndarray, "n d"]) -> Callable[[Float32[np.ndarray,
     scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
     centre = mean.astype(np.float32)
     return lambda features: (features - centre) * scale
-
-
-__all__ = ["Heads", "Recipe", "best_head", "fit_heads", "head_accuracies", "standardiser"]

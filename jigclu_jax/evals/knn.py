@@ -111,6 +111,3 @@ def knn_predictions(
         for name, heat in (("weighted", temperature), ("majority", None)):
             found[f"{name}_{k}"] = predicted(votes(similarity[:, :k], labels[:, :k], classes, heat))
     return found
-
-
-__all__ = ["TEMPERATURE", "knn_predictions", "nearest", "predicted", "votes"]

@@ -69,6 +69,3 @@ def held_out_mask(labels: Int[np.ndarray, " n"], fraction: float, seed: int) -> 
 
 def _names(classes: Sequence[str], numbers: np.ndarray) -> str:
     return first_few([classes[number] for number in numbers], _SHOWN)
-
-
-__all__ = ["check_labels", "held_out_mask"]

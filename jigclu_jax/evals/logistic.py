@@ -79,6 +79,3 @@ def linear_probe(
 
     scores = [score(train_x[kept], train_y[kept], train_x[held], train_y[held], penalty) for penalty in penalties]
     return score(train_x, train_y, test_x, test_y, penalties[int(np.argmax(scores))])
-
-
-__all__ = ["PENALTIES", "fit_logistic", "linear_probe"]

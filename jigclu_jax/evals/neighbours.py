@@ -76,6 +76,3 @@ def _row(names: list[str], name: str) -> int:
     if len(rows) != 1:
         raise UserError(f"{name!r} is the name of {counted(len(rows), 'image')}, not of one; the first is {names[0]!r}")
     return rows[0]
-
-
-__all__ = ["Neighbour", "Pair", "near_duplicates", "neighbours"]

@@ -24,6 +24,3 @@ def colour_histogram(images: UInt8[np.ndarray, "n h w 3"], bins: int = 6) -> Flo
     rows = np.arange(len(images), dtype=np.int64)[:, None, None] * bins**3
     counts = np.bincount((cells + rows).ravel(), minlength=len(images) * bins**3).reshape(len(images), -1)
     return np.sqrt(counts.astype(np.float32) / np.float32(images.shape[1] * images.shape[2]))
-
-
-__all__ = ["colour_histogram", "pixel_features"]

@@ -31,6 +31,3 @@ def fit_ridge(
         weights = vectors @ (turned / (np.maximum(values, 0) + penalty)[:, None])
         found.append((weights, rate - mean @ weights))
     return found
-
-
-__all__ = ["PENALTIES", "fit_ridge"]

@@ -72,6 +72,3 @@ def _pairs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng([seed, 0x70616972])
     first = generator.integers(0, count, _PAIRS)
     return first, (first + generator.integers(1, count, _PAIRS)) % count
-
-
-__all__ = ["alignment", "effective_rank", "embedding_spread", "positive_pairs", "uniformity"]

@@ -156,6 +156,3 @@ def _reader(tensor: Tensor, raw: Callable[[Storage, int, int], bytes]) -> Callab
         return np.ndarray(shape, storage.dtype, data, 0, [size * step for step in stride]).copy()
 
     return read
-
-
-__all__ = ["Contents", "StoredArray", "torch_arrays"]

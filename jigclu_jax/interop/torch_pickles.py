@@ -233,6 +233,3 @@ _ON_MARK: dict[str, Callable[[list[Any], list[Any]], object]] = {
     "SETITEMS": lambda stack, items: _put(stack[-1], items),
     "POP_MARK": lambda stack, items: None,
 }
-
-
-__all__ = ["Storage", "Tensor", "Thing", "unknown_dtype", "unpickled"]

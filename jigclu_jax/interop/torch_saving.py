@@ -56,6 +56,3 @@ def _whole(number: int) -> bytes:
 
 def _wholes(numbers: tuple[int, ...]) -> bytes:
     return b"(" + b"".join(map(_whole, numbers)) + b"t"
-
-
-__all__ = ["torch_bytes"]

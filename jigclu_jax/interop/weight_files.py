@@ -156,6 +156,3 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     ".safetensors": _safetensors,
     **dict.fromkeys((".pth", ".pt", ".ckpt", ".bin", ".tar", ".pyth"), torch_arrays),
 }
-
-
-__all__ = ["files_in", "opened_arrays"]

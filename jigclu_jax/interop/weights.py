@@ -173,6 +173,3 @@ def _shapes_of(arch: str, stem: str, width: float) -> dict[str, tuple[int, ...]]
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-__all__ = ["Imported", "load_weights", "model_of"]

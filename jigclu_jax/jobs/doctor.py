@@ -248,6 +248,3 @@ def _per_second(rate: float) -> str:
 def _say(*lines: str) -> None:
     for line in lines:
         print(textwrap.fill(line, COLUMNS, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False), flush=True)
-
-
-__all__ = ["advice", "command", "input_rate", "step_rate"]

@@ -183,6 +183,3 @@ def _names(folder: str) -> list[str]:
         return [entry.name for entry in os.scandir(folder)]
     except OSError:
         return []
-
-
-__all__ = ["Machine", "describe", "look", "problems"]

@@ -168,6 +168,3 @@ def _lines(rows: Mapping[str, Cells | str]) -> list[str]:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-__all__ = ["COLUMNS", "command", "table"]

@@ -74,5 +74,3 @@ def _by_rows(size: int, form: _Form, x: Float[Array, "b h w c"], along: Float[Ar
 
 
 _convolve.defvjp(_forward, _backward)
-
-__all__ = ["convolve"]

@@ -82,5 +82,3 @@ def _backward(size: tuple[int, int], which: Array, along: Array) -> tuple[Array]
 
 
 _max_pool.defvjp(_forward, _backward)
-
-__all__ = ["max_pool", "strided_7x7"]

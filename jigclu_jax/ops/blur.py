@@ -69,6 +69,3 @@ def _weighted(wide: UInt8[Array, "n c h w"], weights: Float32[Array, "n t"], axi
         total = total + weights[:, tap, None, None, None] * jax.lax.slice_in_dim(wide, tap, tap + size, axis=axis).astype(jnp.float32)
     # halves go down: they are frequent at a sigma like 1 (weights in sixths), and Pillow's weights fall short of 1 in the last bit
     return jnp.floor(total + (0.5 - 2.0**-13)).astype(jnp.uint8)
-
-
-__all__ = ["blur", "box_weights", "reach"]

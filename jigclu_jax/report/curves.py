@@ -200,6 +200,3 @@ def _curve(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _figure(value: float) -> str:
     return f"{value:.3g}"
-
-
-__all__ = ["Panel", "draw_curves", "draw_panel", "empty_axes", "legend_name", "panels", "running_mean", "svg"]

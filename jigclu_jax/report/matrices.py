@@ -87,6 +87,3 @@ def draw_intervals(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_xlabel("top-1, per cent", fontsize=9, color=INK)
     axes.grid(True, axis="x", color=FADED, alpha=0.18, linewidth=0.7)
     return figure
-
-
-__all__ = ["draw_confusion", "draw_intervals", "draw_map", "principal_axes"]

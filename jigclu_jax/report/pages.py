@@ -274,5 +274,3 @@ JOBS: dict[str, JobPage] = {
         {"Configuration of the pretraining": "pretrain", "Configuration of the probe": "probe"},
     ),
 }
-
-__all__ = ["JOBS", "JobPage", "write_page"]

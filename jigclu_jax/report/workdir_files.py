@@ -91,6 +91,3 @@ def _by_name(name: str) -> MetricSpec:
 
 def _json(path: epath.Path) -> dict[str, Any]:
     return read_json(path, {}, "restore it, or delete it and start the same command again") if path.exists() else {}
-
-
-__all__ = ["REPORT_FILE", "Run", "has_picture", "is_fraction", "read_run", "read_specs", "save_picture"]

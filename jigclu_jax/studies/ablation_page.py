@@ -73,6 +73,3 @@ def _cells(row: Mapping[str, Any]) -> Row:
 
 def _header(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return _HEADER if rows[0].get("u") is None else (*_HEADER, "u an image")
-
-
-__all__ = ["ablation_page", "markdown", "markdown_table"]

@@ -164,5 +164,3 @@ TABLES: Mapping[str, Callable[[ConfigDict], list[Row]]] = {
     "weights": _weights,
     "plus": _plus,
 }
-
-__all__ = ["TABLES", "Row", "row_config", "table_rows"]

@@ -96,6 +96,3 @@ def _panels(runs: Sequence[Compared]) -> list[curves.Panel]:
 
 def _shown(value: Any) -> Cell:
     return None if value is None else value if isinstance(value, str) else json.dumps(value)
-
-
-__all__ = ["compare_page"]

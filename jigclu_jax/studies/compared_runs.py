@@ -158,6 +158,3 @@ def _short_names(names: Sequence[str]) -> dict[str, str]:
     while len(names) > 1 and all(len(part) > shared + 1 and part[shared] == parts[0][shared] for part in parts):
         shared += 1
     return {name: "/".join(part[shared:]) if len(names) > 1 else part[-1] for name, part in zip(names, parts, strict=True)}
-
-
-__all__ = ["NO_DIFFERENCE", "Compared", "compared", "differences", "identity", "interval", "outcomes", "read_runs"]

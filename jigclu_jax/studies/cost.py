@@ -72,6 +72,3 @@ def _cpu() -> jax.Device:
 def _flops(traced: Any) -> float:
     # as for an accelerator: on a CPU the gradient of a kernel is a product that counts the zeros around a picture as well
     return float(traced.lower(lowering_platforms=("cuda",)).cost_analysis()["flops"])
-
-
-__all__ = ["u_of_run", "u_per_image"]

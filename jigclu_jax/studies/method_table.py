@@ -218,6 +218,3 @@ def _text(cell: Mapping[str, Any] | None) -> str | None:
     if cell["low"] is not None:
         text += f" ({100 * cell['low']:.1f} to {100 * cell['high']:.1f})"
     return text if cell["verdict"] in ("reference", "") else f"{text}, {cell['verdict']}"
-
-
-__all__ = ["READING", "TITLES", "method_tables", "table_cells"]

@@ -54,6 +54,3 @@ def verdict(summary: Summary, reference: Summary) -> str:
     if summary.low > reference.high:
         return "above"
     return "below" if summary.high < reference.low else "not resolved"
-
-
-__all__ = ["LEVEL", "Summary", "summarise", "verdict"]

@@ -267,6 +267,3 @@ class _Lease:
 
     def _write(self) -> None:
         write_text(self._path, f'{{"holder": "{self._holder}", "token": "{self._token}", "beat": {time.time()}}}\n')
-
-
-__all__ = ["FILE", "Claim", "claimed", "claimed_folder", "holder_of"]

@@ -93,6 +93,3 @@ def _mixed(words: np.ndarray, places: np.ndarray) -> int:
     places ^= places >> np.uint32(16)
     places *= _LAST
     return int(places.sum(dtype=np.uint32))
-
-
-__all__ = ["changed_leaf", "description", "digests", "named_leaves"]

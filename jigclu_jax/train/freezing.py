@@ -39,6 +39,3 @@ def freeze_statistics(stats: Tree, frozen: IsFrozen) -> Tree:
 def thaw_statistics(after: Tree, before: Tree, frozen: IsFrozen) -> Tree:
     """Plain statistics after a step: `after` from `Method.forward` where they move, to the bit `before` where they do not."""
     return join(split(after, frozen)[0], split(before, frozen)[1])
-
-
-__all__ = ["IsFrozen", "freeze_statistics", "join", "split", "thaw_statistics"]

@@ -50,6 +50,3 @@ def check_apart(folder: epath.PathLike, config: ConfigDict, option: str = "--wor
         own = epath.Path(folder).expanduser().resolve()
         if own == images or (data.split and images in own.parents):
             raise UserError(f"{option}={os.fspath(folder)} lies among the images of config.{group}: give a folder outside of {images}")
-
-
-__all__ = ["check_apart", "held_workdir"]

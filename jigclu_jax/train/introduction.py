@@ -65,6 +65,3 @@ def _memory(device: Any) -> str:
     own = (device.memory_stats() or {}).get("bytes_limit")
     whole = own or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return f"{whole / 2**30:.1f} GiB {'for each' if own else 'of the machine'}"
-
-
-__all__ = ["about_to_compile", "arithmetic", "introduce"]

@@ -115,6 +115,3 @@ def _bytes(tree: Any) -> int:
 
 def _gib(count: float) -> str:
     return f"{count / 2**30:,.1f} GiB"
-
-
-__all__ = ["check_pass", "check_room", "check_size", "memory_error", "own_peak", "peak_memory"]

@@ -64,6 +64,3 @@ class Pace:
         now = self._clock()
         self._step = (now - max(called, self._ended)) / count
         self._ended = now
-
-
-__all__ = ["SECONDS", "Pace"]

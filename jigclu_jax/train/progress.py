@@ -168,6 +168,3 @@ def _losses(metrics: Mapping[str, SupportsFloat]) -> str:
         return ""
     parts = ", ".join(f"{name.removeprefix('loss_')} {float(value):.3f}" for name, value in metrics.items() if name.startswith("loss_"))
     return f"loss {float(metrics['loss']):.3f}" + (f" ({parts})" if parts else "")
-
-
-__all__ = ["Progress", "duration"]

@@ -26,6 +26,3 @@ def note_skipped(workdir: epath.PathLike, reasons: Iterable[str]) -> None:
     # names of files may be no text
     write_bytes(path, "".join(f"{line}\n" for line in sorted(every)).encode("utf-8", "surrogateescape"))
     print(f"{counted(len(every), 'image')} left out (on_error=skip): {path} names them", file=sys.stderr, flush=True)
-
-
-__all__ = ["note_skipped", "read_skipped"]

@@ -198,5 +198,3 @@ _OPEN: Mapping[str, Callable[[str, str, Mapping[str, Any]], OpenRun]] = {
     "mlflow": _MlflowRun,
     "trackio": _open_trackio,
 }
-
-__all__ = ["TrackerWriter", "check_tracker", "open_tracker", "run_name", "send_report"]

@@ -311,6 +311,3 @@ def _finite(value: SupportsFloat) -> float | None:
 
 def _line(row: Mapping[str, float | int | None]) -> bytes:
     return json.dumps(row, allow_nan=False).encode() + b"\n"
-
-
-__all__ = ["JsonlWriter", "MetricWriter", "MultiWriter", "NullWriter", "TensorBoardWriter", "create_writer", "read_metrics"]

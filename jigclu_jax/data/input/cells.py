@@ -113,6 +113,3 @@ def cell_of(view: View, pictures: UInt8[np.ndarray, "..."], place: int) -> UInt8
 def empty_pictures(view: View, images: int) -> Pictures:
     """Zeros for the crops of so many images."""
     return np.zeros(shape_of(view, images), np.uint8), np.zeros((images * view.crops, RECORD.itemsize), np.uint8)
-
-
-__all__ = ["CellMaker", "Pictures", "cell_of", "crop_parameters", "crop_regions", "draw_frames", "empty_pictures"]

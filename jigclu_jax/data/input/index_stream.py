@@ -45,6 +45,3 @@ def about_images(epoch: int, examples: Int64[np.ndarray, " b"], labels: Int32[np
     if labels is not None:
         batch["label"] = np.where(mask, labels[batch["example"]], -1).astype(np.int32)
     return dict(batch)
-
-
-__all__ = ["IndexStream", "about_images"]

@@ -150,6 +150,3 @@ def _cutter(reader: ImageReader, sampler: Sampler) -> Callable[[Int64[np.ndarray
         return arrays
 
     return cut
-
-
-__all__ = ["train_batches"]

@@ -39,6 +39,3 @@ def stages(view: View, number: int, seed: int, epoch: int, example: int, image: 
         mirrored = crop_patches(image, parameters, view.side)
         patches = np.asarray(host_pictures.augment(mirrored, parameters.records(), view.colours))
     return Stages(image, regions, parameters, crops, patches)
-
-
-__all__ = ["Stages", "stages"]

@@ -47,6 +47,3 @@ def _verify_shard(shard: Path, facts: dict[str, Any], summary: dict[str, Any]) -
         except ImageError as error:
             problems.append(str(error))
     return problems
-
-
-__all__ = ["verify_shards"]

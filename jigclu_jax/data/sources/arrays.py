@@ -151,6 +151,3 @@ def _checked_classes(classes: Sequence[str] | None, largest: int, where: str) ->
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{where}: class {twice!r} is named twice")
     return names
-
-
-__all__ = ["ArraySource", "load_npz"]

@@ -49,6 +49,3 @@ def cached(kind: str, key: str, stamp: str, make: Callable[[], Mapping[str, np.n
     with contextlib.suppress(OSError):
         atomic_file.write_file(path, lambda file: np.savez(file, allow_pickle=False, **arrays, stamp=np.array(stamp)))
     return arrays
-
-
-__all__ = ["cache_folder", "cached", "file_stamp"]

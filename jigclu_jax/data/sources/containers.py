@@ -97,6 +97,3 @@ def _archived(path: epath.Path) -> str:
         return ""
     images = sum(PurePosixPath(name.lower()).suffix in EXTENSIONS for name in names)
     return f"{'at least ' if more else ''}{counted(images, 'image')}" if images else ""
-
-
-__all__ = ["what_is_inside", "what_is_there"]

@@ -178,6 +178,3 @@ def _tiff(data: bytes) -> str:
 
 def _numbers(value: object) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, tuple) else (value,)  # type: ignore[return-value]
-
-
-__all__ = ["Kind", "kind_of"]

@@ -176,6 +176,3 @@ def _unknown_split(root: epath.Path, split: str) -> str:
     guess = f"{near[0]!r}" if near else "one of them"
     shown = first_few(folders, 8)
     return f"{root}: no folder {split!r} in it, it has {shown}: set split to {guess} if its folders are the classes, or {_NO_LABELS}"
-
-
-__all__ = ["FolderSource"]

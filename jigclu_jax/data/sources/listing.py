@@ -185,6 +185,3 @@ def _extension(name: str) -> str:
     if ".tfrecord-" in name:
         return ".tfrecord"
     return printable(ending) if 1 < len(ending) <= 14 else "without an extension"
-
-
-__all__ = ["Listing", "class_name", "folders_in", "is_remote", "list_images", "printable"]

@@ -84,6 +84,3 @@ def _found(counts: np.ndarray, flat: int, read: int) -> list[str]:
     if len(values) <= _FEW:
         return [f"{looked} {counted(len(values), 'value')} only, from {values[0]} to {values[-1]} of 255: are these masks? {advice}"]
     return []
-
-
-__all__ = ["oddities", "summary"]

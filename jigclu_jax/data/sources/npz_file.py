@@ -34,6 +34,3 @@ def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
     names = set(archive.namelist())
     found = name if name in names and name.endswith(".npy") else f"{name}.npy"
     return archive.getinfo(found) if found in names else None
-
-
-__all__ = ["read_array", "read_header"]

@@ -227,18 +227,3 @@ def _open_embedded(split: str) -> Source:
 
     images, labels, classes = load_embedded(split)
     return ArraySource(images, labels, classes, name=f"embedded/{split}")
-
-
-__all__ = [
-    "NamesImages",
-    "Relabelled",
-    "Source",
-    "Subset",
-    "encoded_image",
-    "innermost",
-    "open_source",
-    "subset_seed",
-    "where_as",
-    "why_unlabelled",
-    "with_classes",
-]

@@ -263,6 +263,3 @@ def _precision(data: bytes) -> int:
     """Bits of the first component of a JPEG 2000 file, by its codestream's SIZ marker."""
     at = data.find(b"\xff\x4f\xff\x51")
     return (data[at + 42] & 0x7F) + 1 if 0 <= at < len(data) - 42 else 8
-
-
-__all__ = ["Brightest", "Scale", "Usual", "brightest", "scale_of", "to_bytes", "usual"]

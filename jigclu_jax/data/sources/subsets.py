@@ -176,6 +176,3 @@ def _rank_in_class(labels: Int32[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     rank = np.empty(len(labels), np.int64)
     rank[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     return rank
-
-
-__all__ = ["balanced_indices", "listed_indices", "subset_indices"]

@@ -163,6 +163,3 @@ def _raw_parser(key: str, feature: Any) -> Callable[[bytes], UInt8[np.ndarray, "
         return image
 
     return parse
-
-
-__all__ = ["TfdsSource", "open_tfds"]

@@ -167,6 +167,3 @@ def _prepared(root: epath.Path, base: str) -> list[str]:
         elif first.is_dir():
             found += [f"{base}/{first.name}:{second.name}" for second in sorted(first.iterdir()) if (second / "dataset_info.json").exists()]
     return found
-
-
-__all__ = ["find_builder", "find_features", "find_split", "is_encoded_image", "is_text", "prepare_command"]

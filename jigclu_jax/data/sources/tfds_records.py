@@ -110,6 +110,3 @@ class ArrayRecordRecords(Records):
         if not record:  # what the reader gives for a file cut at certain places
             raise ImageError(f"{self.describe(index)}: cannot be read: the file is truncated or damaged")
         return record
-
-
-__all__ = ["INSTALL", "ArrayRecordRecords", "FileInstruction", "Records", "TfrecordRecords"]

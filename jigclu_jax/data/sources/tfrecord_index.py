@@ -115,6 +115,3 @@ def masked_crc32c(data: bytes) -> int:
 def _open(path: str) -> BinaryIO:
     # unbuffered on a local disk: a buffer would read 8 KiB for a header of 12 bytes
     return cast(BinaryIO, epath.Path(path).open("rb") if "://" in path else open(path, "rb", buffering=0))
-
-
-__all__ = ["Shard", "index_shards", "masked_crc32c"]

@@ -204,6 +204,3 @@ def _draw_split(split: str) -> tuple[UInt8[np.ndarray, "n s s 3"], Int32[np.ndar
         images[start : start + _CHUNK] = _draw(part, _Random(stream, len(part)))
     images.flags.writeable = labels.flags.writeable = False
     return images, labels
-
-
-__all__ = ["CLASSES", "IMAGE_SIZE", "SPLITS", "load_embedded"]
