@@ -4,7 +4,8 @@ They are computed and kept in parts, so that a million images need no more memor
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,13 +24,14 @@ from jigclu_jax.evals.bank_file import bank_key, read_bank, write_bank
 from jigclu_jax.evals.embedding_file import Embeddings, write_embeddings
 from jigclu_jax.evals.features import FeatureBank, compile_features, compute_features
 from jigclu_jax.jobs.backbones import Backbone, check_origin, open_backbone, origin_fields
+from jigclu_jax.json_file import DamagedFile
 from jigclu_jax.run_scope import run_scope
 from jigclu_jax.train.claim import Claim
 from jigclu_jax.train.counting import counter, stopping
 from jigclu_jax.train.holding import held_workdir
 from jigclu_jax.train.memory import check_pass
 from jigclu_jax.train.run import open_images
-from jigclu_jax.train.workdir import open_workdir, write_result
+from jigclu_jax.train.workdir import open_workdir, read_result, write_result
 
 PARTS = "parts"  # folder in the workdir, removed at the end
 
@@ -56,7 +58,13 @@ def _embed(config: ConfigDict, workdir: epath.PathLike, claim: Claim) -> None:
     backbone, source = open_backbone(config), open_images(config, "data")
     root = open_workdir(workdir, config, write=distributed.is_main())
     path = root / f"features.{config.format}"
-    keys = list(_computed(config, backbone, source, root))
+    about = _depends_on(config, backbone, source)
+    whole = bank_key(**about, begin=0, end=len(source))
+    if _is_complete(root, path, whole):
+        if distributed.is_main():
+            print(f"features of these images by this backbone are complete: {path}", flush=True)
+        return
+    keys = list(_computed(config, backbone, source, root, about))
     if not distributed.is_main():
         return
     rows = sum(count for _, count in keys)
@@ -69,20 +77,39 @@ def _embed(config: ConfigDict, workdir: epath.PathLike, claim: Claim) -> None:
     claim.check()
     write_embeddings(path, parts, rows, dim)
     (root / PARTS).rmtree()
-    about = {"job": "embed", "backbone": backbone.origin, "model": backbone.model, "backbone_digest": backbone.digest, "seed": config.seed}
+    job = {"job": "embed", "backbone": backbone.origin, "model": backbone.model, "backbone_digest": backbone.digest, "seed": config.seed}
     images = {"features": path.name, "images": rows, "images_skipped": len(source) - rows, "dim": dim}
-    write_result(root, about | origin_fields(config, backbone) | images)
+    write_result(root, job | origin_fields(config, backbone) | images | {"key": whole, "bytes": path.stat().length})
     print(f"features of {counted(rows, 'image')}, {dim} numbers each: {path}", flush=True)
 
 
-def _computed(config: ConfigDict, backbone: Backbone, source: Source, root: epath.Path) -> Iterator[tuple[str, int]]:
+def _depends_on(config: ConfigDict, backbone: Backbone, source: Source) -> dict[str, Any]:
+    """What features follow from: weights, images, and how they are cut."""
+    seed = subset_seed(config.data, config.seed) if config.data.limit or config.data.fraction else 0
+    images = {"images": fingerprint(source, config.data), "seed": seed}
+    return {"weights": backbone.digest, "model": backbone.model, **images, **_sizes(config).to_dict()}
+
+
+def _sizes(config: ConfigDict) -> ConfigDict:
+    return ConfigDict({name: config[name] for name in ("resize", "crop")} | {name: config.data[name] for name in ("on_error", "min_side")})
+
+
+def _is_complete(root: epath.Path, path: epath.Path, key: str) -> bool:
+    """Whether the file is there that an earlier call of one process has made of the same."""
+    try:
+        found = read_result(root) or {}
+    except DamagedFile:  # a new one will take its place
+        return False
+    return jax.process_count() == 1 and found.get("key") == key and path.exists() and found.get("bytes") == path.stat().length
+
+
+def _computed(
+    config: ConfigDict, backbone: Backbone, source: Source, root: epath.Path, about: Mapping[str, Any]
+) -> Iterator[tuple[str, int]]:
     """(key, rows) of every part; computes those that are not on disk."""
     mesh = create_mesh()
     check_batch(config.eval_batch_size, mesh, "eval_batch_size")
     check_pass(backbone.model, config.eval_batch_size, config.crop, mesh, "config.eval_batch_size or config.crop")
-    sizes = ConfigDict({name: config[name] for name in ("resize", "crop")} | {name: config.data[name] for name in ("on_error", "min_side")})
-    seed = subset_seed(config.data, config.seed) if config.data.limit or config.data.fraction else 0
-    about = {"weights": backbone.digest, "model": backbone.model, "images": fingerprint(source, config.data), "seed": seed}
     forward = compile_features(backbone.model, mesh)
     params, stats = jax.device_put((backbone.params, backbone.stats), replicated(mesh))
     say = counter(f"features of {source.name}, {backbone.origin}")
@@ -90,12 +117,12 @@ def _computed(config: ConfigDict, backbone: Backbone, source: Source, root: epat
         say = stopping(say, "features that are complete stay")
     for begin in range(0, len(source), config.part_images):
         part = Subset(source, np.arange(begin, min(begin + config.part_images, len(source))))
-        key = bank_key(**about, **sizes.to_dict(), begin=begin, end=begin + len(part))
+        key = bank_key(**about, begin=begin, end=begin + len(part))
         say(begin, len(source))
         bank = read_bank(root / PARTS, key) if jax.process_count() == 1 else None
         if bank is None:
             hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
-            batches = EvalStream(part, sizes, batch_size=config.eval_batch_size, group="data", **hosts)
+            batches = EvalStream(part, _sizes(config), batch_size=config.eval_batch_size, group="data", **hosts)
             try:
                 bank = compute_features(forward, params, stats, batches, mesh, functools.partial(_say_part, say, begin, len(source)))
             finally:

@@ -92,6 +92,10 @@ def test_a_stopped_job_goes_on(place: Path, file: Path, tmp_path: Path, monkeypa
     assert embedded(place, tmp_path / "run").read_bytes() == file.read_bytes()
     assert not (tmp_path / "run" / ".features.npz.partial").exists()
     assert len(computed) == 3  # parts of 5, 5 and 2 images, each once
+    embedded(place, tmp_path / "run")
+    assert len(computed) == 3, "a call of what is complete computes nothing"
+    (tmp_path / "run" / "features.npz").write_bytes(file.read_bytes()[:-1])
+    assert embedded(place, tmp_path / "run").read_bytes() == file.read_bytes() and len(computed) == 6
 
 
 def test_neighbours_and_duplicates(file: Path) -> None:
