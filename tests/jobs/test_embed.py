@@ -1,5 +1,6 @@
 """Features of a folder: those of the encoder on each file, by name, in every format, and after a stop."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,6 +112,40 @@ def test_neighbours_and_duplicates(file: Path) -> None:
         neighbours(file, "nobody.png")
     with raises_naming(str(file), "(3,)"):
         neighbours(file, np.zeros(3))
+
+
+class Faiss:
+    """What of faiss is used, in NumPy."""
+
+    class IndexFlatIP:
+        def __init__(self, dim: int) -> None:
+            self.rows = np.zeros((0, dim), np.float32)
+
+        def add(self, rows: np.ndarray) -> None:
+            self.rows = np.concatenate([self.rows, rows])
+
+        def search(self, asked: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+            cosines = asked @ self.rows.T
+            order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+            return np.take_along_axis(cosines, order, 1), order
+
+
+def test_faiss_is_taken_where_it_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read_embeddings(file)
+    name, unit = found.names[3], found.features / np.linalg.norm(found.features, axis=1, keepdims=True)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    own = neighbours(file, name, 4)
+    real = Faiss.IndexFlatIP.search
+    calls: list[int] = []
+    monkeypatch.setattr(Faiss.IndexFlatIP, "search", lambda index, asked, k: calls.append(k) or real(index, asked, k))
+    monkeypatch.setitem(sys.modules, "faiss", Faiss)
+    theirs = neighbours(file, name, 4)
+    assert calls == [5] and len({one.name for one in theirs}) == 4 and name not in {one.name for one in theirs}
+    np.testing.assert_allclose([one.similarity for one in theirs], [one.similarity for one in own], atol=1e-6)
+    named = [unit[3] @ unit[found.names.index(one.name)] for one in theirs]
+    np.testing.assert_allclose([one.similarity for one in theirs], named, atol=1e-6)
+    with raises_naming("k=0"):
+        neighbours(file, found.features[0], 0)
 
 
 def test_near_duplicates_are_each_told_once(tmp_path: Path) -> None:
