@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jigclu_jax.config import check_config
@@ -58,13 +59,16 @@ def _embed(config: ConfigDict, workdir: epath.PathLike, claim: Claim) -> None:
     backbone, source = open_backbone(config), open_images(config, "data")
     root = open_workdir(workdir, config, write=distributed.is_main())
     path = root / f"features.{config.format}"
+    mesh = create_mesh()
+    check_batch(config.eval_batch_size, mesh, "eval_batch_size")
+    check_pass(backbone.model, config.eval_batch_size, config.crop, mesh, "config.eval_batch_size or config.crop")
     about = _depends_on(config, backbone, source)
     whole = bank_key(**about, begin=0, end=len(source))
     if _is_complete(root, path, whole):
         if distributed.is_main():
             print(f"features of these images by this backbone are complete: {path}", flush=True)
         return
-    keys = list(_computed(config, backbone, source, root, about))
+    keys = list(_computed(config, backbone, source, root, mesh, about))
     if not distributed.is_main():
         return
     rows = sum(count for _, count in keys)
@@ -104,12 +108,9 @@ def _is_complete(root: epath.Path, path: epath.Path, key: str) -> bool:
 
 
 def _computed(
-    config: ConfigDict, backbone: Backbone, source: Source, root: epath.Path, about: Mapping[str, Any]
+    config: ConfigDict, backbone: Backbone, source: Source, root: epath.Path, mesh: Mesh, about: Mapping[str, Any]
 ) -> Iterator[tuple[str, int]]:
     """(key, rows) of every part; computes those that are not on disk."""
-    mesh = create_mesh()
-    check_batch(config.eval_batch_size, mesh, "eval_batch_size")
-    check_pass(backbone.model, config.eval_batch_size, config.crop, mesh, "config.eval_batch_size or config.crop")
     forward = compile_features(backbone.model, mesh)
     params, stats = jax.device_put((backbone.params, backbone.stats), replicated(mesh))
     say = counter(f"features of {source.name}, {backbone.origin}")

@@ -26,10 +26,11 @@ def test_nans_are_named_by_their_operation(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "nonfinite.json").read_text())["step"] in (2, 3)
 
 
-def test_a_profile_opens_in_tensorboard_and_perfetto(tmp_path: Path) -> None:
-    """Of more steps than the run has."""
+@pytest.mark.parametrize("window", ["3-4", pytest.param("40", marks=pytest.mark.slow)])
+def test_a_profile_opens_in_tensorboard_and_perfetto(tmp_path: Path, window: str) -> None:
+    """Of a part of the run, and of more steps than it has."""
     config = tiny.pretrain_config(epochs=1)
-    config.profile = "3-40"
+    config.profile = window
     pretrain.run(config, tmp_path / "run")
     [trace] = (tmp_path / "run" / "profile").rglob("perfetto_trace.json.gz")
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
