@@ -106,10 +106,11 @@ def _drain(iterator: Iterator[dict[str, Any]], errors: ErrorBox, operation_error
     freed in mid-run, it would wait for ever.
     """
     errors.closed = True
-    for _ in range(_MOST_LEFT):
-        try:
-            next(iterator)
-        except StopIteration:
-            return
-        except operation_errors:
-            continue  # a call that was cut short
+    with tensorflow().init_scope():  # the collector may call this while another dataset is traced; `next` would become part of that
+        for _ in range(_MOST_LEFT):
+            try:
+                next(iterator)
+            except StopIteration:
+                return
+            except operation_errors:
+                continue  # a call that was cut short
