@@ -14,6 +14,8 @@ Data: `voc_folder.py`.
 
 import argparse
 import json
+import pickle
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 from torchvision.ops.misc import FrozenBatchNorm2d
 from voc_folder import MEAN, STD, average_precision, read_voc, split
+
+_LEFT = re.compile(r"^fc\.|\.num_batches_tracked$")  # a classifier, and BatchNorm's counters, which are not used
 
 
 class Images(torch.utils.data.Dataset):
@@ -70,15 +74,27 @@ def to_device(pictures: Sequence[torch.Tensor], device: str) -> list[torch.Tenso
     return [picture.to(device).float() / 255 for picture in pictures]
 
 
+def load_backbone(backbone: torch.nn.Module, weights: str, arch: str) -> None:
+    """Give the backbone the arrays of a file; a classifier is left, on both sides."""
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise SystemExit(f"{weights}: {error.strerror}") from None
+    except (RuntimeError, pickle.UnpicklingError):
+        raise SystemExit(f"{weights}: no .pth file that holds arrays alone: give the torchvision.pth of an export") from None
+    own, read = ({name: x for name, x in one.items() if not _LEFT.search(name)} for one in (backbone.state_dict(), state))
+    wrong = sorted(own.keys() ^ read.keys() | {name for name in own.keys() & read.keys() if own[name].shape != read[name].shape})
+    if wrong:
+        raise SystemExit(f"{weights}: no {arch} of full width, {len(wrong)} of its arrays differ ({wrong[0]} the first): give its --arch")
+    backbone.load_state_dict(read, strict=False)
+
+
 def build(arch: str, weights: str, norm: str, classes: int, side: int) -> FasterRCNN:
     """The detector; its backbone's weights are those of the file, or random."""
     trained = norm == "trained"
     backbone = getattr(torchvision.models, arch)(norm_layer=torch.nn.BatchNorm2d if trained else FrozenBatchNorm2d)
     if weights != "random":
-        state = torch.load(weights, weights_only=True)
-        state = {name: value for name, value in state.items() if trained or not name.endswith("num_batches_tracked")}
-        left = backbone.load_state_dict(state, strict=False)
-        assert not left.unexpected_keys and {name.split(".")[0] for name in left.missing_keys} == {"fc"}, left
+        load_backbone(backbone, weights, arch)
     norm_layer = torch.nn.BatchNorm2d if trained else None
     channels = [backbone.inplanes // 8 * 2**stage for stage in range(4)]
     layers = {f"layer{stage + 1}": str(stage) for stage in range(4)}

@@ -29,6 +29,8 @@ def read_voc(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         names |= {name for name, _ in found}
         size = {side: int(root.find("size").findtext(side)) for side in ("height", "width")}
         images.append({"id": len(images), "path": folder / "JPEGImages" / f"{path.stem}.jpg", "found": found, **size})
+    if not images:
+        raise SystemExit(f"{folder}: no Annotations/*.xml in it: give a folder in VOC's layout")
     classes = sorted(names)
     for image in images:
         found = image.pop("found")
