@@ -5,8 +5,8 @@
 Four times the authors' rate with a cosine by steps and warm-up, BatchNorm in the projection, temperature 0.1 (the factor T / T0 stays in
 the loss), mirrored location labels: nothing of it costs a forward pass. Images, sizes and refusals are those of `pretrain_folder.py`.
 
-Hardware: one GPU; on 2 CPU cores ResNet-18 at `image_size=112` trains on about 30 montages a second. Expected: not measured on own images;
-docs/results.md has CIFAR-10, where its lead over the authors' recipe is not resolved.
+Hardware: one GPU; on 2 CPU cores ResNet-18 at `image_size=112` trains on about 30 montages a second. Expected: with small networks on
+small images ahead of the authors' recipe by 3.5 points (CIFAR-10) and 11.6 (flower photos), the more the longer (docs/results.md).
 """
 
 from ml_collections import ConfigDict

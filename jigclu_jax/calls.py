@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from jigclu_jax import config as configs
 from jigclu_jax.config import check_config
 from jigclu_jax.config.command_line import OTHER_NAMES, OneName, Parser, add_set, override, own_names, settings_of
-from jigclu_jax.config.jobs import CONFIGS
+from jigclu_jax.config.jobs import CONFIGS, FOR_OWN_IMAGES
 from jigclu_jax.config.places import to_path
 from jigclu_jax.config.stored import read_config
 from jigclu_jax.data.sources.look import usual_side
@@ -96,7 +96,7 @@ def pretrain(
     data: Path,
     *,
     model: str = "resnet18",
-    method: str = "",
+    method: str = FOR_OWN_IMAGES,
     epochs: int = 0,
     batch_size: int = 0,
     image_size: int = 0,
@@ -111,7 +111,7 @@ def pretrain(
       data: folder of images in any tree, folder of the job prepare, `.npz` file with the array image, "tfds:NAME", or "embedded" for
         pictures made here.
       model: torchvision's name of the backbone.
-      method: the library's own where none is given, "jigclu+" is its recipe with a higher rate and more (docs/which_method.md).
+      method: "jigclu" is the paper's recipe, "jigclu+" this library's; docs/which_method.md has the others.
       epochs: 0: so many that the network sees ten million images, 100 to 800.
       batch_size: images of a step; 0: 256, or the largest power of two of which there are four. The learning rate is scaled by it.
       image_size: side of a montage or crop in pixels; up to 64 the stem is the small one. 0: that of the images (the median of the
@@ -121,12 +121,13 @@ def pretrain(
       settings: other fields by their path: {"optimizer.learning_rate": 0.1}.
     """
     del out
-    config = configs.pretrain_config(method) if method else configs.pretrain_config()
+    config = configs.pretrain_config(method)
     config.seed, config.model.arch, config.init.weights = seed, model, os.fspath(weights)
     _set_data(config.data, data, "")
     given = dict(settings or {})
+    epochs, batch_size = _number(given, "epochs") or epochs, _number(given, "batch_size") or batch_size
     source = None if epochs and batch_size and image_size else open_source(config.data, seed=seed)
-    image_size = image_size or int(given.get("data.image_size", 0)) or (_side_of(source) if source else _SIDE)
+    image_size = _number(given, "data.image_size") or image_size or (_side_of(source) if source else _SIDE)
     config.data.image_size, config.model.stem = image_size, "small" if image_size <= _SMALL else "imagenet"
     config.online.eval_data.update({"resize": round(image_size * 8 / 7), "crop": image_size})
     images = 0 if source is None else len(source)
@@ -330,6 +331,10 @@ def _set_data(group: ConfigDict, data: Path, split: str) -> None:
 def _side_of(source: Source) -> int:
     """The side that pretraining has where none is given."""
     return min(max(usual_side(source) // _SIDE_STEP * _SIDE_STEP, _SIDE_STEP), _SIDE)
+
+
+def _number(settings: Settings, field: str) -> int:
+    return int(text) if (text := str(settings.get(field, ""))).isdecimal() else 0  # anything else is for the check to refuse
 
 
 def _side_of_run(weights: Path) -> int:

@@ -36,8 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_defaults_follow_from_the_images(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = VERBS["pretrain"]("out", str(place / "photos"), image_size=32, settings={"model.width": 0.05})
     assert (config.batch_size, config.epochs, config.model.stem) == (8, 800, "small")  # a quarter of 40 images, to a power of two
-    assert config.optimizer.learning_rate == pytest.approx(0.03 * 8 / 256)
-    assert "800 epochs, batch 8, learning rate 0.0009375" in capsys.readouterr().out
+    assert config.optimizer.learning_rate == pytest.approx(0.12 * 8 / 256)
+    assert "800 epochs, batch 8, learning rate 0.00375" in capsys.readouterr().out
     given = VERBS["pretrain"]("out", "embedded", model="resnet50", method="simclr", epochs=3, batch_size=16)
     assert (given.method.name, given.epochs, given.batch_size, given.data.split) == ("simclr", 3, 16, "train")
     assert given.is_locked
@@ -51,6 +51,9 @@ def test_the_side_follows_from_the_images(tmp_path: Path, capsys: pytest.Capture
     assert f"{chosen} pixels" in capsys.readouterr().out
     given = VERBS["pretrain"]("out", str(tmp_path / "set.npz"), epochs=1, batch_size=2, settings={"data.image_size": 64})
     assert (given.data.image_size, given.model.stem) == (64, "small")
+    one = VERBS["pretrain"]("out", str(tmp_path / "set.npz"), settings={"epochs": "1", "batch_size": 2})
+    assert (one.epochs, one.batch_size, one.optimizer.warmup_epochs) == (1, 2, 0.05)
+    assert one.optimizer.learning_rate == config.optimizer.learning_rate
 
 
 def test_prepared_shards_are_known_by_their_look(tmp_path: Path) -> None:
@@ -78,6 +81,7 @@ def test_a_plus_is_a_method_with_settings_of_its_own() -> None:
     assert plus.optimizer.learning_rate == pytest.approx(4 * plain.optimizer.learning_rate)
     assert (plus.optimizer.per_epoch, plus.optimizer.warmup_epochs, plain.optimizer.warmup_epochs) == (False, 1.0, 0.0)
     assert plus.method.base_temperature == plain.method.base_temperature
+    assert VERBS["pretrain"]("out", "embedded", epochs=20, batch_size=64).to_dict() == plus.to_dict()  # what own images get
     with raises_naming("simclr+"):
         VERBS["pretrain"]("out", "embedded", method="simclr+", epochs=1, batch_size=8)
 

@@ -143,6 +143,10 @@ EVALUATE: Fields = {
 }
 
 
+# What own images get where no method is named: ahead of the paper's recipe on both sets that it was tried on (docs/which_method.md).
+FOR_OWN_IMAGES = "jigclu+"
+
+
 def pretrain_config(method: str = "jigclu") -> ConfigDict:
     """Pretraining with the paper's recipe, with the settings of a method and what it wants otherwise of the rest; NAME+: and its `PLUS`."""
     name = method.removesuffix("+")

@@ -11,14 +11,16 @@ from jobs.test_signals import start
 
 from jigclu_jax.train.writers import read_metrics
 
-# the package's first line, then a pause where the imports are
+# the package's first line, then a pause where the imports are; in pieces, as Python answers a signal between calls, and one that comes just
+# before a sleep after it
 SLOW_START = """
 import sys, time
 sys.orig_argv = ["python", *sys.argv[1:]]
 sys.argv = sys.argv[1:2]
 import jigclu_jax
 print(flush=True)
-time.sleep(60)
+for _ in range(600):
+    time.sleep(0.1)
 """
 
 
