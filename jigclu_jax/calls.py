@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from jigclu_jax import config as configs
 from jigclu_jax.config import check_config
-from jigclu_jax.config.command_line import OTHER_NAMES, OneName, Parser, add_set, override, own_names, settings_of
+from jigclu_jax.config.command_line import OTHER_NAMES, OneName, Parser, add_set, override, own_names, settings_of, sizes_of
 from jigclu_jax.config.jobs import CONFIGS, FOR_OWN_IMAGES
 from jigclu_jax.config.places import to_path
 from jigclu_jax.config.stored import read_config
@@ -124,10 +124,9 @@ def pretrain(
     config = configs.pretrain_config(method)
     config.seed, config.model.arch, config.init.weights = seed, model, os.fspath(weights)
     _set_data(config.data, data, "")
-    given = dict(settings or {})
-    epochs, batch_size = _number(given, "epochs") or epochs, _number(given, "batch_size") or batch_size
+    epochs, batch_size, image_size = sizes_of(settings, epochs, batch_size, image_size)
     source = None if epochs and batch_size and image_size else open_source(config.data, seed=seed)
-    image_size = _number(given, "data.image_size") or image_size or (_side_of(source) if source else _SIDE)
+    image_size = image_size or (_side_of(source) if source else _SIDE)
     config.data.image_size, config.model.stem = image_size, "small" if image_size <= _SMALL else "imagenet"
     config.online.eval_data.update({"resize": round(image_size * 8 / 7), "crop": image_size})
     images = 0 if source is None else len(source)
@@ -135,7 +134,7 @@ def pretrain(
     config.epochs = epochs or min(max(round(_SEEN / images), _EPOCHS[0]), _EPOCHS[1])
     config.optimizer.learning_rate *= config.batch_size / usual
     config.optimizer.warmup_epochs = min(config.optimizer.warmup_epochs, config.epochs / 20)
-    config = _finished(config, given)
+    config = _finished(config, settings)
     print(
         f"{config.method.name}, {config.model.arch} (stem {config.model.stem}): {counted(config.epochs, 'epoch')}, "
         f"batch {config.batch_size}, learning rate {config.optimizer.learning_rate:g}, {config.data.image_size} pixels",
@@ -168,6 +167,7 @@ def finetune(
       epochs, batch_size, seed, settings: as for pretrain; the search over rates is in configs/finetune.py.
     """
     del out
+    epochs, batch_size, image_size = sizes_of(settings, epochs, batch_size, image_size)
     config, image_size = configs.finetune_config(), image_size or _side_of_run(weights)
     config.seed, config.epochs, config.batch_size, config.data.image_size = seed, epochs, batch_size, image_size
     config.optimizer.milestones = tuple(round(epochs * part, 3) for part in (0.3, 0.6, 0.9))
@@ -331,10 +331,6 @@ def _set_data(group: ConfigDict, data: Path, split: str) -> None:
 def _side_of(source: Source) -> int:
     """The side that pretraining has where none is given."""
     return min(max(usual_side(source) // _SIDE_STEP * _SIDE_STEP, _SIDE_STEP), _SIDE)
-
-
-def _number(settings: Settings, field: str) -> int:
-    return int(text) if (text := str(settings.get(field, ""))).isdecimal() else 0  # anything else is for the check to refuse
 
 
 def _side_of_run(weights: Path) -> int:

@@ -54,6 +54,8 @@ def test_the_side_follows_from_the_images(tmp_path: Path, capsys: pytest.Capture
     one = VERBS["pretrain"]("out", str(tmp_path / "set.npz"), settings={"epochs": "1", "batch_size": 2})
     assert (one.epochs, one.batch_size, one.optimizer.warmup_epochs) == (1, 2, 0.05)
     assert one.optimizer.learning_rate == config.optimizer.learning_rate
+    tuned = VERBS["finetune"]("out", "embedded", "random", settings={"epochs": "10", "data.image_size": 64})
+    assert (tuned.optimizer.milestones, tuned.data.image_size, tuned.eval_data.crop) == ((3, 6, 9), 64, 64)
 
 
 def test_prepared_shards_are_known_by_their_look(tmp_path: Path) -> None:

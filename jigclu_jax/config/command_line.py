@@ -86,6 +86,14 @@ def settings_of(texts: Sequence[str]) -> dict[str, str]:
     return {name: text for name, _, text in pairs}
 
 
+def sizes_of(settings: Mapping[str, Any] | None, epochs: int, batch_size: int, image_size: int) -> tuple[int, int, int]:
+    """Epochs, batch and side of the images, those among the settings before those given: what follows from one follows from the other."""
+    given = {"epochs": epochs, "batch_size": batch_size, "data.image_size": image_size}
+    texts = {field: str((settings or {}).get(field, "")) for field in given}
+    first, second, third = (int(texts[field]) if texts[field].isdecimal() else value for field, value in given.items())
+    return first, second, third  # a text that is no number is for the check to refuse
+
+
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
